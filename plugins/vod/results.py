@@ -1,0 +1,116 @@
+"""The records that travel in XCom: plain JSON, the same from both engines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from vod.errors import VodError
+
+Engine = Literal["vod", "ffmpeg"]
+AudioFormat = Literal["MP3", "AAC"]
+
+ENGINES: tuple[str, ...] = get_args(Engine)
+AUDIO_FORMATS: tuple[str, ...] = get_args(AudioFormat)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON-native values, as it travels in XCom."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractedAudio(_Record):
+    """Audio that exists and was checked.
+
+    :param asset: The source as the caller named it: a VOD asset id, a path or a URL.
+    :param uri: Where the audio is: ``file:///…``, ``s3://…``, or ``vod://<connection id>/<audio asset id>``. Never signed.
+    :param audio_format: Container asked for, ``MP3`` or ``AAC``.
+    :param codec: Codec found in the file, for example ``mp3`` or ``aac``; ``None`` when VOD did not say.
+    :param duration: Seconds.
+    :param size: Bytes; 0 when VOD did not say.
+    :param sample_rate: Hz.
+    :param engine: Which engine made it, ``vod`` or ``ffmpeg``.
+    :param audio_asset_id: The VOD asset that holds the audio, with the ``vod`` engine.
+    """
+
+    asset: str
+    uri: str
+    audio_format: str
+    codec: str | None
+    duration: float
+    size: int
+    engine: str
+    sample_rate: int | None = None
+    channels: int | None = None
+    audio_asset_id: str | None = None
+    title: str | None = None
+    outcome: Literal["extracted"] = "extracted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript(_Record):
+    """What was said in one audio.
+
+    :param audio: URI of the audio, as in :attr:`ExtractedAudio.uri`.
+    :param text: The whole text, without time stamps.
+    :param language: Language code recognised or given, for example ``en``.
+    :param duration: Seconds of audio.
+    :param model: Name of the speech model.
+    :param uris: Files written, by caption format: ``{"txt": "file:///…", "srt": "file:///…"}``.
+    """
+
+    asset: str
+    audio: str
+    text: str
+    language: str
+    duration: float
+    model: str
+    uris: dict[str, str]
+    outcome: Literal["transcribed"] = "transcribed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetFailure(_Record):
+    """Why one asset has no result.
+
+    :param outcome: The failure's stable name: a VOD error code or an outcome such as ``no_audio_track``.
+    :param message: What failed, in one sentence.
+    :param remedy: What to do, in one sentence.
+    :param retryable: Whether the same call may succeed later.
+    """
+
+    asset: str
+    outcome: str
+    message: str
+    remedy: str = ""
+    retryable: bool = False
+
+    @classmethod
+    def of(cls, asset: str, error: VodError) -> AssetFailure:
+        return cls(
+            asset=asset,
+            outcome=error.outcome,
+            message=error.message,
+            remedy=error.remedy,
+            retryable=error.retryable,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.asset}: {self.message}{' ' + self.remedy if self.remedy else ''} [{self.outcome}]"
+
+
+_BY_OUTCOME: dict[str, type[_Record]] = {"extracted": ExtractedAudio, "transcribed": Transcript}
+
+
+def from_json(record: dict[str, Any]) -> ExtractedAudio | Transcript | AssetFailure:
+    """Read a record back from XCom. Unknown keys, written by a newer version, are ignored.
+
+    :raises KeyError: the record names no outcome: it is not one of ours.
+    :raises TypeError: a field is missing.
+    """
+    kind = _BY_OUTCOME.get(record["outcome"], AssetFailure)
+    known = {field.name for field in fields(kind)}
+    return kind(**{key: value for key, value in record.items() if key in known})  # type: ignore[return-value]
