@@ -1,0 +1,112 @@
+"""What can go wrong between a video and its audio, in words."""
+
+from __future__ import annotations
+
+from vod.errors import VodError
+
+
+class MediaError(VodError):
+    """A source that cannot become audio, or audio that could not be written."""
+
+    outcome = "media_error"
+
+
+class UnreadableMediaError(MediaError):
+    """The source is missing, not a regular file, not permitted, or no media that is read here."""
+
+    outcome = "unreadable"
+    remedy = "Check that the file plays in a media player, or name another file."
+
+
+class NoAudioTrackError(MediaError):
+    """The source is readable and silent by construction: it holds no audio track."""
+
+    outcome = "no_audio_track"
+    remedy = "Leave this asset out, or name a version of it that has sound."
+
+
+class EmptyTrackError(MediaError):
+    """The source announces audio and then delivers none."""
+
+    outcome = "empty_track"
+    remedy = "The recording has no sound in it; export it again from where it came."
+
+
+class UnsupportedTrackError(MediaError):
+    """The audio track's codec is damaged or unknown."""
+
+    outcome = "unsupported"
+    remedy = "Convert the file with the tool that made it, or choose another track by its language."
+
+
+class LanguageNotFoundError(MediaError):
+    """No audio track has the language asked for."""
+
+    outcome = "language_not_found"
+    remedy = "Choose one of these languages, or leave the language out to take the default track."
+
+
+class TruncatedMediaError(MediaError):
+    """The end of the source is missing.
+
+    :param missing: Seconds of audio that are missing; an estimate when the source itself does not say,
+        ``None`` when nothing could be read.
+    """
+
+    outcome = "truncated"
+    remedy = "Copy or upload the file again, completely."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        asset: str | None = None,
+        remedy: str | None = None,
+        missing: float | None = None,
+    ) -> None:
+        super().__init__(message, asset=asset, remedy=remedy)
+        self.missing = missing
+
+
+class ExtractionTimeoutError(MediaError):
+    """The extraction took longer than it was given."""
+
+    outcome = "timeout"
+    remedy = "Give it a longer timeout, or look whether the file is far larger than what it contains."
+
+
+class ExtractionCancelledError(MediaError):
+    """Somebody asked for the extraction to stop; nothing was left behind."""
+
+    outcome = "cancelled"
+    retryable = True
+    remedy = "Start it again when it is wanted."
+
+
+class NoSpaceError(MediaError):
+    """The destination's disk is full."""
+
+    outcome = "no_space"
+    retryable = True
+    remedy = "Free space at the destination, or choose another one, and run it again."
+
+
+class DestinationError(MediaError):
+    """The destination cannot be written to."""
+
+    outcome = "destination"
+    remedy = "Choose a destination that this process may write to."
+
+
+class FfmpegError(MediaError):
+    """ffmpeg failed, or wrote something that is not the audio it was asked for."""
+
+    outcome = "ffmpeg_failed"
+    remedy = "Check the file in a media player; a damaged file has to be exported again."
+
+
+class FfmpegNotFoundError(MediaError):
+    """No ffmpeg that can be run."""
+
+    outcome = "ffmpeg_missing"
+    remedy = "Install ffmpeg, or `pip install imageio-ffmpeg`, or point VOD_FFMPEG to the ffmpeg program."

@@ -1,0 +1,121 @@
+"""Whether a file's end is missing, by the sizes that its own structure claims.
+
+ffmpeg reads a cut file to where it ends and reports success; a header may also claim hours that were never
+recorded. Only the structure tells the two apart.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SLACK = 64
+"""Bytes that a structure may claim too much: writers that count a header twice are common."""
+
+
+def declared_size(source: Path) -> int | None:
+    """Bytes that *source* should have, or ``None`` where its container does not say.
+
+    Known: MP4 and QuickTime, Matroska and WebM, AVI and WAV, FLV.
+    """
+    with source.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == b"\x1aE\xdf\xa3":
+            return _matroska_size(file)
+        if head[:4] == b"RIFF":
+            return _riff_size(file)
+        if head[:3] == b"FLV":
+            return _flv_size(file)
+        if head[4:8] in _BOXES:
+            return _mp4_size(file)
+    return None
+
+
+def is_fragmented_mp4(source: Path) -> bool:
+    """Whether *source* is an MP4 in pieces, without one index in which a lost end would leave a trace."""
+    with source.open("rb") as file:
+        return any(name == b"moof" for name, _ in _boxes(file))
+
+
+_BOXES = {
+    *(b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"sidx", b"ssix"),
+    *(b"mfra", b"meta", b"pnot", b"udta", b"emsg", b"prft", b"pdin"),
+}
+_MOST_BOXES = 200_000
+
+
+def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Name and claimed end of each box at the top level, up to the first that is none."""
+    size = os.fstat(file.fileno()).st_size
+    position = 0
+    for _ in range(_MOST_BOXES):
+        file.seek(position)
+        head = file.read(16).ljust(16, b"\0")
+        length, name, long_length = struct.unpack(">I4sQ", head)
+        if name not in _BOXES:
+            return
+        if length == 1:
+            length = long_length
+        elif length == 0:
+            length = size - position
+        if length < 8:
+            return
+        position += length
+        yield name, position
+        if position >= size:
+            return
+
+
+def _mp4_size(file: IO[bytes]) -> int | None:
+    return max((end for _, end in _boxes(file)), default=None)
+
+
+def _matroska_size(file: IO[bytes]) -> int | None:
+    file.seek(4)
+    header = _matroska_length(file)
+    if header is None:
+        return None
+    file.seek(header, os.SEEK_CUR)
+    if file.read(4) != b"\x18\x53\x80\x67":  # Segment
+        return None
+    length = _matroska_length(file)
+    return None if length is None else file.tell() + length
+
+
+def _matroska_length(file: IO[bytes]) -> int | None:
+    """Read an EBML length: the leading zero bits of its first byte say how many bytes follow."""
+    first = file.read(1)
+    if not first or first[0] == 0:
+        return None
+    following = 8 - first[0].bit_length()
+    value = int.from_bytes(first + file.read(following), "big") & ((1 << 7 * (following + 1)) - 1)
+    unknown = (1 << 7 * (following + 1)) - 1
+    return None if value == unknown else value
+
+
+def _riff_size(file: IO[bytes]) -> int | None:
+    end = None
+    position = 0
+    file.seek(0)
+    while (head := file.read(8))[:4] == b"RIFF" and len(head) == 8:
+        length = int.from_bytes(head[4:], "little")
+        if length == 0 or length >= 0x7FFFFFFF:  # written to a pipe: nobody came back to fill it in
+            return None
+        position += 8 + length + length % 2
+        end = position
+        file.seek(position)
+    return end
+
+
+def _flv_size(file: IO[bytes]) -> int | None:
+    """The ``filesize`` that most writers put into the first tag, as an AMF number."""
+    _, found, rest = file.read(4096).partition(b"filesize\0")
+    if not found or len(rest) < 8:
+        return None
+    (size,) = struct.unpack(">d", rest[:8])
+    return int(size) if 0 < size < 1 << 53 else None

@@ -1,0 +1,228 @@
+"""What is in a media file, read in-process with PyAV."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import av
+from av.stream import Disposition
+
+from vod.media.errors import MediaError, TruncatedMediaError, UnreadableMediaError
+from vod.media.integrity import declared_size
+from vod.media.languages import canonical
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from av.container import InputContainer
+
+DEMUXERS = "mov,matroska,mpegts,mpeg,avi,flv,asf,mxf,gxf,dv,rm,nut,ogg,wav,w64,aiff,caf,mp3,aac,flac,ac3,eac3"
+"""The containers that are read. Playlists and scripts (hls, dash, concat, …) are not among them, because they
+make ffmpeg open files that they name; nor are formats that take any bytes for sound (amr, raw PCM)."""
+
+MAX_TRACKS = 256
+"""Tracks of all kinds in one file; more is an attack or an accident."""
+
+MP4_NAMES = frozenset({"mov", "mp4", "m4a", "3gp", "3g2", "mj2"})
+
+UNKNOWN_CODEC = "unknown"
+
+OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_streams": str(MAX_TRACKS)}
+"""Limits for opening a file, the same for PyAV and ffmpeg."""
+
+_OPEN_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioTrack:
+    """One audio track of a source.
+
+    :param index: Place among the audio tracks, from 0 (ffmpeg's ``0:a:index``).
+    :param codec: ffmpeg's name of the codec, for example ``aac``; ``unknown`` when it has none for it.
+    :param sample_rate: Hz.
+    :param bit_rate: bit/s.
+    :param language: ISO 639-2 code as written in the file, or ``None``.
+    :param default: Whether the file marks this track as the one to play.
+    :param duration: Seconds that the file claims for this track. Headers lie: compare with what was written.
+    """
+
+    index: int
+    codec: str
+    sample_rate: int | None
+    channels: int | None
+    bit_rate: int | None
+    language: str | None
+    default: bool
+    title: str | None
+    duration: float | None
+
+    def speaks(self, language: str) -> bool:
+        """Whether this track is in *language*, an ISO 639 code; never when the file does not say."""
+        return self.language is not None and canonical(self.language) == canonical(language)
+
+    def __str__(self) -> str:
+        title = f" “{self.title}”" if self.title else ""
+        return f"{self.language or 'no language'} (track {self.index}, {self.codec}{title})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTrack:
+    """The first picture track that is not a cover; *width* and *height* in pixels."""
+
+    codec: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaInfo:
+    """What a file says about itself.
+
+    :param container: Short name, for example ``mp4``, ``mkv``, ``mpegts``.
+    :param duration: Seconds, the longest track.
+    :param size: Bytes.
+    :param bit_rate: bit/s of everything together.
+    """
+
+    container: str
+    duration: float | None
+    size: int
+    bit_rate: int | None
+    title: str | None
+    audio: tuple[AudioTrack, ...]
+    video: VideoTrack | None
+
+
+def probe(source: Path) -> MediaInfo:
+    """Read the headers of *source*.
+
+    :raises UnreadableMediaError: it is missing, not a regular file, not permitted, empty, or no media.
+    :raises TruncatedMediaError: so much of its end is missing that it cannot be opened.
+    """
+    try:
+        size = _regular_file_size(source)
+        with open_media(source) as container:
+            audio = container.streams.audio
+            return MediaInfo(
+                container=_container_name(container.format.name, source),
+                duration=container.duration / av.time_base if container.duration else None,
+                size=size,
+                bit_rate=container.bit_rate or None,
+                title=container.metadata.get("title") or None,
+                audio=tuple(_audio_track(index, stream) for index, stream in enumerate(audio)),
+                video=_video_track(container),
+            )
+    except MediaError as error:
+        error.asset = error.asset or printable(source)
+        raise
+
+
+def open_media(source: Path, demuxer: str | None = None) -> InputContainer:
+    """Open *source* for reading with the same limits that ffmpeg gets: formats, protocols, tracks, time.
+
+    :param demuxer: ffmpeg's name of the format, when it is known and need not be guessed.
+    :raises UnreadableMediaError: it is no media that is read here.
+    :raises TruncatedMediaError: so much of its end is missing that it cannot be opened.
+    """
+    try:
+        return av.open(
+            f"file:{source}",
+            format=demuxer,
+            # Without "replace" one byte of Latin-1 in a title makes the whole file unreadable.
+            metadata_errors="replace",
+            options={
+                "format_whitelist": DEMUXERS,
+                "protocol_whitelist": "file",
+                "max_streams": str(MAX_TRACKS),
+            },
+            timeout=_OPEN_TIMEOUT,
+        )
+    except PermissionError as error:
+        raise UnreadableMediaError(
+            "The file may not be read by this process.", remedy="Give this process permission to read it."
+        ) from error
+    except (OSError, ValueError, av.FFmpegError) as error:
+        size, declared = source.stat().st_size, declared_size(source)
+        if declared is not None and declared > size:
+            raise TruncatedMediaError(
+                f"The file is cut off: {size} of {declared} bytes are there, too few to read its tracks."
+            ) from error
+        raise UnreadableMediaError("This is not a video or audio file that can be read.") from error
+
+
+def printable(path: Path) -> str:
+    """*path* as text that can always be printed and sent: file names need not be UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _regular_file_size(source: Path) -> int:
+    try:
+        status = source.stat()
+    except FileNotFoundError as error:
+        raise UnreadableMediaError("The file does not exist.", remedy="Check its name and folder.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnreadableMediaError(f"The file cannot be reached: {reason}.") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableMediaError("This is a directory.", remedy="Name the media files in it one by one.")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableMediaError("This is a pipe, socket or device.", remedy="Name a regular file.")
+    if status.st_size == 0:
+        raise UnreadableMediaError("The file is empty.", remedy="Copy or upload the file again, completely.")
+    if not os.access(source, os.R_OK):
+        raise UnreadableMediaError(
+            "The file may not be read by this process.", remedy="Give this process permission to read it."
+        )
+    return status.st_size
+
+
+def _container_name(demuxer: str, source: Path) -> str:
+    """One name of a demuxer's many: ``mov,mp4,m4a,3gp,3g2,mj2`` reads all six alike, only the name tells."""
+    names = demuxer.split(",")
+    suffix = source.suffix.lower().removeprefix(".")
+    if "matroska" in names:
+        return "webm" if suffix == "webm" else "mkv"
+    if "mp4" in names:
+        return suffix if suffix in names else "mp4"
+    return names[0]
+
+
+def _audio_track(index: int, stream: av.AudioStream) -> AudioTrack:
+    context = stream.codec_context  # None when no decoder is known
+    language = (stream.language or "und").lower()
+    return AudioTrack(
+        index=index,
+        codec=context.codec.canonical_name if context else UNKNOWN_CODEC,
+        sample_rate=(context.sample_rate or None) if context else None,
+        channels=(context.layout.nb_channels or None) if context else None,
+        bit_rate=(context.bit_rate or None) if context else None,
+        language=None if language == "und" else language,
+        default=bool(stream.disposition & Disposition.default),
+        title=stream.metadata.get("title") or None,
+        duration=_duration(stream),
+    )
+
+
+def _duration(stream: av.AudioStream) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    # Matroska keeps it in a tag: 00:00:10.025000000
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    try:
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return None
+
+
+def _video_track(container: InputContainer) -> VideoTrack | None:
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            context = stream.codec_context
+            if context is None:
+                return VideoTrack(codec=UNKNOWN_CODEC, width=0, height=0)
+            return VideoTrack(codec=context.codec.canonical_name, width=context.width, height=context.height)
+    return None
