@@ -1,3 +1,3 @@
-"""Turn video libraries into audio and text with Apache Airflow: Huawei Cloud VOD or ffmpeg, then speech recognition."""
+"""Turn video libraries into audio and text: Huawei Cloud VOD or ffmpeg, then speech recognition."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The root of every failure this package raises, so that one classification serves hook, operator and trigger."""
+"""The root of every failure this package raises: one classification for hook, operator and trigger."""
 
 from __future__ import annotations
 

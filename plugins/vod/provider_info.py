@@ -1,4 +1,4 @@
-"""What Airflow reads about this package when it is pip-installed: the connection type with its form, links, URI schemes."""
+"""What Airflow reads about this package once it is pip-installed: connection type, form, links."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "engine": {
                         "label": "Default engine",
-                        "description": "What extracts when a task does not say: VOD, or ffmpeg on the worker.",
+                        "description": "What extracts when a task does not say: VOD or the worker's ffmpeg.",
                         "schema": {"type": "string", "enum": ["vod", "ffmpeg"], "default": "vod"},
                     },
                     "destination": {
@@ -62,5 +62,4 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": ["vod.links.VodConsoleLink"],
-        "asset-uris": [{"schemes": ["vod"], "handler": "vod.provider_info.normalize_asset_uri"}],
     }

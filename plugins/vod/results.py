@@ -26,10 +26,10 @@ class ExtractedAudio(_Record):
     """Audio that exists and was checked.
 
     :param asset: The source as the caller named it: a VOD asset id, a path or a URL.
-    :param uri: Where the audio is: ``file:///…``, ``s3://…``, or ``vod://<connection id>/<audio asset id>``. Never signed.
+    :param uri: Where the audio is: ``file:///…``, ``s3://…``, ``vod://<connection>/<asset>``. Never signed.
     :param audio_format: Container asked for, ``MP3`` or ``AAC``.
     :param codec: Codec found in the file, for example ``mp3`` or ``aac``; ``None`` when VOD did not say.
-    :param duration: Seconds.
+    :param duration: Seconds; ``None`` when VOD did not say.
     :param size: Bytes; 0 when VOD did not say.
     :param sample_rate: Hz.
     :param engine: Which engine made it, ``vod`` or ``ffmpeg``.
@@ -40,7 +40,7 @@ class ExtractedAudio(_Record):
     uri: str
     audio_format: str
     codec: str | None
-    duration: float
+    duration: float | None
     size: int
     engine: str
     sample_rate: int | None = None
@@ -48,6 +48,20 @@ class ExtractedAudio(_Record):
     audio_asset_id: str | None = None
     title: str | None = None
     outcome: Literal["extracted"] = "extracted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmittedExtraction(_Record):
+    """An extraction that VOD accepted and that nobody waited for: what ``AudioAssetSensor`` takes.
+
+    :param accepted: When VOD accepted it, seconds since the epoch.
+    """
+
+    asset: str
+    audio_asset_id: str
+    audio_format: str
+    accepted: float
+    outcome: Literal["submitted"] = "submitted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +116,16 @@ class AssetFailure(_Record):
         return f"{self.asset}: {self.message}{' ' + self.remedy if self.remedy else ''} [{self.outcome}]"
 
 
-_BY_OUTCOME: dict[str, type[_Record]] = {"extracted": ExtractedAudio, "transcribed": Transcript}
+Record = ExtractedAudio | SubmittedExtraction | Transcript | AssetFailure
+
+_BY_OUTCOME: dict[str, type[Record]] = {
+    "extracted": ExtractedAudio,
+    "submitted": SubmittedExtraction,
+    "transcribed": Transcript,
+}
 
 
-def from_json(record: dict[str, Any]) -> ExtractedAudio | Transcript | AssetFailure:
+def from_json(record: dict[str, Any]) -> Record:
     """Read a record back from XCom. Unknown keys, written by a newer version, are ignored.
 
     :raises KeyError: the record names no outcome: it is not one of ours.
@@ -113,4 +133,4 @@ def from_json(record: dict[str, Any]) -> ExtractedAudio | Transcript | AssetFail
     """
     kind = _BY_OUTCOME.get(record["outcome"], AssetFailure)
     known = {field.name for field in fields(kind)}
-    return kind(**{key: value for key, value in record.items() if key in known})  # type: ignore[return-value]
+    return kind(**{key: value for key, value in record.items() if key in known})

@@ -1,4 +1,4 @@
-"""Registers this package with Airflow, from the plugins folder or (entry point ``airflow.plugins``) from a wheel.
+"""Registers this package with Airflow, from the plugins folder or from a wheel (``airflow.plugins``).
 
 Every Airflow process executes this file: keep its import cheap.
 """

@@ -1,0 +1,340 @@
+"""The two engines behind ExtractAudioOperator. Both turn assets into outcomes, one record an asset."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import datetime, timezone
+from typing import Any
+
+from vod import media
+from vod.cloud.assets import Asset, Readiness
+from vod.cloud.errors import (
+    AccountError,
+    AmbiguousExtractionError,
+    AnswerLostError,
+    AssetNotFoundError,
+    AssetNotSupportedError,
+    AuthenticationError,
+    CloudError,
+    ExtractionFailedError,
+    ForbiddenError,
+    NotSentError,
+    ThrottledError,
+)
+from vod.errors import VodError
+from vod.hooks import VodHook
+from vod.ledger import Ledger
+from vod.results import AssetFailure, ExtractedAudio, Record, SubmittedExtraction
+from vod.storage import Destination, asset_uri, file_stem, is_asset_id, local_copy, local_path
+
+log = logging.getLogger(__name__)
+
+VISIBILITY_GRACE = 60.0
+"""Seconds after the acceptance in which VOD may not know the audio asset yet (contract, section 5.3)."""
+
+_ALL_WOULD_FAIL = (AuthenticationError, ForbiddenError, AccountError, ThrottledError, NotSentError)
+
+
+class ExtractionTimeoutError(VodError):
+    """The audio was not ready in time."""
+
+    outcome = "timeout"
+    retryable = True
+    remedy = "Raise the task's timeout, or try again: an extraction that already runs is not submitted twice."
+
+
+class VodEngine:
+    """Extraction by the service: submit, wait elsewhere, collect.
+
+    :param ledger: Remembers each submission before and after it is sent.
+    """
+
+    def __init__(self, hook: VodHook, ledger: Ledger, audio_format: str) -> None:
+        self._hook = hook
+        self._ledger = ledger
+        self._audio_format = audio_format
+
+    def submit(self, assets: Iterable[str]) -> dict[str, Record]:
+        """Submit each asset for which no earlier try did so.
+
+        :returns: for each asset a :class:`SubmittedExtraction`, or the :class:`AssetFailure` that prevented
+            it.
+        :raises CloudError: a refusal that concerns all assets, found before anything was submitted.
+        """
+        entries = {asset: self._ledger.get(asset) or {} for asset in assets}
+        accepted = {asset: entry["audio"] for asset, entry in entries.items() if "audio" in entry}
+        read = self._hook.client.asset_info([*entries, *accepted.values()])
+        outcomes: dict[str, Record] = {}
+        stopped: CloudError | None = None
+        for asset, entry in entries.items():
+            if asset in accepted and self._is_usable(read[accepted[asset]], entry["accepted"]):
+                outcomes[asset] = self._submitted(asset, accepted[asset], entry["accepted"])
+                continue
+            try:
+                if stopped:
+                    raise stopped
+                submission = self._submit_one(read[asset], entry, claimed=set(accepted.values()))
+            except CloudError as error:
+                if isinstance(error, _ALL_WOULD_FAIL):
+                    stopped = error
+                outcomes[asset] = AssetFailure.of(asset, error)
+            else:
+                outcomes[asset] = submission
+                accepted[asset] = submission.audio_asset_id
+        submitted = sum(isinstance(outcome, SubmittedExtraction) for outcome in outcomes.values())
+        log.info("Submitted %d/%d assets to VOD.", submitted, len(outcomes))
+        return outcomes
+
+    def collect(
+        self, submitted: Iterable[SubmittedExtraction], destination: Destination | None
+    ) -> dict[str, Record]:
+        """Turn extractions that were waited for into audio, or into the reason why there is none.
+
+        What is not settled has run out of time: it is cancelled where it is still queued.
+
+        :param destination: Where to copy the audio; ``None`` leaves it in VOD.
+        """
+        extractions = list(submitted)
+        read = self._hook.client.asset_info(extraction.audio_asset_id for extraction in extractions)
+        outcomes: dict[str, Record] = {}
+        for extraction in extractions:
+            try:
+                audio = read[extraction.audio_asset_id]
+                if not audio.settled(grace=_within_grace(extraction.accepted)):
+                    self._give_up(extraction, audio)
+                outcomes[extraction.asset] = self._deliver(extraction, audio, destination)
+            except VodError as error:
+                outcomes[extraction.asset] = AssetFailure.of(extraction.asset, error)
+                if isinstance(error, ExtractionFailedError):
+                    self._ledger.forget(extraction.asset)
+        return outcomes
+
+    def cancel(self, submitted: Iterable[SubmittedExtraction]) -> None:
+        """Cancel what is still queued; say of the rest that it goes on (contract, section 4)."""
+        for extraction in submitted:
+            try:
+                cancelled = self._hook.client.cancel_extraction(extraction.asset, extraction.audio_asset_id)
+            except CloudError as error:
+                log.warning("Cancelling the extraction of %s failed: %s", extraction.asset, error)
+                continue
+            if cancelled:
+                self._ledger.forget(extraction.asset)
+            log.info(
+                "Extraction of %s: %s.",
+                extraction.asset,
+                "cancelled" if cancelled else "already running or ended, VOD cannot cancel it",
+            )
+
+    def _submit_one(self, source: Asset, entry: Mapping[str, Any], claimed: set[str]) -> SubmittedExtraction:
+        asset = source.asset_id
+        if source.readiness is Readiness.GONE:
+            raise AssetNotFoundError("VOD knows no such asset.", asset=asset)
+        if source.is_audio:
+            raise AssetNotSupportedError(
+                f"This is already an audio asset ({source.container}); VOD extracts only from videos.",
+                asset=asset,
+            )
+        if "intended" in entry and (found := self._recover(source, entry["intended"], claimed)):
+            self._ledger.accept(asset, found, entry["intended"])
+            return self._submitted(asset, found, entry["intended"])
+        now = time.time()
+        self._ledger.intend(asset, now)
+        try:
+            submission = self._hook.client.extract_audio(asset, self._audio_format)
+        except AnswerLostError:
+            raise  # the intent stays: the next try looks for the audio asset first
+        except CloudError:
+            self._ledger.forget(asset)
+            raise
+        self._ledger.accept(asset, submission.audio_asset_id, now)
+        return self._submitted(asset, submission.audio_asset_id, now)
+
+    def _recover(self, source: Asset, intended: float, claimed: set[str]) -> str | None:
+        """Find the audio asset of a submission whose answer an earlier try did not live to see."""
+        candidates = [
+            audio.asset_id
+            for audio in self._hook.client.find_audio_assets(
+                source.title or "",
+                self._audio_format,
+                since=datetime.fromtimestamp(intended, timezone.utc),
+            )
+            if audio.asset_id not in claimed
+        ]
+        if len(candidates) > 1:
+            raise AmbiguousExtractionError(
+                f"An earlier try may have made any of the audio assets {', '.join(candidates)}.",
+                asset=source.asset_id,
+            )
+        if candidates:
+            log.info("Found the audio asset %s that an earlier try submitted.", candidates[0])
+        return candidates[0] if candidates else None
+
+    def _deliver(
+        self, extraction: SubmittedExtraction, audio: Asset, destination: Destination | None
+    ) -> ExtractedAudio:
+        if audio.readiness is not Readiness.READY:
+            raise ExtractionFailedError(
+                f"VOD ended the extraction as {audio.status}: {audio.description or 'no reason given'}.",
+                asset=extraction.asset,
+            )
+        record = ExtractedAudio(
+            asset=extraction.asset,
+            audio_asset_id=audio.asset_id,
+            uri=asset_uri(self._hook.vod_conn_id, audio.asset_id),
+            audio_format=extraction.audio_format,
+            codec=(audio.metadata.codec or "").lower() or None,
+            duration=audio.metadata.duration,
+            size=audio.metadata.size or 0,
+            channels=audio.metadata.channels,
+            title=audio.title,
+            engine="vod",
+        )
+        return record if destination is None else self._copy(record, destination)
+
+    def _copy(self, record: ExtractedAudio, destination: Destination) -> ExtractedAudio:
+        name = file_stem(record.asset) + media.EXTENSIONS[record.audio_format]
+        with destination.writing(name) as path:
+            self._hook.client.download(record.audio_asset_id or "", path)
+            info = media.probe(path)
+        track = info.audio[0]
+        return ExtractedAudio(
+            **{
+                **record.to_json(),
+                "uri": destination.uri(name),
+                "codec": track.codec,
+                "duration": info.duration,
+                "size": info.size,
+                "sample_rate": track.sample_rate,
+                "channels": track.channels,
+            }
+        )
+
+    def _give_up(self, extraction: SubmittedExtraction, audio: Asset) -> None:
+        self.cancel([extraction])
+        raise ExtractionTimeoutError(
+            f"The audio asset {audio.asset_id} is still {audio.status or 'unknown'}.", asset=extraction.asset
+        )
+
+    def _is_usable(self, audio: Asset, accepted: float) -> bool:
+        return audio.readiness is Readiness.READY or not audio.settled(grace=_within_grace(accepted))
+
+    def _submitted(self, asset: str, audio_asset_id: str, accepted: float) -> SubmittedExtraction:
+        return SubmittedExtraction(
+            asset=asset,
+            audio_asset_id=audio_asset_id,
+            audio_format=self._audio_format,
+            accepted=accepted,
+        )
+
+
+class LocalEngine:
+    """Extraction on this worker with ffmpeg, one process a core."""
+
+    def __init__(
+        self,
+        hook: VodHook,
+        ledger: Ledger,
+        audio_format: str,
+        destination: Destination,
+        *,
+        language: str | None = None,
+    ) -> None:
+        self._hook = hook
+        self._ledger = ledger
+        self._audio_format = audio_format
+        self._destination = destination
+        self._language = language
+        self._cancelled = threading.Event()
+
+    def extract(self, assets: Iterable[str]) -> dict[str, Record]:
+        """Extract each asset that an earlier try did not finish."""
+        outcomes: dict[str, Record] = {}
+        todo = []
+        for asset in assets:
+            finished = self._finished(asset)
+            if finished:
+                outcomes[asset] = finished
+            else:
+                todo.append(asset)
+        with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="extract") as pool:
+            futures = {pool.submit(self._extract_one, asset): asset for asset in todo}
+            try:
+                for future in as_completed(futures):
+                    asset = futures[future]
+                    try:
+                        record = future.result()
+                    except VodError as error:
+                        outcomes[asset] = AssetFailure.of(asset, error)
+                        log.warning("%s", outcomes[asset])
+                    else:
+                        outcomes[asset] = record
+                        self._ledger.finish(asset, record.to_json())
+                    log.info("Extracted %d/%d assets with ffmpeg.", len(outcomes), len(todo))
+            except BaseException:
+                self.cancel()
+                raise
+        return outcomes
+
+    def cancel(self) -> None:
+        """End the running ffmpeg processes; what they wrote is removed."""
+        self._cancelled.set()
+
+    def _finished(self, asset: str) -> ExtractedAudio | None:
+        entry = self._ledger.get(asset)
+        if not entry or "record" not in entry:
+            return None
+        record = ExtractedAudio(**entry["record"])
+        return record if self._destination.size(self._name(asset)) == record.size else None
+
+    def _name(self, asset: str) -> str:
+        return file_stem(asset) + media.EXTENSIONS[self._audio_format]
+
+    def _extract_one(self, asset: str) -> ExtractedAudio:
+        title = self._hook.client.asset_details(asset).title if is_asset_id(asset) else None
+        with (
+            local_copy(asset, self._hook) as source,
+            self._destination.writing(self._name(asset)) as target,
+        ):
+            extraction = media.extract(
+                source,
+                target,
+                audio_format=self._audio_format,
+                language=self._language,
+                cancelled=self._cancelled,
+            )
+        path = local_path(asset)
+        return ExtractedAudio(
+            asset=asset,
+            uri=self._destination.uri(self._name(asset)),
+            audio_format=self._audio_format,
+            codec=extraction.codec,
+            duration=extraction.duration,
+            size=extraction.size,
+            sample_rate=extraction.sample_rate,
+            channels=extraction.channels,
+            title=title or (path.stem if path else None),
+            engine="ffmpeg",
+        )
+
+
+def progress_logger(total: int) -> Callable[[Mapping[str, Asset], float], None]:
+    """Give the ``on_poll`` of a wait: one line each time that more of a batch is ready or failed."""
+    told: int | None = None
+
+    def on_poll(read: Mapping[str, Asset], pause: float) -> None:
+        nonlocal told
+        ready = total - sum(not asset.settled(grace=True) for asset in read.values())
+        if ready != told:
+            log.info("Ready %d/%d audio assets, next look in %.0f s.", ready, total, pause)
+        told = ready
+
+    return on_poll
+
+
+def _within_grace(accepted: float) -> bool:
+    return time.time() < accepted + VISIBILITY_GRACE

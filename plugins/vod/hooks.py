@@ -1,0 +1,221 @@
+"""An Airflow connection turned into a VOD client, blocking and asynchronous."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from airflow.providers.http.hooks.http import HttpHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+from requests import PreparedRequest, Session
+from requests.auth import AuthBase
+
+from vod.cloud.client import AsyncVodClient, VodClient
+from vod.cloud.signing import Credentials, SignatureAuth
+from vod.errors import InvalidInputError, VodError
+from vod.results import ENGINES
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+DEFAULT_CONNECTION = "vod_default"
+
+
+class InvalidConnectionError(InvalidInputError):
+    """The Airflow connection is missing, or lacks what VOD needs."""
+
+    outcome = "invalid_connection"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a connection of type ``vod`` says.
+
+    :param endpoint: URL of the service: the connection's host, else the region's (contract, section 2).
+    :param timeout: Seconds to wait for an answer.
+    :param engine: Engine of tasks that name none.
+    :param destination: Where audio files and transcripts land when a task does not say.
+    """
+
+    conn_id: str
+    endpoint: str
+    project_id: str
+    credentials: Credentials
+    region: str
+    timeout: float = 60.0
+    engine: str = "vod"
+    destination: str | None = None
+
+    @classmethod
+    def of(cls, connection: Connection, extra: dict[str, Any]) -> Settings:
+        """Read a connection.
+
+        :raises InvalidConnectionError: something that VOD needs is missing; the message names the field.
+        """
+        host, region = connection.host or "", extra.get("region") or ""
+        missing = [
+            label
+            for label, value in (
+                ("access key (login)", connection.login),
+                ("secret key (password)", connection.password),
+                ("project_id", extra.get("project_id")),
+                ("region, or an endpoint (host)", region or host),
+            )
+            if not value
+        ]
+        if missing:
+            raise InvalidConnectionError(
+                f"The connection {connection.conn_id!r} lacks its {', '.join(missing)}.",
+                remedy="Fill it in under Admin > Connections.",
+            )
+        engine = extra.get("engine") or "vod"
+        if engine not in ENGINES:
+            raise InvalidConnectionError(
+                f"The connection {connection.conn_id!r} names the unknown engine {engine!r}.",
+                remedy=f"Choose one of {', '.join(ENGINES)}.",
+            )
+        endpoint = host or f"vod.{region}.myhuaweicloud.com"
+        if "://" not in endpoint:
+            endpoint = f"https://{endpoint}"
+        if connection.port:
+            endpoint = f"{endpoint}:{connection.port}"
+        return cls(
+            conn_id=connection.conn_id,
+            endpoint=endpoint,
+            project_id=extra["project_id"],
+            credentials=Credentials(
+                ak=connection.login or "",
+                sk=connection.password or "",
+                security_token=extra.get("security_token") or None,
+            ),
+            region=region,
+            timeout=float(extra.get("timeout") or 60.0),
+            engine=engine,
+            destination=extra.get("destination") or None,
+        )
+
+    @property
+    def _client_arguments(self) -> dict[str, Any]:
+        return {
+            "endpoint": self.endpoint,
+            "project_id": self.project_id,
+            "credentials": self.credentials,
+            "timeout": self.timeout,
+        }
+
+    def client(self, **options: Any) -> VodClient:
+        return VodClient(**self._client_arguments, **options)
+
+    def async_client(self, **options: Any) -> AsyncVodClient:
+        return AsyncVodClient(**self._client_arguments, **options)
+
+
+class VodHook(HttpHook):
+    """Calls Huawei Cloud VOD with the keys of an Airflow connection.
+
+    The calls that the operators need are methods of :attr:`client`. Any other call of the service goes
+    through the inherited :meth:`run`, which is signed as well::
+
+        VodHook(method="GET").run("/v1.0/<project id>/asset/category")
+
+    :param vod_conn_id: Connection of type ``vod``: login is the access key, password the secret key, host
+        (optional) the endpoint; ``region`` and ``project_id`` are in the extra.
+    :param method: HTTP method of :meth:`run`.
+    """
+
+    conn_name_attr = "vod_conn_id"
+    default_conn_name = DEFAULT_CONNECTION
+    conn_type = "vod"
+    hook_name = "Huawei Cloud VOD"
+
+    def __init__(self, vod_conn_id: str = DEFAULT_CONNECTION, method: str = "GET") -> None:
+        super().__init__(method=method, http_conn_id=vod_conn_id)
+        self.vod_conn_id = vod_conn_id
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The connection, read.
+
+        :raises InvalidConnectionError: it is not defined, or lacks something.
+        """
+        try:
+            connection = self.get_connection(self.vod_conn_id)
+        except AirflowNotFoundException as error:
+            raise self._undefined() from error
+        return Settings.of(connection, connection.extra_dejson)
+
+    @cached_property
+    def client(self) -> VodClient:
+        """The client for a worker: its calls block."""
+        return self.settings.client()
+
+    @asynccontextmanager
+    async def async_client(self) -> AsyncIterator[AsyncVodClient]:
+        """The client for the triggerer: no call blocks its event loop."""
+        try:
+            connection = await self.aget_connection(self.vod_conn_id)
+        except AirflowNotFoundException as error:
+            raise self._undefined() from error
+        client = Settings.of(connection, await connection.aextra_dejson()).async_client()
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+    def get_conn(
+        self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
+    ) -> Session:
+        """Give a requests session that signs what it sends; :meth:`run` uses it.
+
+        Nothing of the connection's extra becomes a header, as it does in :class:`HttpHook`.
+        """
+        settings = self.settings
+        self.base_url, self._base_url_initialized = settings.endpoint, True
+        self.merged_extra = dict(extra_options or {})
+        session = Session()
+        session.auth = _SessionAuth(SignatureAuth(settings.credentials, settings.project_id))
+        session.headers.update({"Content-Type": "application/json", **(headers or {})})
+        return self._configure_session_from_mount_adapters(session)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask for an asset that cannot exist: the cheapest call that needs keys, project and clock to fit."""
+        try:
+            client = self.settings.client(patience=0.0)
+            client.asset_info(["0" * 32])
+        except VodError as error:
+            return False, str(error)
+        return True, f"VOD at {self.settings.endpoint} accepts the keys."
+
+    def _undefined(self) -> InvalidConnectionError:
+        return InvalidConnectionError(
+            f"The connection {self.vod_conn_id!r} is not defined.",
+            remedy="Add it under Admin > Connections with the type Huawei Cloud VOD, or as the environment "
+            f"variable AIRFLOW_CONN_{self.vod_conn_id.upper()}.",
+        )
+
+
+class _SessionAuth(AuthBase):
+    """:class:`SignatureAuth` for requests, which the inherited methods of HttpHook use."""
+
+    def __init__(self, auth: SignatureAuth) -> None:
+        self._auth = auth
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        body = request.body.encode() if isinstance(request.body, str) else request.body
+        signed = httpx.Request(
+            request.method or "GET",
+            request.url or "",
+            content=body,
+            headers={"Content-Type": request.headers["Content-Type"]},
+        )
+        next(self._auth.auth_flow(signed))
+        request.url = str(signed.url)
+        request.headers.update({name: signed.headers[name] for name in _SIGNED if name in signed.headers})
+        return request
+
+
+_SIGNED = ("Authorization", "Host", "X-Project-Id", "X-Sdk-Date", "X-Security-Token", "X-Sdk-Content-Sha256")
