@@ -1,0 +1,9 @@
+"""A VOD service for demos, tests and development: real HTTP, real signatures, real extraction."""
+
+from __future__ import annotations
+
+from vod.standin.command import add_arguments, serve
+from vod.standin.server import Standin, running
+from vod.standin.settings import Behaviour, Settings
+
+__all__ = ["Behaviour", "Settings", "Standin", "add_arguments", "running", "serve"]

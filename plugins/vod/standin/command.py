@@ -1,0 +1,103 @@
+"""``python -m vod standin``."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from vod.standin.library import LibraryInUseError
+from vod.standin.server import Standin
+from vod.standin.settings import Behaviour, FinalStatus, Settings
+
+if TYPE_CHECKING:
+    import argparse
+
+DEFAULT_PORT = 8600
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the stand-in to a (sub)command."""
+    usual = Settings(data=Path())
+    parser.add_argument("--data", type=Path, required=True, help="folder of the library, made when missing")
+    parser.add_argument("--host", default=usual.host, help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free port (%(default)s)")
+    parser.add_argument("--access-key", default=usual.access_key, help="the AK that it knows (demo key)")
+    parser.add_argument("--secret-key", default=usual.secret_key, help="the SK that belongs to it (demo key)")
+    parser.add_argument("--project-id", default=usual.project_id, help="the one project (%(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=usual.workers, help="extractions at a time (%(default)s)"
+    )
+
+    odd = parser.add_argument_group("behaviour", "what the real service does now and then")
+    usually = usual.behaviour
+    odd.add_argument(
+        "--final-status",
+        choices=get_args(FinalStatus),
+        default=usually.final_status,
+        help="what a finished audio asset shows (%(default)s)",
+    )
+    odd.add_argument(
+        "--refusal-status",
+        type=int,
+        choices=(400, 403),
+        default=usually.refusal_status,
+        help="HTTP status of errors that the documentation lists with both (%(default)s)",
+    )
+    for name, help_text in (
+        ("queue_seconds", "least time an extraction waits and can be cancelled"),
+        ("running_seconds", "least time an extraction takes"),
+        ("quota_scale", "factor on the quotas per minute, 0 switches them off"),
+    ):
+        default = getattr(usually, name)
+        flag = f"--{name.replace('_', '-')}"
+        odd.add_argument(flag, type=float, default=default, help=f"{help_text} ({default:g})")
+    for name, help_text in (
+        ("no_asset_polls", "polls that show a new audio asset as NO_ASSET"),
+        ("missing_polls", "polls that leave a new audio asset out"),
+        ("urlless_polls", "polls that show a ready audio asset without video_url"),
+        ("link_seconds", "lifetime of pre-signed URLs"),
+    ):
+        default = getattr(usually, name)
+        odd.add_argument(
+            f"--{name.replace('_', '-')}", type=int, default=default, help=f"{help_text} ({default})"
+        )
+    odd.add_argument(
+        "--cdn-serves-unpublished",
+        action="store_true",
+        help="let video_url of unpublished assets be downloaded (by the documentation it cannot)",
+    )
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Runs the stand-in with parsed options until SIGTERM or SIGINT; returns the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("vod.standin").setLevel(logging.INFO)
+    behaviour = Behaviour(**{field.name: getattr(options, field.name) for field in fields(Behaviour)})
+    given = {
+        field.name: getattr(options, field.name) for field in fields(Settings) if hasattr(options, field.name)
+    }
+    try:
+        standin = Standin(Settings(**given, behaviour=behaviour))
+    except LibraryInUseError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(
+            f"The stand-in cannot start on {options.host}:{options.port}: {error}. Choose another port.\n"
+        )
+        return 1
+
+    # uvicorn raises the signal again once it has stopped: by then there is nothing left to do.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: standin.stop())
+    standin.run(ready=lambda: _announce(standin.url))
+    return 0
+
+
+def _announce(url: str) -> None:
+    sys.stdout.write(f"VOD stand-in ready: {url}\n")
+    sys.stdout.flush()

@@ -1,0 +1,144 @@
+"""What stands before every call: authentication, throttling, project check, error envelopes, counting."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from vod.standin.meters import Quotas, Stats
+from vod.standin.parameters import Body, Query
+from vod.standin.refusals import RefusedError, StorageError
+from vod.standin.signatures import KeyCheck, SignatureError, WireRequest, query_pairs
+from vod.standin.storage import Links
+from vod.standin.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from vod.standin.settings import Settings
+
+MAX_BODY = 12 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Received:
+    """A call that passed the gateway."""
+
+    query: Query
+    body: bytes = field(repr=False)
+    links: Links = field(repr=False)
+
+    def json(self) -> Body:
+        return Body.parse(self.body)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the API.
+
+    :param quota: Class of section 12; a call with ``query_string`` counts as ``search``.
+    :param refusal_status: HTTP status that the documentation of this call shows for errors.
+    """
+
+    name: str
+    method: str
+    path: str
+    quota: str
+    refusal_status: int
+    handler: Callable[[Received], Awaitable[Response | dict[str, Any]]]
+
+
+class Gateway:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keys = KeyCheck(settings.access_key, settings.secret_key)
+        self._quotas = Quotas(settings.behaviour)
+        self.tokens = Tokens(settings)
+        self.stats = Stats()
+
+    def counted(
+        self, name: str, endpoint: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint, seen by the counters and with a request id."""
+
+        async def count(request: Request) -> Response:
+            self.stats.arrived(name)
+            request_id = uuid.uuid4().hex
+            try:
+                response = await endpoint(request)
+            except (RefusedError, StorageError) as refused:
+                response = refused.response(request_id)
+            except Exception:
+                self.stats.answered(name, 500)
+                raise
+            self.stats.answered(name, response.status_code)
+            response.headers["X-Request-Id"] = request_id
+            return response
+
+        return count
+
+    def guarded(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint of a VOD call."""
+
+        async def guard(request: Request) -> Response:
+            try:
+                return await self._handle(call, request)
+            except RefusedError as refused:
+                if refused.status is None:
+                    refused.status = max(call.refusal_status, self._settings.behaviour.refusal_status)
+                raise
+
+        return self.counted(call.name, guard)
+
+    async def authenticate(self, request: Request) -> tuple[WireRequest, str | None]:
+        """The request as it came, and the project of its credentials.
+
+        :raises RefusedError: 401, or 413 for a body that is too large to be signed.
+        """
+        wire = WireRequest(
+            method=request.method,
+            path=request.scope["raw_path"].decode("latin-1"),
+            query=request.scope["query_string"].decode("latin-1"),
+            headers={name: ",".join(request.headers.getlist(name)) for name in request.headers},
+            body=await _body(request),
+        )
+        # Section 1.3: a token, when there is one, is all that counts.
+        if "x-auth-token" in wire.headers:
+            return wire, self.tokens.project(wire.headers["x-auth-token"])
+        try:
+            self._keys.verify(wire)
+        except SignatureError as error:
+            message = f"Incorrect IAM authentication information: {error}"
+            raise RefusedError.gateway(401, "0301", message) from None
+        return wire, self._settings.project_id
+
+    async def _handle(self, call: Call, request: Request) -> Response:
+        wire, project = await self.authenticate(request)
+        query = Query(query_pairs(wire.query))
+        searching = call.quota in ("info", "details and list") and query.one("query_string")
+        self._quotas.take("search" if searching else call.quota)
+        if not project == request.path_params["project_id"] == wire.headers.get("x-project-id", project):
+            raise RefusedError("VOD.10057")
+        if call.method == "POST" and not wire.headers.get("content-type", "").startswith("application/json"):
+            raise RefusedError("VOD.10059")
+        base_url = f"{request.url.scheme}://{request.url.netloc}"
+        answer = await call.handler(Received(query, wire.body, Links(self._settings, base_url)))
+        return answer if isinstance(answer, Response) else JSONResponse(answer)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise RefusedError.gateway(413, "0201", "The request body is too large.")
+    except ClientDisconnect:
+        raise RefusedError.gateway(400, "0201", "The request ended early.") from None
+    return bytes(body)

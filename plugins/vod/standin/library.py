@@ -1,0 +1,242 @@
+"""The assets, on disk: records in SQLite, contents as files beside them. Survives kill -9."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vod.errors import VodError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+QUEUED = "WAITING_TRANSCODE"
+RUNNING = "TRANSCODING"
+GONE = ("CANCELLED", "DELETED")
+
+SPLIT_STATUS = {
+    "CREATING": ("CREATING", "UN_TRANSCODE"),
+    QUEUED: ("CREATED", QUEUED),
+    RUNNING: ("CREATED", RUNNING),
+    "CREATED": ("CREATED", "UN_TRANSCODE"),
+    "TRANSCODE_SUCCEED": ("CREATED", "TRANSCODE_SUCCEED"),
+    "TRANSCODE_FAILED": ("CREATED", "TRANSCODE_FAILED"),
+    "PUBLISHED": ("PUBLISHED", "UN_TRANSCODE"),
+    "UPLOAD_FAILED": ("FAILED", "UN_TRANSCODE"),
+    "SERVER_ERROR": ("FAILED", "UN_TRANSCODE"),
+    "CANCELLED": ("DELETED", "UN_TRANSCODE"),
+    "DELETED": ("DELETED", "UN_TRANSCODE"),
+}
+"""Section 11: the one status of asset/info is two in asset/list, of the asset and of its transcoding."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS assets (
+    number INTEGER PRIMARY KEY,       -- order of creation
+    asset_id TEXT NOT NULL UNIQUE,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',  -- why it failed
+    title TEXT NOT NULL,
+    video_name TEXT NOT NULL,
+    video_type TEXT NOT NULL,
+    description TEXT,
+    category_id INTEGER NOT NULL DEFAULT -1,
+    tags TEXT,
+    auto_publish INTEGER NOT NULL DEFAULT 1,
+    source TEXT,                      -- the video that this audio was extracted from
+    object TEXT NOT NULL,             -- file name of the contents
+    meta_data TEXT,                   -- JSON, once the contents were read
+    created INTEGER NOT NULL,         -- seconds since the epoch
+    modified INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS assets_by_source ON assets (source);
+CREATE INDEX IF NOT EXISTS assets_by_status ON assets (status);
+"""
+
+
+class LibraryInUseError(VodError):
+    """Another stand-in works on the same folder."""
+
+    outcome = "library_in_use"
+    remedy = "Stop the other stand-in, or give this one its own --data folder."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    number: int
+    asset_id: str
+    status: str
+    reason: str
+    title: str
+    video_name: str
+    video_type: str
+    description: str | None
+    category_id: int
+    tags: str | None
+    auto_publish: int
+    source: str | None
+    object: str
+    meta_data: dict[str, Any] | None
+    created: int
+    modified: int
+
+
+class Library:
+    """All assets under one folder. To be used from one thread only: that makes every change of state atomic.
+
+    :raises LibraryInUseError: the folder belongs to a running stand-in.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._objects = folder / "objects"
+        self._objects.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(
+            folder / "library.sqlite3", isolation_level=None, timeout=5, check_same_thread=False
+        )
+        self._database.row_factory = sqlite3.Row
+        try:
+            # The exclusive lock lasts as long as the process, however that ends.
+            self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.executescript(_SCHEMA)
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._database.close()
+            raise LibraryInUseError(f"the library {folder} cannot be opened ({error}).") from error
+
+    def close(self) -> None:
+        self._database.close()
+
+    def create(self, *, status: str, extension: str, **columns: Any) -> Asset:
+        """A new asset under a new id. Its contents get a generated name: no caller's reaches the disk."""
+        asset_id = uuid.uuid4().hex
+        now = int(time.time())
+        row = {
+            **columns,
+            "asset_id": asset_id,
+            "status": status,
+            "object": f"{uuid.uuid4().hex[:8]}{extension}",
+            "created": now,
+            "modified": now,
+        }
+        names = ", ".join(row)
+        marks = ", ".join("?" * len(row))
+        self._database.execute(f"INSERT INTO assets ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
+        log.info("asset %s: new -> %s", asset_id, status)
+        asset = self.get(asset_id)
+        assert asset is not None
+        self.path(asset).parent.mkdir()
+        return asset
+
+    def update(self, asset: Asset, *, status: str, **columns: Any) -> None:
+        """Moves the asset to a state; one line of log for each change."""
+        if columns.get("meta_data") is not None:
+            columns["meta_data"] = json.dumps(columns["meta_data"])
+        row = {"status": status, "modified": int(time.time()), **columns}
+        changes = ", ".join(f"{name} = ?" for name in row)
+        self._database.execute(
+            f"UPDATE assets SET {changes} WHERE asset_id = ?",  # noqa: S608
+            (*row.values(), asset.asset_id),
+        )
+        if status != asset.status:
+            reason = f" ({columns['reason']})" if columns.get("reason") else ""
+            log.info("asset %s: %s -> %s%s", asset.asset_id, asset.status, status, reason)
+
+    def discard(self, asset: Asset, status: str) -> None:
+        """Moves the asset to a state without contents."""
+        self.path(asset).unlink(missing_ok=True)
+        self.update(asset, status=status)
+
+    def path(self, asset: Asset) -> Path:
+        return self._objects / asset.asset_id / asset.object
+
+    def get(self, asset_id: str) -> Asset | None:
+        found = self._select("asset_id = ?", (asset_id,))
+        return found[0] if found else None
+
+    def extractions(self, *statuses: str, source: str | None = None) -> list[Asset]:
+        """Audio assets in these states, in the order of their submission."""
+        where = f"source IS NOT NULL AND status IN ({_marks(statuses)})"
+        values: list[Any] = [*statuses]
+        if source is not None:
+            where += " AND source = ?"
+            values.append(source)
+        return self._select(where, values, order="number")
+
+    def search(
+        self,
+        *,
+        asset_ids: Sequence[str] = (),
+        statuses: Iterable[str] | None = None,
+        media_types: Sequence[str] = (),
+        created_from: int | None = None,
+        created_to: int | None = None,
+        category_id: int | None = None,
+        tags: Sequence[str] = (),
+        text: str | None = None,
+        oldest_first: bool = False,
+        offset: int = 0,
+        limit: int = 10,
+    ) -> tuple[int, list[Asset]]:
+        """Number of matching assets, and one page of them. Deleted and cancelled ones need their id."""
+        where: list[str] = []
+        values: list[Any] = []
+
+        def condition(sql: str, *arguments: Any) -> None:
+            where.append(sql)
+            values.extend(arguments)
+
+        if asset_ids:
+            condition(f"asset_id IN ({_marks(asset_ids)})", *asset_ids)
+        else:
+            condition(f"status NOT IN ({_marks(GONE)})", *GONE)
+        if statuses is not None:
+            chosen = list(statuses)
+            condition(f"status IN ({_marks(chosen)})", *chosen)
+        if media_types:
+            condition(f"video_type IN ({_marks(media_types)})", *media_types)
+        if created_from is not None:
+            condition("created >= ?", created_from)
+        if created_to is not None:
+            condition("created <= ?", created_to)
+        if category_id is not None:
+            condition("category_id = ?", category_id)
+        for tag in tags:
+            condition("instr(',' || tags || ',', ?)", f",{tag},")
+        if text:
+            condition("(instr(lower(title), lower(?)) OR instr(lower(description), lower(?)))", text, text)
+        sql = " AND ".join(where)
+        [total] = self._database.execute(f"SELECT count(*) FROM assets WHERE {sql}", values).fetchone()  # noqa: S608
+        order = "number" if oldest_first else "number DESC"
+        return total, self._select(sql, [*values, limit, offset], order=f"{order} LIMIT ? OFFSET ?")
+
+    def submissions(self) -> dict[str, int]:
+        """Accepted extractions of each source, since the library exists."""
+        rows = self._database.execute(
+            "SELECT source, count(*) FROM assets WHERE source IS NOT NULL GROUP BY source"
+        )
+        return dict(rows.fetchall())
+
+    def census(self) -> dict[str, int]:
+        """Number of assets in each state."""
+        return dict(self._database.execute("SELECT status, count(*) FROM assets GROUP BY status").fetchall())
+
+    def _select(self, where: str, values: Sequence[Any], *, order: str = "number") -> list[Asset]:
+        rows = self._database.execute(f"SELECT * FROM assets WHERE {where} ORDER BY {order}", values)  # noqa: S608
+        return [
+            Asset(**{**row, "meta_data": json.loads(row["meta_data"]) if row["meta_data"] else None})
+            for row in map(dict, rows)
+        ]
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,218 @@
+"""The stand-in as one HTTP server, and a way to run it inside a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import socket
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from vod.standin.extraction import Extractor
+from vod.standin.gateway import Gateway
+from vod.standin.library import Library
+from vod.standin.refusals import RefusedError
+from vod.standin.service import Service
+from vod.standin.storage import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+    from vod.standin.settings import Behaviour, Settings
+
+GRACE = 3
+"""Seconds that open connections get to finish when the stand-in stops."""
+
+
+class Standin:
+    """A stand-in that is bound to its port and owns its library; :meth:`run` serves it.
+
+    :raises LibraryInUseError: the folder belongs to a running stand-in.
+    :raises OSError: the port is taken, or the folder cannot be written.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        self._socket = socket.create_server((settings.host, settings.port), family=family)
+        try:
+            self._library = Library(settings.data)
+        except BaseException:
+            self._socket.close()
+            raise
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self.url = f"http://{host}:{self._socket.getsockname()[1]}"
+        self._gateway = Gateway(settings)
+        self._extractor = Extractor(self._library, settings.behaviour, workers=settings.workers)
+        self._service = Service(self._library, self._extractor, settings.behaviour, self._gateway.stats)
+        self._storage = Storage(settings, self._library)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server = _Server(
+            uvicorn.Config(
+                self._application(),
+                log_config=None,
+                access_log=False,  # its lines would hold signed URLs
+                lifespan="on",
+                ws="none",
+                proxy_headers=False,  # they would let anybody claim to be on the loopback
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """May be changed while the stand-in runs."""
+        return self.settings.behaviour
+
+    def run(self, *, ready: Callable[[], None]) -> None:
+        """Serves until :meth:`stop`, SIGTERM or SIGINT. *ready* is called once connections are accepted."""
+        self._server.ready = ready
+        self._server.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Makes :meth:`run` finish open connections, end ffmpeg processes and return. From any thread."""
+        self._server.should_exit = True
+
+    def add(self, file: Path, *, title: str | None = None, auto_publish: bool = True) -> str:
+        """Puts a file into the running library as if it had been uploaded, and returns its asset id."""
+        assert self._loop is not None, "the stand-in does not run"
+        adding = self._service.add(file, title=title or file.stem, auto_publish=auto_publish)
+        return asyncio.run_coroutine_threadsafe(adding, self._loop).result()
+
+    def _application(self) -> Starlette:
+        gateway, storage = self._gateway, self._storage
+        routes = [
+            Route(call.path, gateway.guarded(call), methods=[call.method], name=call.name)
+            for call in self._service.calls()
+        ]
+        obs = "/obs/{bucket}/{project_id}/{asset_id}/{object}"
+        routes += [
+            Route(obs, gateway.counted("storage upload", storage.put), methods=["PUT"]),
+            Route(obs, gateway.counted("storage download", storage.get), methods=["GET"]),
+            Route(
+                "/cdn/asset/{asset_id}/{object}",
+                gateway.counted("cdn download", storage.cdn),
+                methods=["GET"],
+            ),
+            Route("/v3/auth/tokens", gateway.counted("token", self._token), methods=["POST"]),
+            Route("/v3/projects", gateway.counted("projects", self._projects), methods=["GET"]),
+            Route("/admin/stats", self._stats, methods=["GET"]),
+        ]
+        application = Starlette(
+            routes=routes,
+            lifespan=self._lifespan,
+            exception_handlers={HTTPException: _not_routed, Exception: _broken},
+        )
+        application.router.redirect_slashes = False
+        return application
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._loop = asyncio.get_running_loop()
+        self._extractor.start()
+        try:
+            yield
+        finally:
+            await self._extractor.stop()
+            self._library.close()
+
+    async def _token(self, request: Request) -> Response:
+        """Section 1.2."""
+        try:
+            token, body = self._gateway.tokens.issue(json.loads(await request.body()))
+        except PermissionError as error:
+            return _identity_error(401, "Unauthorized", str(error))
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+            return _identity_error(400, "Bad Request", "The request body is invalid.")
+        return JSONResponse(body, 201, headers={"X-Subject-Token": token})
+
+    async def _projects(self, request: Request) -> Response:
+        """Section 2."""
+        await self._gateway.authenticate(request)
+        name = request.query_params.get("name", self.settings.region)
+        project = {
+            "id": self.settings.project_id,
+            "name": self.settings.region,
+            "domain_id": "standin",
+            "enabled": True,
+        }
+        projects = [project] if name == self.settings.region else []
+        return JSONResponse(
+            {"projects": projects, "links": {"self": str(request.url), "next": None, "previous": None}}
+        )
+
+    async def _stats(self, request: Request) -> Response:
+        if request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
+            return JSONResponse({"error": "only for callers on this machine"}, 403)
+        return JSONResponse(
+            {
+                **self._gateway.stats.to_json(),
+                "submissions": self._library.submissions(),
+                "assets_by_status": self._library.census(),
+                "peak_parallel_extractions": self._extractor.peak_parallel,
+            }
+        )
+
+
+@contextlib.contextmanager
+def running(settings: Settings) -> Iterator[Standin]:
+    """A stand-in in a thread of this process, ready on entry, stopped on exit. For tests."""
+    standin = Standin(settings)
+    ready = threading.Event()
+
+    def run() -> None:
+        try:
+            standin.run(ready=ready.set)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="vod-standin", daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        yield standin
+    finally:
+        standin.stop()
+        thread.join()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready: Callable[[], None] = lambda: None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready()
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    message = "The API does not exist or has not been published in the environment."
+    request_id = uuid.uuid4().hex
+    response = RefusedError.gateway(404, "0101", message).response(request_id)
+    response.headers["X-Request-Id"] = request_id
+    return response
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error_code": "VOD.10051", "error_msg": "Internal error."}, 500)
+
+
+def _identity_error(status: int, title: str, message: str) -> Response:
+    return JSONResponse({"error": {"code": status, "message": message, "title": title}}, status)

@@ -1,0 +1,62 @@
+"""What the stand-in is told at its start, and how it is to behave while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+FinalStatus = Literal["CREATED", "TRANSCODE_SUCCEED", "PUBLISHED"]
+
+
+@dataclass(kw_only=True)
+class Behaviour:
+    """What the contract leaves open or the real service does now and then. May change at run time.
+
+    :param final_status: What a finished audio asset shows (section 5.3 documents none).
+    :param refusal_status: 403 gives the codes that the documentation lists with both (VOD.10053, 10062,
+        10083) their other status. Calls whose page says 403 answer 403 either way.
+    :param queue_seconds: Least time in WAITING_TRANSCODE, where an extraction can be cancelled. Seconds.
+    :param running_seconds: Least time in TRANSCODING. Seconds.
+    :param no_asset_polls: How many polls of asset/info show a new audio asset as NO_ASSET.
+    :param missing_polls: How many polls of asset/info leave a new audio asset out, after those.
+    :param urlless_polls: How many polls of asset/info show a ready audio asset without ``video_url``.
+    :param quota_scale: Factor on the quotas per minute of section 12; 0 switches them off.
+    :param link_seconds: Lifetime of pre-signed storage URLs. Seconds.
+    :param cdn_serves_unpublished: Section 6 says that the CDN refuses unpublished assets; ``True`` serves
+        them all the same.
+    """
+
+    final_status: FinalStatus = "CREATED"
+    refusal_status: Literal[400, 403] = 400
+    queue_seconds: float = 0
+    running_seconds: float = 0
+    no_asset_polls: int = 0
+    missing_polls: int = 0
+    urlless_polls: int = 0
+    quota_scale: float = 1
+    link_seconds: int = 3600
+    cdn_serves_unpublished: bool = False
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """Where the stand-in listens and keeps its library, and whom it knows.
+
+    :param data: Folder of the library; made when it is missing.
+    :param port: 0 takes a free port.
+    :param workers: Extractions at a time.
+    """
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    access_key: str = "STANDINDEMOACCESSKEY"
+    secret_key: str = field(default="standin-demo-secret-key", repr=False)
+    project_id: str = "0123456789abcdef0123456789abcdef"
+    region: str = "cn-north-4"
+    account: str = "standin"
+    user: str = "demo"
+    password: str = field(default="standin-demo-password", repr=False)
+    workers: int = 2
+    behaviour: Behaviour = field(default_factory=Behaviour)
