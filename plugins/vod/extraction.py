@@ -48,6 +48,31 @@ class ExtractionTimeoutError(VodError):
     remedy = "Raise the task's timeout, or try again: an extraction that already runs is not submitted twice."
 
 
+def extracted(extraction: SubmittedExtraction, audio: Asset, conn_id: str) -> ExtractedAudio:
+    """Give the record of an extraction that VOD finished.
+
+    :param audio: The audio asset as just read.
+    :raises ExtractionFailedError: it is not ready and never will be.
+    """
+    if audio.readiness is not Readiness.READY:
+        raise ExtractionFailedError(
+            f"VOD ended the extraction as {audio.status}: {audio.description or 'no reason given'}.",
+            asset=extraction.asset,
+        )
+    return ExtractedAudio(
+        asset=extraction.asset,
+        audio_asset_id=audio.asset_id,
+        uri=asset_uri(conn_id, audio.asset_id),
+        audio_format=extraction.audio_format or audio.container or "",
+        codec=(audio.metadata.codec or "").lower() or None,
+        duration=audio.metadata.duration,
+        size=audio.metadata.size or 0,
+        channels=audio.metadata.channels,
+        title=audio.title,
+        engine="vod",
+    )
+
+
 class VodEngine:
     """Extraction by the service: submit, wait elsewhere, collect.
 
@@ -105,7 +130,7 @@ class VodEngine:
         for extraction in extractions:
             try:
                 audio = read[extraction.audio_asset_id]
-                if not audio.settled(grace=_within_grace(extraction.accepted)):
+                if not audio.settled(grace=within_grace(extraction.accepted)):
                     self._give_up(extraction, audio)
                 outcomes[extraction.asset] = self._deliver(extraction, audio, destination)
             except VodError as error:
@@ -177,23 +202,7 @@ class VodEngine:
     def _deliver(
         self, extraction: SubmittedExtraction, audio: Asset, destination: Destination | None
     ) -> ExtractedAudio:
-        if audio.readiness is not Readiness.READY:
-            raise ExtractionFailedError(
-                f"VOD ended the extraction as {audio.status}: {audio.description or 'no reason given'}.",
-                asset=extraction.asset,
-            )
-        record = ExtractedAudio(
-            asset=extraction.asset,
-            audio_asset_id=audio.asset_id,
-            uri=asset_uri(self._hook.vod_conn_id, audio.asset_id),
-            audio_format=extraction.audio_format,
-            codec=(audio.metadata.codec or "").lower() or None,
-            duration=audio.metadata.duration,
-            size=audio.metadata.size or 0,
-            channels=audio.metadata.channels,
-            title=audio.title,
-            engine="vod",
-        )
+        record = extracted(extraction, audio, self._hook.vod_conn_id)
         return record if destination is None else self._copy(record, destination)
 
     def _copy(self, record: ExtractedAudio, destination: Destination) -> ExtractedAudio:
@@ -221,7 +230,7 @@ class VodEngine:
         )
 
     def _is_usable(self, audio: Asset, accepted: float) -> bool:
-        return audio.readiness is Readiness.READY or not audio.settled(grace=_within_grace(accepted))
+        return audio.readiness is Readiness.READY or not audio.settled(grace=within_grace(accepted))
 
     def _submitted(self, asset: str, audio_asset_id: str, accepted: float) -> SubmittedExtraction:
         return SubmittedExtraction(
@@ -336,5 +345,6 @@ def progress_logger(total: int) -> Callable[[Mapping[str, Asset], float], None]:
     return on_poll
 
 
-def _within_grace(accepted: float) -> bool:
+def within_grace(accepted: float) -> bool:
+    """Whether an audio asset accepted then (seconds since the epoch) may still be invisible."""
     return time.time() < accepted + VISIBILITY_GRACE

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from vod import results
+from vod.batches import OnFailure, asset_list, check_choice, conclude, fail_at_once
 from vod.errors import InvalidInputError, VodError
 from vod.extraction import VISIBILITY_GRACE, LocalEngine, VodEngine, progress_logger
 from vod.hooks import DEFAULT_CONNECTION, VodHook
@@ -28,23 +26,6 @@ from vod.triggers import AudioAssetTrigger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-MOST_ASSETS = 1000
-"""Assets that one task takes."""
-
-OnFailure = Literal["fail", "report"]
-
-
-class AssetsFailedError(VodError):
-    """Some assets of a batch failed; what could be finished is finished, and a retry will not do it again."""
-
-    outcome = "assets_failed"
-
-    def __init__(self, failures: Sequence[AssetFailure], total: int) -> None:
-        lines = "\n".join(f"  {failure}" for failure in failures)
-        super().__init__(f"{len(failures)} of {total} assets failed:\n{lines}")
-        self.failures = list(failures)
-        self.retryable = any(failure.retryable for failure in failures)
-
 
 class _BatchOperator(BaseOperator):
     """What both operators share: the connection, and what becomes of failed assets.
@@ -57,7 +38,7 @@ class _BatchOperator(BaseOperator):
         self, *, vod_conn_id: str = DEFAULT_CONNECTION, on_failure: OnFailure = "fail", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        _check_choice("on_failure", on_failure, ("fail", "report"))
+        check_choice("on_failure", on_failure, ("fail", "report"))
         self.vod_conn_id = vod_conn_id
         self.on_failure = on_failure
 
@@ -66,14 +47,7 @@ class _BatchOperator(BaseOperator):
         return VodHook(self.vod_conn_id)
 
     def _result(self, order: Iterable[str], outcomes: Mapping[str, Record]) -> list[dict[str, Any]]:
-        """Give one record an asset in input order, or fail as :attr:`on_failure` says."""
-        records = [outcomes[asset] for asset in order]
-        failures = [record for record in records if isinstance(record, AssetFailure)]
-        for failure in failures:
-            self.log.warning("%s", failure)
-        if failures and self.on_failure == "fail":
-            raise AssetsFailedError(failures, len(records))
-        return [record.to_json() for record in records]
+        return conclude([outcomes[asset] for asset in order], self.on_failure)
 
     def _destination(self, destination: str | None) -> Destination:
         location = destination or self.hook.settings.destination
@@ -133,8 +107,8 @@ class ExtractAudioOperator(_BatchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_choice("engine", engine, ENGINES)
-        _check_choice("audio_format", audio_format, AUDIO_FORMATS)
+        check_choice("engine", engine, ENGINES)
+        check_choice("audio_format", audio_format, AUDIO_FORMATS)
         self.assets = assets
         self.engine = engine
         self.audio_format = audio_format
@@ -150,10 +124,10 @@ class ExtractAudioOperator(_BatchOperator):
         self._vod: VodEngine | None = None
 
     def execute(self, context: Context) -> Any:
-        with _fail_at_once():
+        with fail_at_once():
             assets = asset_list(self.assets)
-            _check_choice("audio_format", self.audio_format, AUDIO_FORMATS)
-            _check_choice("engine", self.engine or None, ENGINES)
+            check_choice("audio_format", self.audio_format, AUDIO_FORMATS)
+            check_choice("engine", self.engine or None, ENGINES)
             engine = self.engine or self.hook.settings.engine
             ledger = Ledger(context["task_state_store"], self._inputs(engine))
             if engine == "ffmpeg":
@@ -162,7 +136,7 @@ class ExtractAudioOperator(_BatchOperator):
 
     def resume(self, context: Context, event: Mapping[str, Any], outcomes: list[dict[str, Any]]) -> Any:
         """Collect after the trigger's wait."""
-        with _fail_at_once():
+        with fail_at_once():
             ledger = Ledger(context["task_state_store"], self._inputs("vod"))
             return self._collect([results.from_json(outcome) for outcome in outcomes], ledger)
 
@@ -270,7 +244,7 @@ class TranscribeAudioOperator(_BatchOperator):
     ) -> None:
         super().__init__(**kwargs)
         for caption in captions:
-            _check_choice("captions", caption, tuple(WRITERS))
+            check_choice("captions", caption, tuple(WRITERS))
         self.audio = audio
         self.model = model
         self.language = language
@@ -278,7 +252,7 @@ class TranscribeAudioOperator(_BatchOperator):
         self.captions = tuple(captions)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        with _fail_at_once():
+        with fail_at_once():
             records = _audio_records(self.audio)
             destination = self._destination(self.destination)
             transcriber = Transcriber(self.model)
@@ -316,45 +290,6 @@ class TranscribeAudioOperator(_BatchOperator):
         )
 
 
-def asset_list(assets: Any) -> list[str]:
-    """Make a list of assets, without blanks and duplicates, from what an author, a template or a form gives.
-
-    :param assets: A list, or a string with a JSON list or one asset a line.
-    :raises InvalidInputError: nothing is left, it is not text, or more than a task takes.
-    """
-    if isinstance(assets, str):
-        try:
-            assets = json.loads(assets) if assets.lstrip().startswith("[") else assets.splitlines()
-        except ValueError as error:
-            raise InvalidInputError(
-                f"The list of assets is not valid JSON ({error}).",
-                remedy="Give a JSON list, or one asset a line.",
-            ) from error
-    if isinstance(assets, Mapping) or not isinstance(assets, Iterable):
-        raise InvalidInputError(
-            f"Assets must be a list, not {type(assets).__name__}.",
-            remedy="Give a list of asset ids or paths.",
-        )
-    wanted: dict[str, None] = {}
-    for asset in assets:
-        if not isinstance(asset, str):
-            raise InvalidInputError(
-                f"An asset must be text, not {type(asset).__name__}.",
-                asset=str(asset),
-                remedy="Put it in quotes.",
-            )
-        if asset.strip():
-            wanted[asset.strip()] = None
-    if not wanted:
-        raise InvalidInputError("No assets were given.", remedy="Give at least one asset id, path or URL.")
-    if len(wanted) > MOST_ASSETS:
-        raise InvalidInputError(
-            f"{len(wanted)} assets are too many for one task.",
-            remedy=f"Split the list into batches of at most {MOST_ASSETS} and map over them.",
-        )
-    return list(wanted)
-
-
 def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:
     elements = [audio] if isinstance(audio, Mapping) else audio
     try:
@@ -375,27 +310,7 @@ def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:
     return extracted
 
 
-def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """Refuse an unknown value; a template or an XComArg is only known later.
-
-    :raises InvalidInputError: the value is none of the choices.
-    """
-    if isinstance(value, str) and "{{" not in value and value not in choices:
-        raise InvalidInputError(f"{name} {value!r} is unknown.", remedy=f"Use one of {', '.join(choices)}.")
-
-
 def _write_text(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
-
-
-@contextmanager
-def _fail_at_once() -> Iterator[None]:
-    """Spare Airflow the retries of a failure that no retry can change."""
-    try:
-        yield
-    except VodError as error:
-        if error.retryable:
-            raise
-        raise AirflowFailException(str(error)) from error

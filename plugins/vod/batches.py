@@ -1,0 +1,106 @@
+"""What becomes of a batch: which assets it holds, and how their outcomes become the outcome of a task."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from vod.errors import InvalidInputError, VodError
+from vod.results import AssetFailure, Record
+
+log = logging.getLogger(__name__)
+
+MOST_ASSETS = 1000
+"""Assets that one task takes."""
+
+OnFailure = Literal["fail", "report"]
+
+
+class AssetsFailedError(VodError):
+    """Some assets of a batch failed; what could be finished is finished, and a retry will not do it again."""
+
+    outcome = "assets_failed"
+
+    def __init__(self, failures: Sequence[AssetFailure], total: int) -> None:
+        lines = "\n".join(f"  {failure}" for failure in failures)
+        super().__init__(f"{len(failures)} of {total} assets failed:\n{lines}")
+        self.failures = list(failures)
+        self.retryable = any(failure.retryable for failure in failures)
+
+
+def asset_list(assets: Any) -> list[str]:
+    """Make a list of assets, without blanks and duplicates, from what an author, a template or a form gives.
+
+    :param assets: A list, or a string with a JSON list or one asset a line.
+    :raises InvalidInputError: nothing is left, it is not text, or more than a task takes.
+    """
+    if isinstance(assets, str):
+        try:
+            assets = json.loads(assets) if assets.lstrip().startswith("[") else assets.splitlines()
+        except ValueError as error:
+            raise InvalidInputError(
+                f"The list of assets is not valid JSON ({error}).",
+                remedy="Give a JSON list, or one asset a line.",
+            ) from error
+    if isinstance(assets, Mapping) or not isinstance(assets, Iterable):
+        raise InvalidInputError(
+            f"Assets must be a list, not {type(assets).__name__}.",
+            remedy="Give a list of asset ids or paths.",
+        )
+    wanted: dict[str, None] = {}
+    for asset in assets:
+        if not isinstance(asset, str):
+            raise InvalidInputError(
+                f"An asset must be text, not {type(asset).__name__}.",
+                asset=str(asset),
+                remedy="Put it in quotes.",
+            )
+        if asset.strip():
+            wanted[asset.strip()] = None
+    if not wanted:
+        raise InvalidInputError("No assets were given.", remedy="Give at least one asset id, path or URL.")
+    if len(wanted) > MOST_ASSETS:
+        raise InvalidInputError(
+            f"{len(wanted)} assets are too many for one task.",
+            remedy=f"Split the list into batches of at most {MOST_ASSETS} and map over them.",
+        )
+    return list(wanted)
+
+
+def conclude(records: Sequence[Record], on_failure: OnFailure) -> list[dict[str, Any]]:
+    """Turn the outcomes of a batch into what the task returns.
+
+    :param on_failure: ``fail`` raises if any asset failed, ``report`` returns failures among the others.
+    :raises AssetsFailedError: an asset failed, and ``on_failure`` is ``fail``.
+    """
+    failures = [record for record in records if isinstance(record, AssetFailure)]
+    for failure in failures:
+        log.warning("%s", failure)
+    if failures and on_failure == "fail":
+        raise AssetsFailedError(failures, len(records))
+    return [record.to_json() for record in records]
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse an unknown value; a template or an XComArg is only known later.
+
+    :raises InvalidInputError: the value is none of the choices.
+    """
+    if isinstance(value, str) and "{{" not in value and value not in choices:
+        raise InvalidInputError(f"{name} {value!r} is unknown.", remedy=f"Use one of {', '.join(choices)}.")
+
+
+@contextmanager
+def fail_at_once() -> Iterator[None]:
+    """Spare Airflow the retries of a failure that no retry can change."""
+    try:
+        yield
+    except VodError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(str(error)) from error
