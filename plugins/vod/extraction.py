@@ -149,11 +149,7 @@ class VodEngine:
                 continue
             if cancelled:
                 self._ledger.forget(extraction.asset)
-            log.info(
-                "Extraction of %s: %s.",
-                extraction.asset,
-                "cancelled" if cancelled else "already running or ended, VOD cannot cancel it",
-            )
+            log.info("Extraction of %s: %s.", extraction.asset, cancel_words(cancelled))
 
     def _submit_one(self, source: Asset, entry: Mapping[str, Any], claimed: set[str]) -> SubmittedExtraction:
         asset = source.asset_id
@@ -329,6 +325,11 @@ class LocalEngine:
             title=title or (path.stem if path else None),
             engine="ffmpeg",
         )
+
+
+def cancel_words(cancelled: bool) -> str:
+    """What to say of an attempt to cancel: only queued extractions can be (contract, section 4)."""
+    return "cancelled" if cancelled else "already running or ended, VOD cannot cancel it"
 
 
 def progress_logger(total: int) -> Callable[[Mapping[str, Asset], float], None]:

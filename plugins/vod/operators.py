@@ -134,11 +134,11 @@ class ExtractAudioOperator(_BatchOperator):
                 return self._result(assets, self._extract_here(assets, ledger))
             return self._extract_in_vod(assets, ledger)
 
-    def resume(self, context: Context, event: Mapping[str, Any], outcomes: list[dict[str, Any]]) -> Any:
+    def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Collect after the trigger's wait."""
         with fail_at_once():
             ledger = Ledger(context["task_state_store"], self._inputs("vod"))
-            return self._collect([results.from_json(outcome) for outcome in outcomes], ledger)
+            return self._collect([results.from_json(record) for record in event["records"]], ledger)
 
     def on_kill(self) -> None:
         if self._local:
@@ -186,13 +186,12 @@ class ExtractAudioOperator(_BatchOperator):
             self.defer(
                 trigger=AudioAssetTrigger(
                     vod_conn_id=self.vod_conn_id,
-                    extractions=[extraction.to_json() for extraction in self._submitted],
+                    records=[outcome.to_json() for outcome in outcomes],
                     deadline=deadline,
                     poll_interval=self.poll_interval,
                     cancel_on_kill=self.cancel_on_kill,
                 ),
                 method_name="resume",
-                kwargs={"outcomes": [outcome.to_json() for outcome in outcomes]},
             )
         self.hook.client.wait_until_settled(
             [extraction.audio_asset_id for extraction in self._submitted],

@@ -74,19 +74,18 @@ class AudioAssetSensor(BaseSensorOperator):
         return self.defer(
             trigger=AudioAssetTrigger(
                 vod_conn_id=self.vod_conn_id,
-                extractions=[extraction.to_json() for extraction in _extractions(records)],
+                records=[record.to_json() for record in records],
                 deadline=time.time() + self.timeout,
                 poll_interval=self.poke_interval,
                 cancel_on_kill=False,  # the extractions are not this task's
             ),
             method_name="resume",
-            kwargs={"records": [record.to_json() for record in records]},
         )
 
-    def resume(self, context: Context, event: Mapping[str, Any], records: list[dict[str, Any]]) -> Any:
+    def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Collect after the trigger's wait."""
         with fail_at_once():
-            found = self._look([results.from_json(record) for record in records])
+            found = self._look([results.from_json(record) for record in event["records"]])
         if not found.is_done:
             raise AirflowSensorTimeout(f"Audio assets were not ready within {self.timeout:.0f} s.")
         return found.xcom_value

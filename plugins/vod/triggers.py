@@ -7,18 +7,21 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from vod import results
 from vod.errors import VodError
-from vod.extraction import VISIBILITY_GRACE, progress_logger
+from vod.extraction import VISIBILITY_GRACE, cancel_words, progress_logger
 from vod.hooks import VodHook
+from vod.results import SubmittedExtraction
 
 
 class AudioAssetTrigger(BaseTrigger):
     """Waits until audio assets are ready, have failed, or the deadline has passed.
 
-    The event says only that the wait is over: whoever resumes reads the assets itself.
+    The event hands the records back as they are: whoever resumes reads the assets itself. They travel through
+    the trigger because ``dag.test()`` drops the keyword arguments of ``defer`` (Airflow 3.3.2).
 
     :param vod_conn_id: Connection of type ``vod``; no credential is serialised.
-    :param extractions: :class:`vod.results.SubmittedExtraction` records.
+    :param records: Records of the batch; those that say ``submitted`` are waited for.
     :param deadline: Seconds since the epoch, so that a restarted triggerer keeps it.
     :param poll_interval: Seconds before the second look; it grows to 30.
     :param cancel_on_kill: Cancel what is queued when a person ends or clears the task.
@@ -27,14 +30,14 @@ class AudioAssetTrigger(BaseTrigger):
     def __init__(
         self,
         vod_conn_id: str,
-        extractions: list[dict[str, Any]],
+        records: list[dict[str, Any]],
         deadline: float,
         poll_interval: float = 5.0,
         cancel_on_kill: bool = True,
     ) -> None:
         super().__init__()
         self.vod_conn_id = vod_conn_id
-        self.extractions = extractions
+        self.records = records
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
@@ -45,7 +48,7 @@ class AudioAssetTrigger(BaseTrigger):
             "vod.triggers.AudioAssetTrigger",
             {
                 "vod_conn_id": self.vod_conn_id,
-                "extractions": self.extractions,
+                "records": self.records,
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
@@ -53,36 +56,33 @@ class AudioAssetTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        pending: list[str] = []
+        extractions = self._extractions()
         try:
             async with VodHook(self.vod_conn_id).async_client() as client:
-                pending = await client.wait_until_settled(
-                    [extraction["audio_asset_id"] for extraction in self.extractions],
+                await client.wait_until_settled(
+                    [extraction.audio_asset_id for extraction in extractions],
                     deadline=self.deadline,
                     interval=self.poll_interval,
-                    grace_until=max(extraction["accepted"] for extraction in self.extractions)
-                    + VISIBILITY_GRACE,
-                    on_poll=progress_logger(len(self.extractions)),
+                    grace_until=max(extraction.accepted for extraction in extractions) + VISIBILITY_GRACE,
+                    on_poll=progress_logger(len(extractions)),
                 )
         except VodError as error:
             # Whoever resumes makes the same call and fails with the same error, in the task's own terms.
             self.log.warning("Waiting ended: %s", error)
-        yield TriggerEvent({"pending": len(pending)})
+        yield TriggerEvent({"records": self.records})
 
     async def on_kill(self) -> None:
         if not self.cancel_on_kill:
             return
         async with VodHook(self.vod_conn_id).async_client() as client:
-            for extraction in self.extractions:
+            for extraction in self._extractions():
                 try:
-                    cancelled = await client.cancel_extraction(
-                        extraction["asset"], extraction["audio_asset_id"]
-                    )
+                    cancelled = await client.cancel_extraction(extraction.asset, extraction.audio_asset_id)
                 except VodError as error:
-                    self.log.warning("Cancelling the extraction of %s failed: %s", extraction["asset"], error)
+                    self.log.warning("Cancelling the extraction of %s failed: %s", extraction.asset, error)
                 else:
-                    self.log.info(
-                        "Extraction of %s: %s.",
-                        extraction["asset"],
-                        "cancelled" if cancelled else "already running or ended, VOD cannot cancel it",
-                    )
+                    self.log.info("Extraction of %s: %s.", extraction.asset, cancel_words(cancelled))
+
+    def _extractions(self) -> list[SubmittedExtraction]:
+        records = [results.from_json(record) for record in self.records]
+        return [record for record in records if isinstance(record, SubmittedExtraction)]

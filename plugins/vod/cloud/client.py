@@ -338,8 +338,10 @@ class AsyncVodClient:
 
     async def _put(self, grant: UploadGrant, source: Path, *, content_type: str, size: int) -> None:
         headers = {"Content-Type": content_type, "Content-Length": str(size)}
+        request = self._http.build_request("PUT", grant.upload_url, headers=headers)
+        request.stream = FileStream(source)
         try:
-            response = await self._http.put(grant.upload_url, content=FileStream(source), headers=headers)
+            response = await self._http.send(request)
         except httpx.HTTPError as error:  # its text may hold the signed URL
             raise TransferError(
                 f"The upload broke off ({type(error).__name__}).", asset=str(source)
