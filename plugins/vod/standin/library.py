@@ -98,7 +98,7 @@ class Library:
         self._objects = folder / "objects"
         self._objects.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(
-            folder / "library.sqlite3", isolation_level=None, timeout=5, check_same_thread=False
+            folder / "library.sqlite3", isolation_level=None, timeout=1, check_same_thread=False
         )
         self._database.row_factory = sqlite3.Row
         try:

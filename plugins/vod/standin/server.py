@@ -9,13 +9,14 @@ import json
 import socket
 import threading
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from vod.standin.extraction import Extractor
 from vod.standin.gateway import Gateway
@@ -63,7 +64,7 @@ class Standin:
             uvicorn.Config(
                 self._application(),
                 log_config=None,
-                access_log=False,  # its lines would hold signed URLs
+                http=_QuietProtocol,
                 lifespan="on",
                 ws="none",
                 proxy_headers=False,  # they would let anybody claim to be on the loopback
@@ -188,6 +189,17 @@ def running(settings: Settings) -> Iterator[Standin]:
     finally:
         standin.stop()
         thread.join()
+
+
+class _QuietProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """Never writes access lines, which would hold signed URLs.
+
+    uvicorn's own switch changes a logger of the whole process, and whoever configures logging turns it back.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.access_log = False
 
 
 class _Server(uvicorn.Server):

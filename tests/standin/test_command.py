@@ -1,0 +1,134 @@
+"""The stand-in as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from vod.standin import Settings, add_arguments
+
+PROGRAM = """
+import argparse, sys
+from vod.standin import add_arguments, serve
+parser = argparse.ArgumentParser()
+add_arguments(parser)
+sys.exit(serve(parser.parse_args()))
+"""
+
+
+class Process:
+    """A running stand-in, as far as the tests' client cares."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        ready = process.stdout.readline()
+        assert ready.startswith("VOD stand-in ready: http://127.0.0.1:")
+        self.url = ready.split()[-1]
+        self.settings = Settings(data=Path())
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+@pytest.fixture
+def start():
+    """Starts stand-ins; none outlives the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: object) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+def test_ready_means_ready(start, tmp_path):
+    standin = Process(start("--data", tmp_path / "new" / "library", "--port", 0))
+    assert httpx.get(f"{standin.url}/admin/stats").json()["submissions"] == {}
+    assert standin.end(signal.SIGTERM) == 0
+    out, err = standin.process.communicate()
+    assert out == ""
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_whatever_ends_it_the_next_one_goes_on(start, tmp_path, long_video, connect, wait_until, number):
+    """A running extraction: its ffmpeg ends with the stand-in, and the next stand-in does the work again."""
+    library = tmp_path / "library"
+    first = Process(start("--data", library, "--port", 0))
+    with connect(first) as vod:
+        created = vod.create(video_type="MKV", video_name="long.mkv")
+        headers = {"Content-Type": "video/x-matroska"}
+        httpx.put(
+            created["video_upload_url"], content=long_video.read_bytes(), headers=headers
+        ).raise_for_status()
+        vod.post("/status/uploaded", {"asset_id": created["asset_id"], "status": "CREATED"})
+        audio = vod.extract(created["asset_id"])
+        vod.wait(audio, "TRANSCODING")
+        wait_until(lambda: psutil.Process(first.process.pid).children())
+        children = psutil.Process(first.process.pid).children(recursive=True)
+    try:
+        if number == signal.SIGKILL:
+            first.end(number)
+        else:
+            assert first.end(number) == 0
+            assert not [child for child in children if child.is_running()]
+    finally:
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    second = Process(start("--data", library, "--port", 0))
+    with connect(second) as vod:
+        vod.wait(audio, "CREATED")
+        assert vod.details(audio)["base_info"]["meta_data"]["duration"] == 900
+        assert vod.stats()["submissions"] == {created["asset_id"]: 1}
+
+
+def test_a_taken_port(start, tmp_path):
+    first = Process(start("--data", tmp_path / "one", "--port", 0))
+    second = start("--data", tmp_path / "two", "--port", first.url.rpartition(":")[2])
+    out, err = second.communicate(timeout=20)
+    assert (second.returncode, out) == (1, "")
+    assert "Choose another port." in err
+    assert "Traceback" not in err
+
+
+def test_a_library_in_use(start, tmp_path):
+    Process(start("--data", tmp_path, "--port", 0))
+    second = start("--data", tmp_path, "--port", 0)
+    out, err = second.communicate(timeout=20)
+    assert (second.returncode, out) == (1, "")
+    assert "Stop the other stand-in, or give this one its own --data folder." in err
+    assert "Traceback" not in err
+
+
+def test_options_are_those_of_the_settings(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = parser.parse_args(["--data", str(tmp_path)])
+    usual = Settings(data=tmp_path)
+    assert options.port == 8600
+    assert (options.host, options.access_key, options.secret_key) == (
+        usual.host,
+        usual.access_key,
+        usual.secret_key,
+    )
+    assert (options.project_id, options.final_status) == (usual.project_id, usual.behaviour.final_status)
+    assert "secret" not in repr(usual)
