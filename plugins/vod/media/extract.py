@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import ffmpeg
@@ -21,13 +21,11 @@ from vod.media.errors import (
     NoAudioTrackError,
     NoSpaceError,
     TruncatedMediaError,
-    UnreadableMediaError,
     UnsupportedTrackError,
 )
-from vod.media.integrity import SLACK, declared_size, is_fragmented_mp4
-from vod.media.measure import Measurement, measure
+from vod.media.integrity import lost_bytes
+from vod.media.measure import measure
 from vod.media.probe import (
-    MP4_NAMES,
     OPEN_OPTIONS,
     UNKNOWN_CODEC,
     AudioTrack,
@@ -35,7 +33,8 @@ from vod.media.probe import (
     printable,
     probe,
 )
-from vod.media.process import Complaints, find_ffmpeg, run
+from vod.media.process import Complaints, Limits, find_ffmpeg, run
+from vod.media.verify import compare, measure_written, playing_time
 
 if TYPE_CHECKING:
     import threading
@@ -45,8 +44,8 @@ if TYPE_CHECKING:
 EXTENSIONS = {"MP3": ".mp3", "AAC": ".m4a"}
 """File name extension of each audio format."""
 
-TOLERANCE = 0.25
-"""Seconds that audio may be shorter than expected: more than the longest frame of any codec."""
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_WRITE_ERRORS = (*_DISK_FULL, "Error closing file", "Error writing trailer", "av_interleaved_write_frame()")
 
 _LONGEST_TITLE = 500
 """Characters; one argument of a command has a limit."""
@@ -152,10 +151,9 @@ def extract(
             info=info,
             audio_format=audio_format,
             bit_rate=bit_rate,
-            timeout=timeout if timeout is not None else 600 + (info.duration or 0),
+            limits=Limits(timeout if timeout is not None else 600 + (info.duration or 0), cancelled),
             expected_duration=expected_duration,
             on_progress=on_progress,
-            cancelled=cancelled,
         )
         try:
             extraction = job.first_with_packets(tracks, reencode=reencode)
@@ -193,16 +191,16 @@ class _Job:
     info: MediaInfo
     audio_format: str
     bit_rate: int
-    timeout: float
+    limits: Limits
     expected_duration: float | None
     on_progress: Callable[[float], None] | None
-    cancelled: threading.Event | None
 
     @property
     def recipe(self) -> _Recipe:
         return _RECIPES[self.audio_format]
 
     def first_with_packets(self, tracks: list[AudioTrack], *, reencode: bool) -> Extraction:
+        empty: list[str] = []
         for track in tracks:
             extraction = None
             if track.codec == self.recipe.codec and not reencode:
@@ -212,33 +210,42 @@ class _Job:
             try:
                 extraction = extraction or self._attempt(track, copy=False)
             except FfmpegError:
-                if measure(self.source, track.index).packets:
+                if measure(self.source, track.index, limits=self.limits).packets:
                     raise
+                empty.append(f"The file announces audio in {track} and has no packets of it.")
                 continue
-            return extraction
-        names = ", ".join(str(track) for track in tracks)
-        raise EmptyTrackError(f"The audio has no packets, although the file announces it: {names}.")
+            return replace(extraction, warnings=(*empty, *extraction.warnings))
+        raise EmptyTrackError(" ".join(empty))
 
     def _attempt(self, track: AudioTrack, *, copy: bool) -> Extraction:
         if track.codec == UNKNOWN_CODEC:
             raise UnsupportedTrackError(f"Audio track {track.index} has a codec that is damaged or unknown.")
         code, complaints = run(
             self._command(track, copy=copy),
-            timeout=self.timeout,
-            cancelled=self.cancelled,
+            limits=self.limits,
             on_position=self._position_reader(track),
         )
-        if code != 0:
+        # ffmpeg 5 ends with success when a full disk kept it from writing the end of an MP3.
+        if code != 0 or complaints.mention(*_WRITE_ERRORS):
             raise self._failure(code, complaints)
-        written = self._measure_written()
-        warnings = self._judge(track, written.duration)
+        recipe, limits = self.recipe, self.limits
+        written = measure_written(self.partial, codec=recipe.codec, demuxer=recipe.demuxer, limits=limits)
+        warnings = compare(
+            self.source,
+            self.info,
+            track,
+            written.duration,
+            expected=self.expected_duration,
+            complaints=complaints.count,
+            limits=limits,
+        )
         if complaints.count:
             warnings.append(f"ffmpeg complained {complaints.count} times, at last: {complaints.last[-1]}")
         return Extraction(
             path=self.target,
             audio_format=self.audio_format,
             codec=written.codec,
-            duration=round(_playing_time(written), 3),
+            duration=round(playing_time(written), 3),
             size=self.partial.stat().st_size,
             sample_rate=written.sample_rate,
             channels=written.channels,
@@ -266,7 +273,7 @@ class _Job:
             options["metadata:s:a:0"] = f"language={track.language}"
         source = ffmpeg.input("SOURCE", **OPEN_OPTIONS)[f"a:{track.index}"]
         output = source.output("PARTIAL", **options)
-        quiet = output.global_args("-nostdin", "-v", "error", "-nostats", "-progress", "pipe:1")
+        quiet = output.global_args("-nostdin", "-v", "repeat+error", "-nostats", "-progress", "pipe:1")
         command: list[str] = quiet.compile(cmd=find_ffmpeg(), overwrite_output=True)
         # "file:" keeps a name from being taken for an option, a protocol or a list. The names come in last,
         # because ffmpeg-python takes only UTF-8.
@@ -282,75 +289,13 @@ class _Job:
 
     def _failure(self, code: int, complaints: Complaints) -> MediaError:
         said = complaints.last[-1] if complaints.last else "it gave no reason"
-        if any("No space left on device" in line for line in complaints.last):
+        if complaints.mention(*_DISK_FULL):
             return NoSpaceError(f"There is no space left for {printable(self.target)}.")
-        size, declared = self.info.size, declared_size(self.source)
-        if declared is not None and declared > size + SLACK:
-            return TruncatedMediaError(
-                f"The file is cut off: {size} of {declared} bytes are there, and ffmpeg gave up: {said}."
-            )
+        if lost := lost_bytes(self.source):
+            return TruncatedMediaError(f"The file is cut off: its last {lost} bytes are missing, and {said}.")
         if code < 0:
             return FfmpegError(f"ffmpeg was ended by signal {-code}: {said}.", remedy="Run it again.")
         return FfmpegError(f"ffmpeg failed with exit code {code}: {said}.")
-
-    def _measure_written(self) -> Measurement:
-        try:
-            written = measure(self.partial, demuxer=self.recipe.demuxer)
-        except UnreadableMediaError as error:
-            raise FfmpegError("ffmpeg wrote nothing that can be read.") from error
-        if not written.packets or not written.duration:
-            raise FfmpegError("ffmpeg wrote a file without sound.")
-        if not written.decodable or written.codec != self.recipe.codec:
-            raise FfmpegError(f"ffmpeg wrote {written.codec} that cannot be decoded.")
-        return written
-
-    def _judge(self, track: AudioTrack, duration: float) -> list[str]:
-        """Compare the *duration* written with what was to be expected.
-
-        A header that claims more than there is, is a warning as long as the packets end cleanly where the
-        file ends: such files exist and play. When the file itself is cut, it is an error.
-        """
-        expected = self.expected_duration
-        if expected is not None and expected - duration > TOLERANCE:
-            missing = expected - duration
-            raise TruncatedMediaError(
-                f"The audio ends after {duration:.1f} s: {missing:.1f} s of {expected:.1f} s are missing.",
-                missing=missing,
-            )
-        stated = track.duration or self.info.duration
-        missing = max(stated - duration, 0.0) if stated else 0.0
-        size, declared = self.info.size, declared_size(self.source)
-        if declared is not None and declared > size + SLACK:
-            bytes_missing = f"The file is cut off: {size} of {declared} bytes are there"
-            if missing <= TOLERANCE and stated and self._index_is_independent():
-                return [f"{bytes_missing}; the audio is complete."]
-            if not self._index_is_independent():
-                missing = max(missing, duration * (declared - size) / size)
-            raise TruncatedMediaError(
-                f"{bytes_missing}, about {missing:.1f} s of audio are missing.", missing=missing
-            )
-        if missing <= TOLERANCE:
-            return []
-        if not measure(self.source, track.index).ends_cleanly:
-            raise TruncatedMediaError(
-                f"The file ends inside a packet: {missing:.1f} s of {stated:.1f} s of audio are missing.",
-                missing=missing,
-            )
-        if track.duration is None:  # the picture may well last longer than the sound
-            return []
-        return [f"The header claims {stated:.1f} s, the audio ends cleanly after {duration:.1f} s."]
-
-    def _index_is_independent(self) -> bool:
-        """Whether the stated duration was written by the muxer, not derived from the bytes that are left."""
-        if self.info.container in {"mkv", "webm"}:
-            return True
-        return self.info.container in MP4_NAMES and not is_fragmented_mp4(self.source)
-
-
-def _playing_time(written: Measurement) -> float:
-    """Seconds that a player shows: what the header says, as long as the packets bear it out."""
-    stated = written.stated
-    return stated if stated is not None and abs(stated - written.duration) <= TOLERANCE else written.duration
 
 
 def _reserve(source: Path, target: Path) -> Path:
@@ -361,6 +306,8 @@ def _reserve(source: Path, target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise DestinationError(f"{printable(target)} is a directory.", remedy="Name a file in it.")
+        if target.exists() and not target.is_file():
+            raise DestinationError(f"{printable(target)} is a pipe or device.", remedy="Name a regular file.")
         if target.exists() and target.samefile(source):
             raise InvalidInputError(
                 "The audio would overwrite its own source.", remedy="Choose another destination."

@@ -36,10 +36,25 @@ def declared_size(source: Path) -> int | None:
     return None
 
 
-def is_fragmented_mp4(source: Path) -> bool:
-    """Whether *source* is an MP4 in pieces, without one index in which a lost end would leave a trace."""
+def lost_bytes(source: Path, *, slack: int = SLACK) -> int:
+    """Bytes that are missing at the end of *source*, as far as its container tells; 0 when none or unknown.
+
+    :param slack: Bytes that do not count.
+    """
+    lost = (declared_size(source) or 0) - source.stat().st_size
+    return lost if lost > slack else 0
+
+
+def has_whole_index(source: Path) -> bool:
+    """Whether the stated duration was written for the whole file, and is not derived from what is left of it.
+
+    So it is in Matroska, and in MP4 that is not in fragments.
+    """
     with source.open("rb") as file:
-        return any(name == b"moof" for name, _ in _boxes(file))
+        if file.read(4) == b"\x1aE\xdf\xa3":
+            return True
+        names = {name for name, _ in _boxes(file)}
+        return b"moov" in names and b"moof" not in names
 
 
 _BOXES = {

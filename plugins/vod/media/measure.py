@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
@@ -12,6 +13,8 @@ from vod.media.probe import UNKNOWN_CODEC, open_media
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vod.media.process import Limits
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -20,6 +23,7 @@ class Measurement:
     :param sample_rate: Hz.
     :param packets: How many there are.
     :param duration: Seconds from the start of the first packet to the end of the last.
+    :param sound: Seconds of all packets together: less than *duration* where there are gaps.
     :param stated: Seconds according to the header, without what encoders put before and after the sound.
     :param size: Bytes of all packets.
     :param decodable: Whether sound came out of the decoder.
@@ -31,48 +35,53 @@ class Measurement:
     channels: int
     packets: int
     duration: float
+    sound: float
     stated: float | None
     size: int
     decodable: bool
     ends_cleanly: bool
 
 
-def measure(source: Path, index: int = 0, *, demuxer: str | None = None) -> Measurement:
+def measure(source: Path, index: int = 0, *, limits: Limits, demuxer: str | None = None) -> Measurement:
     """Read every packet of an audio track, decoding only its beginning and its end.
 
+    :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
     :raises UnreadableMediaError: *source* cannot be opened.
     """
     with open_media(source, demuxer) as container:
         stream = container.streams.audio[index]
         context = stream.codec_context
-        packets = size = end = 0
+        time_base = stream.time_base or Fraction(0)
+        packets = size = sound = end = 0
         start: int | None = None
         decodable = False
         last: av.Packet[av.AudioStream] | None = None
         try:
             for packet in container.demux(stream):
+                limits.check()
                 if not packet.size:
                     continue
                 packets += 1
                 size += packet.size
+                sound += packet.duration or 0
                 if packet.pts is not None:
                     start = packet.pts if start is None else start
                     end = max(end, packet.pts + (packet.duration or 0))
                 if not decodable:
                     decodable = _decodes(context, packet)
                 last = packet
+        except IndexError:
+            pass  # after the last packet, PyAV stumbles over tracks that turned up on the way (damaged TS)
         except (OSError, ValueError, av.FFmpegError):
             last = None
-        seconds = float((end - start) * stream.time_base) if start is not None and stream.time_base else 0.0
         return Measurement(
             codec=context.codec.canonical_name if context else UNKNOWN_CODEC,
             sample_rate=context.sample_rate if context else 0,
             channels=context.layout.nb_channels if context else 0,
             packets=packets,
-            duration=seconds,
-            stated=float(stream.duration * stream.time_base)
-            if stream.duration and stream.time_base
-            else None,
+            duration=float((end - start) * time_base) if start is not None else 0.0,
+            sound=float(sound * time_base),
+            stated=float(stream.duration * time_base) if stream.duration else None,
             size=size,
             decodable=decodable,
             ends_cleanly=last is not None and not last.is_corrupt and _decodes(context, last, silent=True),

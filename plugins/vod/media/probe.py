@@ -11,7 +11,7 @@ import av
 from av.stream import Disposition
 
 from vod.media.errors import MediaError, TruncatedMediaError, UnreadableMediaError
-from vod.media.integrity import declared_size
+from vod.media.integrity import lost_bytes
 from vod.media.languages import canonical
 
 if TYPE_CHECKING:
@@ -145,10 +145,9 @@ def open_media(source: Path, demuxer: str | None = None) -> InputContainer:
             "The file may not be read by this process.", remedy="Give this process permission to read it."
         ) from error
     except (OSError, ValueError, av.FFmpegError) as error:
-        size, declared = source.stat().st_size, declared_size(source)
-        if declared is not None and declared > size:
+        if lost := lost_bytes(source, slack=0):
             raise TruncatedMediaError(
-                f"The file is cut off: {size} of {declared} bytes are there, too few to read its tracks."
+                f"The file is cut off: at least {lost} bytes are missing, and it cannot be opened without them."
             ) from error
         raise UnreadableMediaError("This is not a video or audio file that can be read.") from error
 
@@ -209,8 +208,9 @@ def _audio_track(index: int, stream: av.AudioStream) -> AudioTrack:
 def _duration(stream: av.AudioStream) -> float | None:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    # Matroska keeps it in a tag: 00:00:10.025000000
-    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    # Matroska keeps it in a tag, DURATION or DURATION-eng: 00:00:10.025000000
+    tag = next((value for key, value in stream.metadata.items() if key.startswith("DURATION")), "")
+    hours, _, rest = tag.partition(":")
     minutes, _, seconds = rest.partition(":")
     try:
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)

@@ -44,6 +44,10 @@ class Complaints:
             self.count += 1
             self.last.append(text[:300])
 
+    def mention(self, *phrases: str) -> bool:
+        """Whether one of the last lines contains one of the *phrases*."""
+        return any(phrase in line for line in self.last for phrase in phrases)
+
 
 def find_ffmpeg() -> str:
     """The ffmpeg to run: the environment variable ``VOD_FFMPEG``, else ``PATH``, else imageio-ffmpeg's own.
@@ -67,24 +71,34 @@ def find_ffmpeg() -> str:
         raise FfmpegNotFoundError("There is no ffmpeg on this machine.") from error
 
 
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: after *timeout* seconds from now, or when *cancelled* is set, from whatever thread."""
+
+    timeout: float
+    cancelled: threading.Event | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def check(self) -> None:
+        """:raises ExtractionTimeoutError, ExtractionCancelledError: it is time."""
+        if self.cancelled is not None and self.cancelled.is_set():
+            raise ExtractionCancelledError("The extraction was cancelled.")
+        if time.monotonic() - self.started > self.timeout:
+            raise ExtractionTimeoutError(
+                f"The extraction was stopped after {self.timeout:g} s, its time limit."
+            )
+
+
 def run(
-    command: Sequence[str],
-    *,
-    timeout: float,
-    cancelled: threading.Event | None = None,
-    on_position: Callable[[float], None] | None = None,
+    command: Sequence[str], *, limits: Limits, on_position: Callable[[float], None] | None = None
 ) -> tuple[int, Complaints]:
     """Run one ffmpeg to its end. However this function is left, the process group is gone.
 
-    :param timeout: Seconds of wall clock.
-    :param cancelled: Set it, from any thread, to stop.
     :param on_position: Called with the seconds of output written so far.
     :returns: Exit code, and what was said on stderr.
-    :raises ExtractionTimeoutError: the time is up.
-    :raises ExtractionCancelledError: *cancelled* was set.
+    :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
     :raises FfmpegNotFoundError: the program could not be started.
     """
-    deadline = time.monotonic() + timeout
     environment = {key: value for key, value in os.environ.items() if key != "FFREPORT"}
     try:
         process = subprocess.Popen(  # noqa: S603  (a list, no shell; names carry the file: prefix)
@@ -104,18 +118,12 @@ def run(
         if on_position is not None and key == "out_time_us" and value.strip().isdigit():
             on_position(int(value) / 1_000_000)
 
-    def check() -> None:
-        if cancelled is not None and cancelled.is_set():
-            raise ExtractionCancelledError("The extraction was cancelled.")
-        if time.monotonic() > deadline:
-            raise ExtractionTimeoutError(f"The extraction was stopped after {timeout:g} s, its time limit.")
-
     try:
         assert process.stdout is not None
         assert process.stderr is not None
-        _drain({process.stdout: read_progress, process.stderr: complaints.add}, check)
+        _drain({process.stdout: read_progress, process.stderr: complaints.add}, limits)
         while True:
-            check()
+            limits.check()
             try:
                 return process.wait(_TICK), complaints
             except subprocess.TimeoutExpired:
@@ -124,13 +132,13 @@ def run(
         _end(process)
 
 
-def _drain(pipes: dict[IO[bytes], Callable[[str], None]], check: Callable[[], None]) -> None:
-    """Hand every line of the *pipes* to its reader until all are closed, calling *check* all along."""
+def _drain(pipes: dict[IO[bytes], Callable[[str], None]], limits: Limits) -> None:
+    """Hand every line of the *pipes* to its reader until all are closed."""
     with selectors.DefaultSelector() as selector:
         for pipe, reader in pipes.items():
             selector.register(pipe, selectors.EVENT_READ, _Lines(reader))
         while selector.get_map():
-            check()
+            limits.check()
             for key, _ in selector.select(_TICK):
                 data = os.read(key.fd, 65536)
                 key.data.feed(data)

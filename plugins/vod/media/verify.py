@@ -1,0 +1,109 @@
+"""Whether the audio that was written is the audio that the source has, by evidence instead of exit codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vod.media.errors import FfmpegError, TruncatedMediaError, UnreadableMediaError
+from vod.media.integrity import has_whole_index, lost_bytes
+from vod.media.measure import Measurement, measure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vod.media.probe import AudioTrack, MediaInfo
+    from vod.media.process import Limits
+
+TOLERANCE = 0.25
+"""Seconds that audio may be shorter than expected: more than the longest frame of any codec."""
+
+_MOST_PADDING = 3456
+"""Samples that an MP3 encoder puts around the sound at most: a delay of 1105 and two frames of 1152. ffmpeg 5
+announces 4096 when it copies MP3 out of Matroska, and players then skip 0.07 s of sound."""
+
+
+def measure_written(written: Path, *, codec: str, demuxer: str, limits: Limits) -> Measurement:
+    """Measure what ffmpeg wrote.
+
+    :raises FfmpegError: it is not readable, not decodable, not *codec*, or has no sound in it.
+    """
+    try:
+        found = measure(written, demuxer=demuxer, limits=limits)
+    except UnreadableMediaError as error:
+        raise FfmpegError("ffmpeg wrote nothing that can be read.") from error
+    if not found.packets or not found.duration:
+        raise FfmpegError("ffmpeg wrote a file without sound.")
+    if not found.decodable or found.codec != codec:
+        raise FfmpegError(f"ffmpeg wrote {found.codec} that cannot be decoded as {codec}.")
+    padding = (found.duration - found.stated) * found.sample_rate if found.stated else 0
+    if codec == "mp3" and padding > _MOST_PADDING:
+        raise FfmpegError("ffmpeg wrote a header that makes players skip the beginning.")
+    return found
+
+
+def playing_time(written: Measurement) -> float:
+    """Seconds that a player shows: what the header says, as long as the packets bear it out."""
+    stated = written.stated
+    return stated if stated is not None and abs(stated - written.duration) <= TOLERANCE else written.duration
+
+
+def compare(
+    source: Path,
+    info: MediaInfo,
+    track: AudioTrack,
+    duration: float,
+    *,
+    expected: float | None,
+    complaints: int,
+    limits: Limits,
+) -> list[str]:
+    """Compare the *duration* that was written, in seconds, with what *source* should have given.
+
+    A header that claims more than there is, is a warning as long as the packets end cleanly where the file
+    ends: such files exist and play. When the file itself is cut, it is an error.
+
+    :param expected: Seconds that something outside the file promised.
+    :param complaints: How often ffmpeg complained on the way.
+    :returns: Warnings, one sentence each.
+    :raises TruncatedMediaError: the end of the source is missing.
+    :raises FfmpegError: the source has more sound than was written, and nothing says why.
+    """
+    if expected is not None and expected - duration > TOLERANCE:
+        missing = expected - duration
+        raise TruncatedMediaError(
+            f"The audio ends after {duration:.1f} s: {missing:.1f} s of {expected:.1f} s are missing.",
+            missing=missing,
+        )
+    stated = track.duration or info.duration
+    missing = max(stated - duration, 0.0) if stated else 0.0
+    lost = lost_bytes(source)
+    if lost:
+        return [_cut_off(source, lost, info.size, duration, missing if stated else None)]
+    if missing <= TOLERANCE:
+        return []
+    found = measure(source, track.index, limits=limits)
+    if not found.ends_cleanly:
+        raise TruncatedMediaError(
+            f"The file ends inside a packet: {missing:.1f} s of {stated:.1f} s of audio are missing.",
+            missing=missing,
+        )
+    if found.sound - duration > TOLERANCE:
+        shortage = f"{found.sound - duration:.1f} s of {found.sound:.1f} s of audio were lost on the way"
+        if not complaints:
+            raise FfmpegError(f"{shortage}, and ffmpeg gave no reason.")
+        return [f"{shortage}: packets are damaged."]
+    if track.duration is None:  # the container's duration is that of the picture, which may well be longer
+        return []
+    return [f"The header claims {stated:.1f} s, the audio ends cleanly after {duration:.1f} s."]
+
+
+def _cut_off(source: Path, lost: int, size: int, duration: float, missing: float | None) -> str:
+    """What *lost* bytes mean for the audio: nothing, a warning, if the index says that it is all there."""
+    cut_off = f"The file is cut off: its last {lost} bytes are missing"
+    if missing is not None and has_whole_index(source):
+        if missing <= TOLERANCE:
+            return f"{cut_off}, but its audio is complete."
+    else:
+        # The duration is itself derived from what is left; the bytes say more.
+        missing = max(missing or 0.0, duration * lost / size)
+    raise TruncatedMediaError(f"{cut_off}, about {missing:.1f} s of audio.", missing=missing)
