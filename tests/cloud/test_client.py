@@ -1,0 +1,486 @@
+"""The client against the stand-in, and against a server that misbehaves as scripted."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import client_of
+from vod import media
+from vod.cloud.assets import Readiness
+from vod.cloud.client import AsyncVodClient, VodClient
+from vod.cloud.errors import (
+    AnswerLostError,
+    AssetNotFoundError,
+    AssetNotSupportedError,
+    AuthenticationError,
+    InvalidRequestError,
+    NotSentError,
+    ServiceError,
+    SourceNotReadyError,
+    ThrottledError,
+    TransferError,
+)
+from vod.cloud.signing import Credentials
+from vod.errors import InvalidInputError
+from vod.standin import Standin
+
+KEYS = Credentials(ak="EXAMPLEAK", sk="EXAMPLESK")
+
+
+def stats(standin: Standin) -> dict[str, Any]:
+    return httpx.get(f"{standin.url}/admin/stats").json()
+
+
+def settle(client: VodClient, *audio_asset_ids: str) -> None:
+    assert client.wait_until_settled(audio_asset_ids, deadline=time.time() + 20, interval=0.05) == []
+
+
+# --- against the stand-in -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("audio_format", "codec"), [("MP3", "mp3"), ("AAC", "aac")])
+def test_from_upload_to_audio_file(
+    client: VodClient, video: Path, tmp_path: Path, audio_format: str, codec: str
+) -> None:
+    source = client.upload(video, title="a title")
+    submission = client.extract_audio(source, audio_format)
+    assert submission.asset_id == source
+    settle(client, submission.audio_asset_id)
+
+    audio = client.asset_info([submission.audio_asset_id])[submission.audio_asset_id]
+    assert audio.readiness is Readiness.READY
+    assert (audio.title, audio.is_audio) == ("a title", True)
+    target = client.download(submission.audio_asset_id, tmp_path / "audio")
+    track = media.probe(target).audio[0]
+    assert track.codec == codec
+    assert [path.name for path in tmp_path.glob("*audio*")] == ["audio"], "no partial file is left"
+
+
+@pytest.mark.anyio
+async def test_the_same_on_an_event_loop(standin: Standin, video: Path, tmp_path: Path) -> None:
+    settings = standin.settings
+    keys = Credentials(ak=settings.access_key, sk=settings.secret_key)
+    client = AsyncVodClient(standin.url, settings.project_id, keys)
+    source = await client.upload(video)
+    submission = await client.extract_audio(source, "MP3")
+    pending = await client.wait_until_settled(
+        [submission.audio_asset_id], deadline=time.time() + 20, interval=0.05
+    )
+    assert pending == []
+    target = await client.download(submission.audio_asset_id, tmp_path / "audio.mp3")
+    assert media.probe(target).audio[0].codec == "mp3"
+    now = datetime.now(timezone.utc)
+    listed = [
+        asset async for asset in client.list_assets(since=now - timedelta(hours=1), until=now + timedelta(1))
+    ]
+    assert {asset.asset_id for asset in listed} == {source, submission.audio_asset_id}
+    await client.aclose()
+
+
+def test_both_clients_have_the_same_calls() -> None:
+    for name, method in inspect.getmembers(AsyncVodClient, inspect.isfunction):
+        if not name.startswith("_"):
+            blocking = getattr(VodClient, {"aclose": "close"}.get(name, name))
+            assert inspect.signature(blocking) == inspect.signature(method), name
+            assert blocking.__doc__ == method.__doc__, name
+
+
+def test_ids_are_asked_for_ten_at_a_time(standin: Standin, client: VodClient) -> None:
+    ids = [f"{number:032x}" for number in range(25)]
+    found = client.asset_info([*ids, ids[0]])
+    assert list(found) == ids
+    assert {asset.readiness for asset in found.values()} == {Readiness.GONE}
+    assert stats(standin)["calls"]["info"]["total"] == 3
+
+
+def test_an_element_that_is_missing_reads_as_no_asset(
+    standin: Standin, client: VodClient, video: Path
+) -> None:
+    standin.behaviour.missing_polls = 1
+    audio = client.extract_audio(client.upload(video)).audio_asset_id
+    assert client.asset_info([audio])[audio].status == "NO_ASSET"
+    assert client.asset_info([audio])[audio].status != "NO_ASSET"
+
+
+@pytest.mark.parametrize("quirk", ["no_asset_polls", "missing_polls", "urlless_polls"])
+def test_the_wait_outlives_the_quirks_of_a_young_asset(
+    standin: Standin, client: VodClient, video: Path, quirk: str
+) -> None:
+    setattr(standin.behaviour, quirk, 3)
+    audio = client.extract_audio(client.upload(video)).audio_asset_id
+    pending = client.wait_until_settled(
+        [audio], deadline=time.time() + 20, interval=0.05, grace_until=time.time() + 20
+    )
+    assert pending == []
+    assert client.asset_info([audio])[audio].readiness is Readiness.READY
+
+
+def test_the_wait_ends_at_its_deadline(standin: Standin, client: VodClient, video: Path) -> None:
+    standin.behaviour.queue_seconds = 60
+    audio = client.extract_audio(client.upload(video)).audio_asset_id
+    assert client.wait_until_settled([audio], deadline=time.time() + 0.3, interval=0.05) == [audio]
+
+
+def test_an_unknown_asset_is_settled_once_the_grace_is_over(client: VodClient) -> None:
+    assert client.wait_until_settled(["0" * 32], deadline=time.time() + 20, grace_until=0) == []
+
+
+@pytest.mark.parametrize("refusal_status", [400, 403])
+def test_refusals_are_told_by_their_code(
+    standin: Standin, client: VodClient, video: Path, refusal_status: Any
+) -> None:
+    standin.behaviour.refusal_status = refusal_status
+    with pytest.raises(AssetNotFoundError, match=r"VOD\.10062") as caught:
+        client.extract_audio("f" * 32)
+    assert (caught.value.status, caught.value.asset) == (refusal_status, "f" * 32)
+    with pytest.raises(InvalidRequestError, match=r"VOD\.10053"):
+        client.extract_audio("f" * 32, "mp3")
+    source = client.upload(video)
+    audio = client.extract_audio(source).audio_asset_id
+    settle(client, audio)
+    with pytest.raises(AssetNotSupportedError):
+        client.extract_audio(audio)
+
+
+def test_a_source_that_is_not_uploaded_yet_is_not_ready(standin: Standin, client: VodClient) -> None:
+    body = {"title": "t", "video_name": "t.mp4", "video_type": "MP4", "auto_publish": 0}
+    granted = httpx.post(
+        f"{standin.url}/v1.0/{standin.settings.project_id}/asset",
+        json=body,
+        auth=client._coroutines._auth,
+    ).json()
+    with pytest.raises(SourceNotReadyError):
+        client.extract_audio(granted["asset_id"])
+
+
+@pytest.mark.parametrize("named", ["source", "audio"])
+def test_a_queued_extraction_can_be_cancelled_by_either_id(
+    standin: Standin, client: VodClient, video: Path, named: str
+) -> None:
+    standin.behaviour.queue_seconds = 60
+    source = client.upload(video)
+    audio = client.extract_audio(source).audio_asset_id
+    assert client.cancel_extraction(source if named == "source" else "f" * 32, audio)
+    assert client.asset_info([audio])[audio].status == "CANCELLED"
+
+
+def test_cancelling_what_has_ended_says_so_and_does_not_raise(client: VodClient, video: Path) -> None:
+    source = client.upload(video)
+    audio = client.extract_audio(source).audio_asset_id
+    settle(client, audio)
+    assert client.cancel_extraction(source, audio) is False
+
+
+def test_the_window_of_a_list_is_half_open_to_the_second(client: VodClient, video: Path) -> None:
+    asset_id = client.upload(video)
+    now = datetime.now(timezone.utc)
+    [asset] = client.list_assets(since=now - timedelta(hours=1), until=now + timedelta(hours=1))
+    assert asset.asset_id == asset_id
+    second = timedelta(seconds=1)
+    assert [*client.list_assets(since=asset.created, until=asset.created + second)] == [asset]
+    assert [*client.list_assets(since=asset.created - second, until=asset.created)] == []
+    assert [*client.list_assets(since=asset.created + second, until=asset.created + 2 * second)] == []
+
+
+def test_a_list_longer_than_a_page_is_read_whole(standin: Standin, client: VodClient, video: Path) -> None:
+    added = {standin.add(video, title=f"video {number}") for number in range(103)}
+    now = datetime.now(timezone.utc)
+    listed = [
+        asset.asset_id for asset in client.list_assets(since=now - timedelta(1), until=now + timedelta(1))
+    ]
+    assert len(listed) == 103
+    assert set(listed) == added
+
+
+def test_the_audio_of_a_lost_answer_is_found_by_title_format_and_time(client: VodClient, video: Path) -> None:
+    before = datetime.now(timezone.utc)
+    source = client.upload(video, title="mine")
+    audio = client.extract_audio(source, "MP3").audio_asset_id
+    client.extract_audio(source, "AAC")
+    client.extract_audio(client.upload(video, title="another"), "MP3")
+    assert [asset.asset_id for asset in client.find_audio_assets("mine", "MP3", since=before)] == [audio]
+    assert client.find_audio_assets("mine", "MP3", since=before + timedelta(hours=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("clip.webm", "VOD takes"), ("clip", "a file without extension")]
+)
+def test_an_upload_that_vod_does_not_take_is_refused_here(
+    standin: Standin, client: VodClient, tmp_path: Path, name: str, reason: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(b"x")
+    with pytest.raises(InvalidInputError, match=reason):
+        client.upload(file)
+    assert stats(standin)["calls"] == {}
+
+
+def test_a_large_upload_is_refused_here(standin: Standin, client: VodClient, tmp_path: Path) -> None:
+    file = tmp_path / "large.mp4"
+    with file.open("wb") as handle:
+        handle.truncate(20 * 1024 * 1024 + 1)
+    with pytest.raises(InvalidInputError, match="one upload takes"):
+        client.upload(file)
+
+
+def test_a_wrong_secret_is_one_clear_sentence_and_one_call(standin: Standin) -> None:
+    wrong = Credentials(ak=standin.settings.access_key, sk="not-the-secret")
+    with pytest.raises(AuthenticationError) as caught:
+        client_of(standin, credentials=wrong).asset_info(["f" * 32])
+    text = str(caught.value)
+    assert "Check access key, secret key, region and project id" in text
+    assert "canonicalRequest" not in text
+    assert "not-the-secret" not in text
+    assert stats(standin)["calls"]["info"]["total"] == 1, "five failures lock the key: never repeat one"
+
+
+def test_signed_urls_stay_out_of_the_log(
+    client: VodClient, video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        asset_id = client.upload(video)
+        client.download(asset_id, tmp_path / "copy.mp4")
+    assert "/obs/" in caplog.text, "the calls are logged"
+    assert "Signature=" not in caplog.text
+    assert "AWSAccessKeyId" not in caplog.text
+
+
+# --- against a server that follows a script -------------------------------------------------------
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def say(status: int, body: Any = None, **headers: str) -> Answer:
+    """An answer: JSON, or a string as it is."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        handler.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return answer
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.shutdown(socket.SHUT_RDWR)
+    handler.close_connection = True
+
+
+class Script:
+    """A server that gives the answers of a list, one a request, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.asked: list[str] = []
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                script.asked.append(f"{self.command} {self.path.rsplit('/', 1)[-1].split('?')[0]}")
+                script.answers.pop(0)(self)
+
+            do_POST = do_DELETE = do_PUT = do_GET  # noqa: N815 - names of http.server
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    server = Script()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses are recorded instead of slept."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    return slept
+
+
+INFO = {"asset_info_array": [{"asset_id": "a", "status": "CREATED"}], "is_truncated": 0, "total": 1}
+THROTTLED = {"error_code": "APIGW.0308", "error_msg": "The throttling threshold has been reached"}
+BROKEN = {"error_code": "APIGW.0601", "error_msg": "Internal"}
+HTML = "<html><body>502 Bad Gateway</body></html>"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        say(500, BROKEN),
+        say(502, HTML),
+        say(429, THROTTLED),
+        say(403, {"error_code": "VOD.10051"}),
+        hang_up,
+        say(200, '{"a'),
+    ],
+    ids=["500", "502 html", "429", "10051 as 403", "hang up", "truncated json"],
+)
+def test_a_read_is_repeated_after_a_passing_fault(script: Script, pauses: list[float], fault: Answer) -> None:
+    script.answers = [fault, fault, say(200, INFO)]
+    assert VodClient(script.url, "p", KEYS).asset_info(["a"])["a"].status == "CREATED"
+    assert script.asked == ["GET info"] * 3
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        say(400, {"error_code": "VOD.10053", "error_msg": "illegal field: {asset_id}"}),
+        say(403, {"error_code": "VOD.10120", "error_msg": "arrears"}),
+        say(401, {"error_code": "APIGW.0301", "error_msg": "verify aksk signature fail"}),
+        say(403, {"errorCode": "VOD.10111", "errorMsg": "no"}),
+        say(404, {"error": {"code": "APIGW.0101", "message": "The API does not exist"}}),
+    ],
+)
+def test_a_refusal_is_final(script: Script, pauses: list[float], refusal: Answer) -> None:
+    script.answers = [refusal]
+    with pytest.raises(Exception, match=r"VOD\.|APIGW\."):
+        VodClient(script.url, "p", KEYS).asset_info(["a"])
+    assert script.asked == ["GET info"]
+    assert pauses == []
+
+
+def test_a_fault_that_lasts_is_an_error_with_the_request_id(script: Script, pauses: list[float]) -> None:
+    script.answers = [say(500, BROKEN, X_Request_Id="r42")] * 9
+    with pytest.raises(ServiceError, match="request r42"):
+        VodClient(script.url, "p", KEYS).asset_info(["a"])
+    assert len(script.asked) == 5
+
+
+def test_retry_after_is_honoured(script: Script, pauses: list[float]) -> None:
+    script.answers = [say(429, THROTTLED, Retry_After="17"), say(200, INFO)]
+    VodClient(script.url, "p", KEYS).asset_info(["a"])
+    assert pauses == [17.0]
+
+
+def test_a_start_is_repeated_when_it_was_surely_not_accepted(script: Script, pauses: list[float]) -> None:
+    script.answers = [say(429, THROTTLED), say(202, {"asset_id": "a", "audio_asset_id": "b"})]
+    assert VodClient(script.url, "p", KEYS).extract_audio("a").audio_asset_id == "b"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        say(500, BROKEN),
+        say(504, HTML),
+        say(403, {"error_code": "VOD.10052"}),
+        hang_up,
+        say(202, '{"asset_id": "'),
+        say(202, {}),
+    ],
+    ids=["500", "504", "10052", "hang up", "truncated", "no id"],
+)
+def test_a_start_whose_answer_is_lost_is_never_repeated(
+    script: Script, pauses: list[float], fault: Answer
+) -> None:
+    script.answers = [fault]
+    with pytest.raises(AnswerLostError) as caught:
+        VodClient(script.url, "p", KEYS).extract_audio("a", "MP3")
+    assert script.asked == ["POST extract_audio"]
+    assert caught.value.asset == "a"
+    assert pauses == []
+
+
+def test_no_patience_means_one_call(script: Script, pauses: list[float]) -> None:
+    script.answers = [say(429, THROTTLED)]
+    with pytest.raises(ThrottledError):
+        VodClient(script.url, "p", KEYS, patience=0).asset_info(["a"])
+
+
+def test_an_unreachable_service_is_named_by_its_host(pauses: list[float]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(NotSentError, match=r"127\.0\.0\.1.*Check the endpoint"):
+        VodClient(f"http://127.0.0.1:{port}", "p", KEYS).extract_audio("a")
+    assert len(pauses) == 4
+
+
+def test_a_wrong_clock_is_said_in_words(script: Script) -> None:
+    refusal = {"error_code": "APIGW.0301", "error_msg": "Incorrect IAM authentication information"}
+
+    def an_hour_ago(handler: BaseHTTPRequestHandler) -> None:
+        handler.date_time_string = lambda *_: "Mon, 01 Jan 2024 00:00:00 GMT"  # type: ignore[method-assign]
+        say(401, refusal)(handler)
+
+    script.answers = [an_hour_ago]
+    with pytest.raises(AuthenticationError, match=r"The clock of this machine is \d+ days.* off"):
+        VodClient(script.url, "p", KEYS).asset_info(["a"])
+
+
+def test_the_wait_survives_faults_and_reports_each_poll(script: Script, pauses: list[float]) -> None:
+    running = {"asset_info_array": [{"asset_id": "a", "status": "TRANSCODING"}]}
+    script.answers = [
+        say(200, running),
+        *[say(503, HTML)] * 5,
+        say(200, {"asset_info_array": [{"asset_id": "a", "status": "PUBLISHED"}]}),
+    ]
+    seen: list[str] = []
+    client = VodClient(script.url, "p", KEYS)
+    pending = client.wait_until_settled(
+        ["a"], deadline=time.time() + 60, on_poll=lambda read, _: seen.append(read["a"].status)
+    )
+    assert pending == []
+    assert seen == ["TRANSCODING", "PUBLISHED"]
+
+
+def test_the_wait_does_not_outlast_a_wrong_key(script: Script) -> None:
+    script.answers = [say(401, {"error_code": "APIGW.0301", "error_msg": "no"})]
+    with pytest.raises(AuthenticationError):
+        VodClient(script.url, "p", KEYS).wait_until_settled(["a"], deadline=time.time() + 60)
+
+
+@pytest.mark.parametrize("fault", [say(403, "<Error><Code>AccessDenied</Code></Error>"), hang_up])
+def test_an_upload_that_the_storage_refuses_is_marked_as_failed(
+    script: Script, video: Path, fault: Answer
+) -> None:
+    grant = {"asset_id": "a", "video_upload_url": f"{script.url}/key?Signature=hush"}
+    script.answers = [say(200, grant), fault, say(200, {"asset_id": "a"})]
+    with pytest.raises(TransferError) as caught:
+        VodClient(script.url, "p", KEYS).upload(video)
+    assert script.asked == ["POST asset", "PUT key", "POST uploaded"]
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_download_that_breaks_off_leaves_nothing(script: Script, tmp_path: Path) -> None:
+    def half(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 50)
+        handler.close_connection = True
+
+    details = {"asset_id": "a", "base_info": {"sign_url": f"{script.url}/key?Signature=hush"}}
+    script.answers = [say(200, details), half]
+    with pytest.raises(TransferError) as caught:
+        VodClient(script.url, "p", KEYS).download("a", tmp_path / "audio.mp3")
+    assert "hush" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
