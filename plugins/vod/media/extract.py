@@ -34,7 +34,7 @@ from vod.media.probe import (
     probe,
 )
 from vod.media.process import Complaints, Limits, find_ffmpeg, run
-from vod.media.verify import compare, measure_written, playing_time
+from vod.media.verify import LEAST_SOUND, compare, measure_written, playing_time
 
 if TYPE_CHECKING:
     import threading
@@ -210,7 +210,7 @@ class _Job:
             try:
                 extraction = extraction or self._attempt(track, copy=False)
             except FfmpegError:
-                if measure(self.source, track.index, limits=self.limits).packets:
+                if playing_time(measure(self.source, track.index, limits=self.limits)) >= LEAST_SOUND:
                     raise
                 empty.append(f"The file announces audio in {track} and has no packets of it.")
                 continue

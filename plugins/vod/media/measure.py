@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import av
 
+from vod.media.errors import UnreadableMediaError
 from vod.media.probe import UNKNOWN_CODEC, open_media
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ class Measurement:
     """What the packets of a track say.
 
     :param sample_rate: Hz.
-    :param packets: How many there are.
     :param duration: Seconds from the start of the first packet to the end of the last.
     :param sound: Seconds of all packets together: less than *duration* where there are gaps.
     :param stated: Seconds according to the header, without what encoders put before and after the sound.
@@ -33,7 +33,6 @@ class Measurement:
     codec: str
     sample_rate: int
     channels: int
-    packets: int
     duration: float
     sound: float
     stated: float | None
@@ -46,13 +45,15 @@ def measure(source: Path, index: int = 0, *, limits: Limits, demuxer: str | None
     """Read every packet of an audio track, decoding only its beginning and its end.
 
     :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
-    :raises UnreadableMediaError: *source* cannot be opened.
+    :raises UnreadableMediaError: *source* cannot be opened, or has no such track.
     """
     with open_media(source, demuxer) as container:
+        if index >= len(container.streams.audio):
+            raise UnreadableMediaError(f"The file has no audio track {index}.")
         stream = container.streams.audio[index]
         context = stream.codec_context
         time_base = stream.time_base or Fraction(0)
-        packets = size = sound = end = 0
+        size = sound = end = 0
         start: int | None = None
         decodable = False
         last: av.Packet[av.AudioStream] | None = None
@@ -61,12 +62,11 @@ def measure(source: Path, index: int = 0, *, limits: Limits, demuxer: str | None
                 limits.check()
                 if not packet.size:
                     continue
-                packets += 1
                 size += packet.size
                 sound += packet.duration or 0
                 if packet.pts is not None:
-                    start = packet.pts if start is None else start
-                    end = max(end, packet.pts + (packet.duration or 0))
+                    ends = packet.pts + (packet.duration or 0)
+                    start, end = (packet.pts, ends) if start is None else (start, max(end, ends))
                 if not decodable:
                     decodable = _decodes(context, packet)
                 last = packet
@@ -78,7 +78,6 @@ def measure(source: Path, index: int = 0, *, limits: Limits, demuxer: str | None
             codec=context.codec.canonical_name if context else UNKNOWN_CODEC,
             sample_rate=context.sample_rate if context else 0,
             channels=context.layout.nb_channels if context else 0,
-            packets=packets,
             duration=float((end - start) * time_base) if start is not None else 0.0,
             sound=float(sound * time_base),
             stated=float(stream.duration * time_base) if stream.duration else None,

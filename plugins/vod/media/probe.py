@@ -147,7 +147,7 @@ def open_media(source: Path, demuxer: str | None = None) -> InputContainer:
     except (OSError, ValueError, av.FFmpegError) as error:
         if lost := lost_bytes(source, slack=0):
             raise TruncatedMediaError(
-                f"The file is cut off: at least {lost} bytes are missing, and it cannot be opened without them."
+                f"The file is cut off: at least {lost} bytes are missing, and nothing opens without them."
             ) from error
         raise UnreadableMediaError("This is not a video or audio file that can be read.") from error
 

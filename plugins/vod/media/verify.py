@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 TOLERANCE = 0.25
 """Seconds that audio may be shorter than expected: more than the longest frame of any codec."""
 
+LEAST_SOUND = 0.05
+"""Seconds; less is a packet left over from cutting, in a track that is empty for all purposes."""
+
 _MOST_PADDING = 3456
 """Samples that an MP3 encoder puts around the sound at most: a delay of 1105 and two frames of 1152. ffmpeg 5
 announces 4096 when it copies MP3 out of Matroska, and players then skip 0.07 s of sound."""
@@ -31,7 +34,7 @@ def measure_written(written: Path, *, codec: str, demuxer: str, limits: Limits) 
         found = measure(written, demuxer=demuxer, limits=limits)
     except UnreadableMediaError as error:
         raise FfmpegError("ffmpeg wrote nothing that can be read.") from error
-    if not found.packets or not found.duration:
+    if playing_time(found) < LEAST_SOUND:
         raise FfmpegError("ffmpeg wrote a file without sound.")
     if not found.decodable or found.codec != codec:
         raise FfmpegError(f"ffmpeg wrote {found.codec} that cannot be decoded as {codec}.")
