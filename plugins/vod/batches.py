@@ -108,7 +108,7 @@ def fail_at_once() -> Iterator[None]:
 
 
 def summarize(records: Iterable[dict[str, Any]]) -> str:
-    """Log a Markdown table of a batch, for the last task of a DAG that reports failures instead of raising them.
+    """Log a Markdown table of a batch: the last task of a DAG whose operators report failures.
 
     :param records: What the operators returned with ``on_failure="report"``.
     :returns: the table.

@@ -70,6 +70,9 @@ def extracted(extraction: SubmittedExtraction, audio: Asset, conn_id: str) -> Ex
         channels=audio.metadata.channels,
         title=audio.title,
         engine="vod",
+        seconds=(audio.modified - audio.created).total_seconds()
+        if audio.modified and audio.created
+        else None,
     )
 
 
@@ -300,6 +303,7 @@ class LocalEngine:
         return file_stem(asset) + media.EXTENSIONS[self._audio_format]
 
     def _extract_one(self, asset: str) -> ExtractedAudio:
+        started = time.monotonic()
         title = self._hook.client.asset_details(asset).title if is_asset_id(asset) else None
         with (
             local_copy(asset, self._hook) as source,
@@ -324,6 +328,7 @@ class LocalEngine:
             channels=extraction.channels,
             title=title or (path.stem if path else None),
             engine="ffmpeg",
+            seconds=round(time.monotonic() - started, 3),
         )
 
 

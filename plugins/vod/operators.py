@@ -270,6 +270,7 @@ class TranscribeAudioOperator(_BatchOperator):
     def _transcribe(
         self, record: ExtractedAudio, transcriber: Transcriber, destination: Destination
     ) -> TranscriptRecord:
+        started = time.monotonic()
         with local_copy(record.uri, self.hook) as audio:
             transcription = transcriber.transcribe(audio, language=self.language or None)
         uris = {}
@@ -286,6 +287,7 @@ class TranscribeAudioOperator(_BatchOperator):
             duration=transcription.duration,
             model=transcription.model,
             uris=uris,
+            seconds=round(time.monotonic() - started, 3),
         )
 
 

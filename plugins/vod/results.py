@@ -34,6 +34,8 @@ class ExtractedAudio(_Record):
     :param sample_rate: Hz.
     :param engine: Which engine made it, ``vod`` or ``ffmpeg``.
     :param audio_asset_id: The VOD asset that holds the audio, with the ``vod`` engine.
+    :param seconds: What the extraction took: by the worker's clock, or from creation to last change by VOD's,
+        which counts whole seconds and includes the queue.
     """
 
     asset: str
@@ -47,6 +49,7 @@ class ExtractedAudio(_Record):
     channels: int | None = None
     audio_asset_id: str | None = None
     title: str | None = None
+    seconds: float | None = None
     outcome: Literal["extracted"] = "extracted"
 
 
@@ -74,6 +77,7 @@ class Transcript(_Record):
     :param duration: Seconds of audio.
     :param model: Name of the speech model.
     :param uris: Files written, by caption format: ``{"txt": "file:///…", "srt": "file:///…"}``.
+    :param seconds: What the transcription took.
     """
 
     asset: str
@@ -83,6 +87,7 @@ class Transcript(_Record):
     duration: float
     model: str
     uris: dict[str, str]
+    seconds: float | None = None
     outcome: Literal["transcribed"] = "transcribed"
 
 

@@ -49,6 +49,10 @@ _READINESS = {
 }
 
 
+def _time(text: str) -> datetime:
+    return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=timezone.utc)
+
+
 def normalize_status(status: str) -> str:
     """Undo what the vendor's own samples do to a status: leading blanks, ``NOASSET``, odd casing."""
     name = status.strip().upper()
@@ -106,6 +110,8 @@ class Asset:
     container: str | None = None
     url: str | None = None
     signed_url: str | None = field(default=None, repr=False)
+    created: datetime | None = None
+    modified: datetime | None = None
     metadata: Metadata = Metadata()
 
     @classmethod
@@ -119,6 +125,8 @@ class Asset:
             container=(base.get("video_type") or "").upper() or None,
             url=base.get("video_url") or None,
             signed_url=base.get("sign_url") or None,
+            created=_time(base["create_time"]) if base.get("create_time") else None,
+            modified=_time(base["last_modified"]) if base.get("last_modified") else None,
             metadata=Metadata.parse(base.get("meta_data")),
         )
 
@@ -160,7 +168,7 @@ class AssetSummary:
         return cls(
             asset_id=str(body["asset_id"]),
             title=body.get("title") or "",
-            created=datetime.strptime(body["create_time"], TIME_FORMAT).replace(tzinfo=timezone.utc),
+            created=_time(body["create_time"]),
             container=(body.get("media_type") or "").upper() or None,
             description=body.get("description") or "",
             asset_status=normalize_status(body.get("asset_status") or ""),

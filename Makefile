@@ -1,0 +1,48 @@
+# `make demo` and `make test` set up everything they need in .venv; nothing else on the machine is touched.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# Names of videos may hold anything, also what make and the shell would expand.
+override export VIDEO := $(value VIDEO)
+
+.PHONY: help setup demo up down test test-system lint requirements clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: $(READY) ## .venv with the pinned requirements
+
+$(READY): requirements.txt pyproject.toml
+	@PYTHON='$(PYTHON)' dev/setup.sh
+	@touch $@
+
+demo: $(READY) ## the main job on the samples, or on VIDEO="/path/a.mp4 /path/b.mkv"
+	@$(BIN)/python -m dev.demo
+
+up: $(READY) ## Airflow with its UI, PostgreSQL and the stand-in, until Ctrl-C
+	@$(BIN)/python -m dev.up
+
+down: $(READY) ## ends what `make up` started
+	@$(BIN)/python -m dev.up --down
+
+test: $(READY) ## the quick tests
+	@$(BIN)/python -m pytest -n auto -q
+
+test-system: $(READY) ## whole Airflow with real processes, and its UI in headless Chromium
+	@$(BIN)/python -m pytest -q -m 'system or browser' tests/system
+
+lint: $(READY) ## formatting, lint, types, borders
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+requirements: ## pins anew what pyproject.toml asks for (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --generate-hashes -o requirements.txt
+
+clean: ## removes .venv, all state and all that was built
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m dev.up --down; fi
+	rm -rf .venv .airflow build dist

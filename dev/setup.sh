@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Makes .venv with the pinned requirements and this package: with uv where it is there, else with pip.
+set -euo pipefail
+python=${PYTHON:-python3}
+if ! "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))'; then
+  echo "This needs Python 3.10 to 3.13, and $python is $("$python" --version 2>&1). Name another: make PYTHON=python3.12 …" >&2
+  exit 1
+fi
+echo "Setting up .venv with $("$python" --version) …"
+if command -v uv >/dev/null; then
+  uv venv --quiet --allow-existing --python "$python" .venv
+  export VIRTUAL_ENV=.venv
+  uv pip install --quiet --requirements requirements.txt
+  uv pip install --quiet --no-deps --editable .
+else
+  "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+fi
