@@ -54,13 +54,17 @@ def check_source(asset: str) -> None:
                 remedy="Give the whole path: a task's working directory is nobody's promise.",
             )
         return
+    _remote(asset)
+
+
+def _remote(url: str) -> ObjectStoragePath:
     try:
-        ObjectStoragePath(asset)
+        return ObjectStoragePath(url)
     except (ValueError, ImportError) as error:
         raise InvalidInputError(
             f"No file system is installed for this URL ({error}).",
-            asset=asset,
-            remedy="Give a path, a VOD asset id, or install the provider of that storage.",
+            asset=url,
+            remedy="Give a path, or install the provider of that storage.",
         ) from error
 
 
@@ -81,7 +85,7 @@ def local_copy(location: str, hook: VodHook) -> Iterator[Path]:
         if is_asset_id(location) or location.startswith("vod://"):
             hook.client.download(location.rsplit("/", 1)[-1], copy)
         else:
-            source = ObjectStoragePath(location)
+            source = _remote(location)
             with source.open("rb") as remote, copy.open("wb") as file:
                 while chunk := remote.read(1024 * 1024):
                     file.write(chunk)
@@ -92,12 +96,12 @@ class Destination:
     """A folder, local or on object storage, in which each file appears whole or not at all.
 
     :param location: Path, ``file://`` URL or any URL that Airflow's ``ObjectStoragePath`` knows.
-    :raises InvalidInputError: a relative path.
+    :raises InvalidInputError: a relative path, or an unknown kind of URL.
     """
 
     def __init__(self, location: str) -> None:
         self._folder = local_path(location)
-        self._remote = None if self._folder else ObjectStoragePath(location)
+        self._remote = None if self._folder else _remote(location)
         if self._folder is not None and not self._folder.is_absolute():
             raise InvalidInputError(
                 f"The destination {location!r} is not an absolute path.",
