@@ -150,7 +150,7 @@ def tell_progress(line: str) -> None:
     for word in ("Submitted ", "Ready ", "Extracted ", "Transcribed "):
         start = line.find(word)
         if start >= 0 and "/" in line[start : start + 20]:
-            say(line[start:].split(" loc=")[0].split(" source=")[0].strip())
+            say(line[start:].split(" [")[0].strip())
             return
 
 
@@ -196,10 +196,16 @@ def cells(row: Row) -> tuple[str, ...]:
         row.engine,
         shorten(str(path.relative_to(stack.ROOT)) if path and path.is_relative_to(stack.ROOT) else name, 56),
         f"{audio['duration']:.1f} s" if audio.get("duration") else "",
-        f"{audio['seconds']:.1f} s" if audio.get("seconds") is not None else "",
-        f"{transcript['seconds']:.1f} s" if transcript.get("seconds") is not None else "",
+        seconds(audio.get("seconds")),
+        seconds(transcript.get("seconds")),
         shorten(words, 60) if transcript else words,
     )
+
+
+def seconds(taken: float | None) -> str:
+    if taken is None:
+        return ""
+    return f"{taken:.1f} s" if taken else "<1 s"  # VOD's clock counts whole seconds
 
 
 def shorten(text: str, longest: int) -> str:

@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from airflow.cli.utils import get_bagged_dag
 from airflow.models.xcom import XComModel
+from airflow.utils.cli import get_bagged_dag
 from airflow.utils.session import create_session
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 from dev.processes import Processes
@@ -123,7 +124,13 @@ def upload(
 
 
 def migrate(environment: dict[str, str], log: Path) -> None:
-    """Bring the metadata database to the version of this Airflow."""
+    """Bring the metadata database to the version of this Airflow, once for each home and version."""
+    done = Path(environment["AIRFLOW_HOME"], "migrated")
+    wanted = (
+        f"{version('apache-airflow-core')} {environment.get('AIRFLOW__DATABASE__SQL_ALCHEMY_CONN', 'sqlite')}"
+    )
+    if done.exists() and done.read_text() == wanted:
+        return
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
         subprocess.run(
@@ -133,6 +140,7 @@ def migrate(environment: dict[str, str], log: Path) -> None:
             stderr=output,
             check=True,
         )
+    done.write_text(wanted)
 
 
 def loopback() -> str:

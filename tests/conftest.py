@@ -43,7 +43,7 @@ def client(standin: Standin) -> Iterator[VodClient]:
 
 @pytest.fixture
 def connection(standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The connection ``vod_default`` to the stand-in; its default destination is the test's folder ``audio``."""
+    """The connection ``vod_default`` to the stand-in; its default destination is the folder ``audio``."""
     value = connection_json(standin, destination=str(tmp_path / "audio"))
     monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", value)
     return "vod_default"
