@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 
@@ -210,3 +211,15 @@ def test_a_search_has_a_quota_of_its_own(vod):
     assert vod.get("/list").status_code == 429
     assert vod.get("/list", query_string="x").status_code == 200
     assert vod.get("/info", query_string="x").status_code == 429
+
+
+def test_the_counters_are_for_this_machine_only(shared):
+    application = shared.standin._server.config.app
+
+    async def ask(address: str) -> int:
+        transport = httpx.ASGITransport(application, client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://standin") as client:
+            return (await client.get("/admin/stats", headers={"X-Forwarded-For": "127.0.0.1"})).status_code
+
+    assert asyncio.run(ask("10.1.2.3")) == 403
+    assert asyncio.run(ask("127.0.0.1")) == asyncio.run(ask("::1")) == 200

@@ -109,9 +109,8 @@ class Extractor:
         extraction = asyncio.get_running_loop().run_in_executor(self._threads, extract)
         try:
             result = await asyncio.shield(extraction)
-        except asyncio.CancelledError:
-            self._stopping.set()
-            with contextlib.suppress(VodError):  # until its ffmpeg is gone
+        except asyncio.CancelledError:  # by stop(): wait until its ffmpeg is gone
+            with contextlib.suppress(VodError):
                 await extraction
             raise
         except media.ExtractionCancelledError:

@@ -184,6 +184,8 @@ def running(settings: Settings) -> Iterator[Standin]:
     thread = threading.Thread(target=run, name="vod-standin", daemon=True)
     thread.start()
     ready.wait()
+    if not standin._server.started:
+        raise RuntimeError("the stand-in did not start; its log says why")
     try:
         yield standin
     finally:
