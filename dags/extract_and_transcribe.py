@@ -49,7 +49,7 @@ with DAG(
         on_failure="report",
     )
 
-    @task(retries=0)
+    @task(retries=0, show_return_value_in_logs=False)
     def report(transcripts: list[dict]) -> str:
         """Say in the log what was done, and fail if an asset did."""
         return summarize(transcripts)

@@ -6,8 +6,12 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import pytest
 
 # Before anything imports Airflow: no test reads or writes the home of whoever runs it.
@@ -49,6 +53,12 @@ def connection(standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return "vod_default"
 
 
+@pytest.fixture
+def context() -> dict[str, Any]:
+    """What a task's context holds that the operators read."""
+    return {"task_state_store": DictStore(), "ti": SimpleNamespace(start_date=datetime.now(timezone.utc))}
+
+
 @pytest.fixture(scope="session")
 def samples() -> dict[str, str]:
     """What is said in each sample video, in its default track."""
@@ -61,6 +71,38 @@ def samples() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def video() -> Path:
     return SAMPLES / "library.mp4"
+
+
+def stats(standin: Standin) -> dict[str, Any]:
+    """What the stand-in counted: calls by endpoint, submissions by source, assets by status."""
+    counted: dict[str, Any] = httpx.get(f"{standin.url}/admin/stats").json()
+    return counted
+
+
+async def first_event(trigger: Any) -> dict[str, Any]:
+    """What a trigger says to the task that deferred to it."""
+    async for event in trigger.run():
+        return event.payload
+    raise AssertionError("the trigger gave no event")
+
+
+class DictStore:
+    """A task's state store without a task: the same three methods, and a count of reads."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.reads = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.reads += 1
+        return self.values.get(key, default)
+
+    def set(self, key: str, value: Any) -> None:
+        assert value is not None
+        self.values[key] = value
+
+    def delete(self, key: str) -> None:
+        self.values.pop(key, None)
 
 
 def connection_json(standin: Standin, **extra: object) -> str:

@@ -1,28 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
-
+from tests.conftest import DictStore
 from vod.ledger import Ledger
-
-
-class DictStore:
-    """A task's state store without a task: the same three methods, and a count of reads."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.reads = 0
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.reads += 1
-        return self.values.get(key, default)
-
-    def set(self, key: str, value: Any) -> None:
-        assert value is not None
-        self.values[key] = value
-
-    def delete(self, key: str) -> None:
-        self.values.pop(key, None)
-
 
 INPUTS = {"engine": "vod", "format": "MP3"}
 

@@ -255,6 +255,7 @@ class TranscribeAudioOperator(_BatchOperator):
             records = _audio_records(self.audio)
             destination = self._destination(self.destination)
             transcriber = Transcriber(self.model)
+            transcriber.prepare(self.language or None)
             outcomes: dict[str, Record] = {}
             for record in records:
                 if isinstance(record, ExtractedAudio):

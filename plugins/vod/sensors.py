@@ -117,10 +117,8 @@ class AudioAssetSensor(BaseSensorOperator):
         )
 
     def _records(self, context: Context) -> list[Record]:
-        given = self.audio_assets
-        if isinstance(given, (str, Mapping)):
-            given = [given]
-        if not isinstance(given, Sequence) or not given:
+        given = [self.audio_assets] if isinstance(self.audio_assets, (str, Mapping)) else self.audio_assets
+        if not isinstance(given, Sequence) or not any(given):
             raise InvalidInputError(
                 "No audio assets were given.",
                 remedy="Give ids, or what ExtractAudioOperator(wait=False) returned.",

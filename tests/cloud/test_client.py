@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import client_of
+from tests.conftest import client_of, stats
 from vod import media
 from vod.cloud.assets import Readiness
 from vod.cloud.client import AsyncVodClient, VodClient
@@ -38,10 +38,6 @@ from vod.errors import InvalidInputError
 from vod.standin import Standin
 
 KEYS = Credentials(ak="EXAMPLEAK", sk="EXAMPLESK")
-
-
-def stats(standin: Standin) -> dict[str, Any]:
-    return httpx.get(f"{standin.url}/admin/stats").json()
 
 
 def settle(client: VodClient, *audio_asset_ids: str) -> None:

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    TaskDeferred,
+)
+
+from tests.conftest import first_event
+from vod.cloud.client import VodClient
+from vod.operators import ExtractAudioOperator
+from vod.sensors import AudioAssetSensor
+from vod.standin import Standin
+
+Context = dict[str, Any]
+
+
+@pytest.fixture
+def submitted(connection: str, client: VodClient, video: Path, context: Context) -> list[dict[str, Any]]:
+    assets = [client.upload(video), "f" * 32]
+    extract = ExtractAudioOperator(task_id="extract", assets=assets, wait=False, on_failure="report")
+    return extract.execute(context)
+
+
+def wait(context: Context, audio_assets: Any, **options: Any) -> list[dict[str, Any]]:
+    arguments = {"poke_interval": 0.05, "timeout": 20, **options}
+    sensor = AudioAssetSensor(task_id="wait", audio_assets=audio_assets, **arguments)
+    try:
+        return sensor.execute(context)
+    except TaskDeferred as deferred:
+        event = asyncio.run(first_event(deferred.trigger))
+        return getattr(sensor, deferred.method_name)(context, event=event)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_it_returns_audio_and_lets_failures_pass(
+    standin: Standin, context: Context, submitted: list[dict[str, Any]], deferrable: bool
+) -> None:
+    standin.behaviour.urlless_polls = 1
+    audio, failure = wait(context, submitted, deferrable=deferrable, on_failure="report")
+    assert (audio["outcome"], audio["asset"]) == ("extracted", submitted[0]["asset"])
+    assert audio["uri"] == f"vod://vod_default/{submitted[0]['audio_asset_id']}"
+    assert failure == submitted[1]
+
+
+def test_bare_ids_will_do(context: Context, submitted: list[dict[str, Any]]) -> None:
+    audio_asset_id = submitted[0]["audio_asset_id"]
+    [audio] = wait(context, audio_asset_id)
+    assert (audio["asset"], audio["audio_format"]) == (audio_asset_id, "MP3")
+
+
+def test_a_failure_is_told_once_all_are_settled(context: Context, submitted: list[dict[str, Any]]) -> None:
+    with pytest.raises(AirflowFailException, match=f"1 of 2 assets failed(.|\n)*{'f' * 32}"):
+        wait(context, submitted)
+
+
+def test_reschedule_mode_frees_the_slot(
+    standin: Standin, context: Context, submitted: list[dict[str, Any]]
+) -> None:
+    standin.behaviour.urlless_polls = 10**6
+    context["ti"].get_first_reschedule_date = lambda _: None
+    with pytest.raises(AirflowRescheduleException):
+        wait(context, submitted, deferrable=False, mode="reschedule")
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_it_times_out(
+    standin: Standin, context: Context, submitted: list[dict[str, Any]], deferrable: bool
+) -> None:
+    standin.behaviour.urlless_polls = 10**6
+    with pytest.raises(AirflowSensorTimeout):
+        wait(context, submitted, deferrable=deferrable, timeout=0.3)
+
+
+@pytest.mark.parametrize("given", [[], "", None])
+def test_nothing_to_wait_for_is_refused(connection: str, context: Context, given: Any) -> None:
+    with pytest.raises(AirflowFailException, match="No audio assets were given"):
+        wait(context, given)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk._shared.module_loading import import_string
+
+from tests.conftest import stats
+from vod.cloud.client import VodClient
+from vod.results import AssetFailure, SubmittedExtraction
+from vod.standin import Standin
+from vod.triggers import AudioAssetTrigger
+
+FAILED = AssetFailure(asset="bad", outcome="VOD.10062", message="m")
+
+
+def submit(client: VodClient, video: Path) -> SubmittedExtraction:
+    source = client.upload(video)
+    audio = client.extract_audio(source, "MP3").audio_asset_id
+    return SubmittedExtraction(asset=source, audio_asset_id=audio, audio_format="MP3", accepted=time.time())
+
+
+def trigger_of(*records: Any, **options: Any) -> AudioAssetTrigger:
+    arguments = {"deadline": time.time() + 20, "poll_interval": 0.05, **options}
+    return AudioAssetTrigger("vod_default", [record.to_json() for record in records], **arguments)
+
+
+async def event_of(trigger: AudioAssetTrigger) -> dict[str, Any]:
+    [event] = [event async for event in trigger.run()]
+    return event.payload
+
+
+def test_it_survives_a_restart_of_the_triggerer_and_carries_no_secret() -> None:
+    trigger = trigger_of(FAILED, deadline=1234.5)
+    path, arguments = trigger.serialize()
+    again = import_string(path)(**arguments)
+    assert type(again) is AudioAssetTrigger
+    assert again.serialize() == (path, arguments)
+    assert "secret" not in str(arguments)
+
+
+@pytest.mark.anyio
+async def test_it_hands_the_records_back_once_all_are_settled(
+    standin: Standin, connection: str, client: VodClient, video: Path
+) -> None:
+    standin.behaviour.no_asset_polls = 2
+    extraction = submit(client, video)
+    assert await event_of(trigger_of(FAILED, extraction)) == {
+        "records": [FAILED.to_json(), extraction.to_json()]
+    }
+    assert client.asset_info([extraction.audio_asset_id])[extraction.audio_asset_id].status == "CREATED"
+
+
+@pytest.mark.anyio
+async def test_its_deadline_is_absolute(
+    standin: Standin, connection: str, client: VodClient, video: Path
+) -> None:
+    standin.behaviour.queue_seconds = 60
+    started = time.monotonic()
+    await event_of(trigger_of(submit(client, video), deadline=time.time() + 0.3))
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.anyio
+async def test_a_lost_connection_ends_the_wait_for_the_task_to_tell(client: VodClient, video: Path) -> None:
+    assert len((await event_of(trigger_of(submit(client, video))))["records"]) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("cancel_on_kill", "status"), [(True, "CANCELLED"), (False, "WAITING_TRANSCODE")])
+async def test_a_person_who_ends_the_task_cancels_what_is_queued(
+    standin: Standin, connection: str, client: VodClient, video: Path, cancel_on_kill: bool, status: str
+) -> None:
+    standin.behaviour.queue_seconds = 60
+    await trigger_of(FAILED, submit(client, video), cancel_on_kill=cancel_on_kill).on_kill()
+    assert stats(standin)["assets_by_status"][status] == 1
+
+
+@pytest.mark.anyio
+async def test_a_restart_of_the_triggerer_cancels_nothing(
+    standin: Standin, connection: str, client: VodClient, video: Path
+) -> None:
+    standin.behaviour.queue_seconds = 60
+    await trigger_of(submit(client, video)).cleanup()
+    assert "CANCELLED" not in stats(standin)["assets_by_status"]
