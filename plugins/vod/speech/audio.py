@@ -61,14 +61,14 @@ def decode(audio: Path) -> NDArray[np.float32]:
 
 
 def _read(container: InputContainer, resampler: AudioResampler) -> tuple[bytearray, int]:
-    from av.error import InvalidDataError
+    from av.error import FFmpegError
 
     samples = bytearray()
     damaged = 0
     for packet in container.demux(audio=0):
         try:
             frames = packet.decode()
-        except InvalidDataError:
+        except FFmpegError:
             damaged += 1
             continue
         for frame in frames:

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vod.speech import NoAudioTrackError, UnreadableAudioError
+from vod.speech.audio import SAMPLE_RATE, decode
+
+from .conftest import WriteWav
+
+
+def tone(seconds: float) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE)
+
+
+def test_samples_are_those_of_the_file(write_wav: WriteWav) -> None:
+    written = tone(1.5)
+    decoded = decode(write_wav("tone.wav", written))
+    assert decoded.dtype == np.float32
+    np.testing.assert_allclose(decoded, written, atol=2 / 32768)
+
+
+def test_video_with_another_sample_rate_and_codec(video: Path) -> None:
+    with av.open(str(video)) as container:
+        assert container.duration is not None
+        expected = container.duration / 1_000_000
+    assert len(decode(video)) / SAMPLE_RATE == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["-i.wav", "a:b.wav", "quote's \" and\nnewline.wav", "http:x.wav", "%d.wav"])
+def test_names_are_names(write_wav: WriteWav, name: str) -> None:
+    assert len(decode(write_wav(name, tone(0.2)))) == 0.2 * SAMPLE_RATE
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableAudioError, match=r"nowhere\.mp3: There is no such audio file\. Check"):
+        decode(tmp_path / "nowhere.mp3")
+
+
+@pytest.mark.parametrize("content", [b"", b"just text\n" * 100, bytes(100_000), b"RIFF\0\0\0\0WAVEfmt "])
+def test_what_is_no_audio(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "talk.mp3"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableAudioError, match=r"talk\.mp3") as caught:
+        decode(path)
+    assert caught.value.outcome == "unreadable"
+
+
+def test_audio_without_a_sample(write_wav: WriteWav) -> None:
+    with pytest.raises(UnreadableAudioError, match="no sound"):
+        decode(write_wav("empty.wav", np.zeros(0)))
+
+
+def test_not_a_file(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo.wav"
+    os.mkfifo(fifo)
+    for path in (tmp_path, fifo, Path("/dev/zero")):
+        with pytest.raises(UnreadableAudioError, match="not a regular file"):
+            decode(path)
+
+
+def test_video_without_audio(tmp_path: Path) -> None:
+    path = tmp_path / "silent.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10, width=32, height=32, pix_fmt="yuv420p")
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+        container.mux(stream.encode(None))
+    with pytest.raises(NoAudioTrackError) as caught:
+        decode(path)
+    assert caught.value.outcome == "no_audio_track"
+
+
+@pytest.mark.parametrize(
+    "disguise", ["#EXTM3U\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile '{}'\n"]
+)
+def test_no_playlist_makes_it_read_another_file(tmp_path: Path, write_wav: WriteWav, disguise: str) -> None:
+    write_wav("secret.wav", tone(1))
+    path = tmp_path / "talk.mp3"
+    path.write_text(disguise.format("secret.wav"))
+    with pytest.raises(UnreadableAudioError):
+        decode(path)
+
+
+def test_damaged_packets_are_skipped_and_counted(
+    video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = bytearray(video.read_bytes())
+    with av.open(str(video)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    for position, size in packets[100:110]:
+        content[position : position + size] = b"\xff" * size
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(content)
+
+    samples = decode(path)
+
+    assert len(decode(video)) * 0.9 < len(samples) < len(decode(video))
+    assert "10 damaged packets" in caplog.text
