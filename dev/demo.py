@@ -18,7 +18,7 @@ from vod import media
 from vod.errors import VodError
 from vod.storage import local_path
 
-BUILD = stack.ROOT / "build" / "demo"
+BUILD = Path(os.environ.get("VOD_BUILD", stack.ROOT / "build")).resolve() / "demo"
 DAG = "extract_and_transcribe"
 
 
@@ -56,7 +56,7 @@ def main() -> int:
         json.dumps([entry(row) for row in rows if not row.note], indent=2, ensure_ascii=False) + "\n"
     )
     failed = sum(not row.transcript for row in rows if not row.note)
-    where, files = report.relative_to(stack.ROOT), (BUILD / "audio").relative_to(stack.ROOT)
+    where, files = shown(report), shown(BUILD / "audio")
     say(f"{len(rows) - failed} of {len(rows)} done in {time.monotonic() - started:.0f} s.")
     say(f"Report: {where}. Audio and transcripts: {files}.")
     return 1 if failed else 0
@@ -125,7 +125,7 @@ def run(processes: Processes, endpoint: str, rows: list[Row]) -> None:
     )
     child.wait()
     if not results.exists():
-        raise SystemExit(f"Airflow did not finish; see {log.relative_to(stack.ROOT)}.")
+        raise SystemExit(f"Airflow did not finish; see {shown(log)}.")
     for engine, finished in zip(engines, json.loads(results.read_text()), strict=True):
         returned = finished["returned"]
         for row in rows:
@@ -194,12 +194,17 @@ def cells(row: Row) -> tuple[str, ...]:
     return (
         shorten(row.video.name, 28),
         row.engine,
-        shorten(str(path.relative_to(stack.ROOT)) if path and path.is_relative_to(stack.ROOT) else name, 56),
+        shorten(shown(path) if path else name, 56),
         f"{audio['duration']:.1f} s" if audio.get("duration") else "",
         seconds(audio.get("seconds")),
         seconds(transcript.get("seconds")),
         shorten(words, 60) if transcript else words,
     )
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said from the project's folder."""
+    return str(path.relative_to(stack.ROOT) if path.is_relative_to(stack.ROOT) else path)
 
 
 def seconds(taken: float | None) -> str:

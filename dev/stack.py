@@ -71,8 +71,8 @@ def airflow_environment(home: Path, *, endpoint: str, destination: Path) -> dict
     return {**others, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **mine}
 
 
-def start_standin(processes: Processes, data: Path, log: Path) -> str:
-    """Start the stand-in on a free loopback port.
+def start_standin(processes: Processes, data: Path, log: Path, port: int = 0) -> str:
+    """Start the stand-in on the loopback, by default on a free port.
 
     :returns: its URL, once it answers.
     """
@@ -87,7 +87,7 @@ def start_standin(processes: Processes, data: Path, log: Path) -> str:
 
     process = processes.start(
         "stand-in",
-        python("-m", "vod", "standin", "--port", "0", "--data", str(data)),
+        python("-m", "vod", "standin", "--port", str(port), "--data", str(data)),
         environment=os.environ,
         log=log,
         on_line=on_line,

@@ -79,7 +79,7 @@ def down() -> int:
 
 def start(processes: Processes, database: str) -> tuple[int, str]:
     """Start everything; returns Airflow's port and the stand-in's URL once all parts say they are healthy."""
-    endpoint = stack.start_standin(processes, STATE / "standin", log_of("stand-in"))
+    endpoint = stack.start_standin(processes, STATE / "standin", log_of("stand-in"), free_port(8600))
     port = free_port(8080)
     environment = airflow_environment(database, endpoint, port)
     (STATE / "passwords.json").write_text(json.dumps({USER: password()}))
