@@ -76,14 +76,23 @@ def test_video_without_audio(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "disguise", ["#EXTM3U\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile '{}'\n"]
+    ("name", "disguise"),
+    [
+        ("talk.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n"),
+        ("talk.mp3", "ffconcat version 1.0\nfile 'secret.ts'\n"),
+    ],
 )
-def test_no_playlist_makes_it_read_another_file(tmp_path: Path, write_wav: WriteWav, disguise: str) -> None:
-    write_wav("secret.wav", tone(1))
-    path = tmp_path / "talk.mp3"
-    path.write_text(disguise.format("secret.wav"))
+def test_no_playlist_makes_it_read_another_file(tmp_path: Path, name: str, disguise: str) -> None:
+    with av.open(str(tmp_path / "secret.ts"), "w") as container:
+        stream = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(1)[None].astype("f4"), "fltp", "mono")
+        frame.sample_rate = SAMPLE_RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert len(decode(tmp_path / "secret.ts")) > 0.9 * SAMPLE_RATE
+    (tmp_path / name).write_text(disguise)
     with pytest.raises(UnreadableAudioError):
-        decode(path)
+        decode(tmp_path / name)
 
 
 def test_damaged_packets_are_skipped_and_counted(

@@ -114,6 +114,8 @@ def test_model_that_was_downloaded_before_needs_no_network(packaged: Path, hub_c
 
 def test_hub_that_never_answers(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
+        give_up = threading.Timer(10, server.close)  # so that the test fails instead of hanging
+        give_up.start()
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
         monkeypatch.setattr(models, "HUB_PATIENCE", 0.2)
@@ -121,6 +123,7 @@ def test_hub_that_never_answers(hub_cache: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(ModelDownloadError, match=r"'base' is not on this machine .*tiny-model") as caught:
             resolve_model("base")
         assert time.monotonic() - started < 5
+        give_up.cancel()
     assert caught.value.retryable
 
 
