@@ -90,6 +90,7 @@ def test_whatever_ends_it_the_next_one_goes_on(start, tmp_path, long_video, conn
         else:
             assert first.end(number) == 0
             assert not [child for child in children if child.is_running()]
+            assert not list((library / "objects" / audio).iterdir()), "it was waited for, not ended"
     finally:
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):

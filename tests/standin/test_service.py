@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from vod import media as vod_media
 from vod.standin import Behaviour
 
 
@@ -393,6 +396,21 @@ class TestUpload:
 
     def test_confirming_twice(self, shared, clip):
         refused(shared.post("/status/uploaded", {"asset_id": clip, "status": "CREATED"}), 403, "VOD.10126")
+
+    def test_confirming_twice_at_once(self, vod, media, monkeypatch):
+        created = vod.create()
+        httpx.put(created["video_upload_url"], content=b"x", headers={"Content-Type": "video/mp4"})
+        both_are_read = threading.Barrier(2, timeout=20)
+
+        def probe(source):
+            both_are_read.wait()
+            return vod_media.probe(source)
+
+        monkeypatch.setattr("vod.standin.service.probe", probe)
+        body = {"asset_id": created["asset_id"], "status": "CREATED"}
+        with ThreadPoolExecutor() as threads:
+            answers = threads.map(lambda _: vod.post("/status/uploaded", body).status_code, range(2))
+        assert sorted(answers) == [200, 403]
 
     @pytest.mark.parametrize(("said", "status"), [("FAILED", "UPLOAD_FAILED"), ("CANCELLED", "CANCELLED")])
     def test_confirming_a_failure(self, shared, said, status):
