@@ -15,14 +15,6 @@ import pytest
 
 from vod.standin import Settings, add_arguments
 
-PROGRAM = """
-import argparse, sys
-from vod.standin import add_arguments, serve
-parser = argparse.ArgumentParser()
-add_arguments(parser)
-sys.exit(serve(parser.parse_args()))
-"""
-
 
 class Process:
     """A running stand-in, as far as the tests' client cares."""
@@ -46,7 +38,7 @@ def start():
 
         def start(*arguments: object) -> subprocess.Popen[str]:
             process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+                [sys.executable, "-m", "vod", "standin", *map(str, arguments)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
