@@ -9,6 +9,8 @@ Connection, engine and destination default to those of the connection `vod_defau
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG, Param, task
 
 from vod.batches import summarize
@@ -19,7 +21,7 @@ with DAG(
     dag_id="extract_and_transcribe",
     schedule=None,
     tags=["vod"],
-    default_args={"retries": 2},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
     params={
         "assets": Param(
             type="array",
@@ -27,7 +29,16 @@ with DAG(
             title="Videos",
             description="One a line: asset ids, or with the engine ffmpeg also absolute paths and URLs.",
         ),
-        "engine": Param(None, type=["string", "null"], enum=[*ENGINES, None], title="Engine"),
+        "engine": Param(
+            "default",
+            enum=["default", *ENGINES],
+            values_display={
+                "default": "As the connection says",
+                "vod": "Huawei Cloud VOD",
+                "ffmpeg": "ffmpeg on the worker",
+            },
+            title="Engine",
+        ),
         "audio_format": Param("MP3", enum=[*AUDIO_FORMATS], title="Audio format"),
         "model": Param("tiny.en", type="string", title="Whisper model"),
         "language": Param(None, type=["string", "null"], title="Language spoken", examples=["en", "de"]),
@@ -37,7 +48,7 @@ with DAG(
     extract = ExtractAudioOperator(
         task_id="extract",
         assets="{{ params.assets | tojson }}",
-        engine="{{ params.engine or '' }}",
+        engine="{{ params.engine | replace('default', '') }}",
         audio_format="{{ params.audio_format }}",
         on_failure="report",
     )

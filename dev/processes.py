@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -102,11 +103,27 @@ def end(processes: Sequence[psutil.Process], grace: float = GRACE) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, left = psutil.wait_procs(family, timeout=grace)
-    for process in left:
+    for process in _wait(family, grace):
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=grace)
+    _wait(family, grace)
+
+
+def _wait(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until they have ended, a zombie that its parent has not collected included; returns those that have not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = [process for process in processes if _runs(process)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _pump(process: subprocess.Popen[str], log: Path, on_line: Callable[[str], None] | None) -> None:
