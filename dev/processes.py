@@ -110,7 +110,7 @@ def end(processes: Sequence[psutil.Process], grace: float = GRACE) -> None:
 
 
 def _wait(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait until they have ended, a zombie that its parent has not collected included; returns those that have not."""
+    """Wait until they have ended; returns those that have not. A zombie that nobody collects has ended."""
     deadline = time.monotonic() + seconds
     while True:
         left = [process for process in processes if _runs(process)]
