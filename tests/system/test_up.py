@@ -107,7 +107,7 @@ def page(stack: Stack) -> Iterator[Page]:
         page.locator("input[name=username]").fill("admin")
         page.locator("input[name=password]").fill(stack.password)
         page.keyboard.press("Enter")
-        page.wait_for_url(re.compile(r"/(?!auth)"))
+        page.get_by_text("Dags", exact=True).first.wait_for()
         yield page
         browser.close()
 
