@@ -55,9 +55,10 @@ def main() -> int:
     report.write_text(
         json.dumps([entry(row) for row in rows if not row.note], indent=2, ensure_ascii=False) + "\n"
     )
-    failed = sum(not row.transcript for row in rows if not row.note)
+    tried = [row for row in rows if not row.note]
+    failed = sum(not row.transcript for row in tried)
     where, files = shown(report), shown(BUILD / "audio")
-    say(f"{len(rows) - failed} of {len(rows)} done in {time.monotonic() - started:.0f} s.")
+    say(f"{len(tried) - failed} of {len(tried)} done in {time.monotonic() - started:.0f} s.")
     say(f"Report: {where}. Audio and transcripts: {files}.")
     return 1 if failed else 0
 

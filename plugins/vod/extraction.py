@@ -56,7 +56,7 @@ def extracted(extraction: SubmittedExtraction, audio: Asset, conn_id: str) -> Ex
     """
     if audio.readiness is not Readiness.READY:
         raise ExtractionFailedError(
-            f"VOD ended the extraction as {audio.status}: {audio.description or 'no reason given'}.",
+            f"VOD ended the extraction as {audio.status}: {audio.description.rstrip('.') or 'no reason given'}.",
             asset=extraction.asset,
         )
     return ExtractedAudio(
