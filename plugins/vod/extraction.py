@@ -55,9 +55,9 @@ def extracted(extraction: SubmittedExtraction, audio: Asset, conn_id: str) -> Ex
     :raises ExtractionFailedError: it is not ready and never will be.
     """
     if audio.readiness is not Readiness.READY:
+        reason = audio.description.rstrip(".") or "no reason given"
         raise ExtractionFailedError(
-            f"VOD ended the extraction as {audio.status}: {audio.description.rstrip('.') or 'no reason given'}.",
-            asset=extraction.asset,
+            f"VOD ended the extraction as {audio.status}: {reason}.", asset=extraction.asset
         )
     return ExtractedAudio(
         asset=extraction.asset,
