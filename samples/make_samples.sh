@@ -51,22 +51,22 @@ picture() {
 finish() {
     file=$1
     shift
-    ffmpeg -nostdin -v error -y -i "$work/picture.mp4" "$@" -map 0:v -c:v copy -map_metadata -1 \
+    ffmpeg -nostdin -v error -y -i "$work/picture.mp4" "$@" -c:v copy -map_metadata -1 \
         -metadata "title=$(title "$file")" -fflags +bitexact -flags:a +bitexact "$file"
 }
 
 speak slt "$(text library.mp4 0)" "$work/english.wav"
 picture "$work/english.wav" "$(title library.mp4)" 0x204060 0x8040a0
-finish library.mp4 -i "$work/english.wav" -map 1:a -metadata:s:a:0 language=eng -c:a aac -b:a 64k -movflags +faststart
+finish library.mp4 -i "$work/english.wav" -map 0:v -map 1:a -metadata:s:a:0 language=eng -c:a aac -b:a 64k -movflags +faststart
 
 speak awb "$(text train.mkv 0)" "$work/english.wav"
 speak german "$(text train.mkv 1)" "$work/german.wav"
 picture "$work/english.wav" "$(title train.mkv)" 0x602020 0xc08020
-finish train.mkv -i "$work/english.wav" -i "$work/german.wav" -map 1:a -map 2:a -c:a libopus -b:a 40k \
+finish train.mkv -i "$work/english.wav" -i "$work/german.wav" -map 0:v -map 1:a -map 2:a -c:a libopus -b:a 40k \
     -metadata:s:a:0 language=eng -disposition:a:0 default -metadata:s:a:1 language=ger -disposition:a:1 0
 
 speak rms "$(text lake.mov 0)" "$work/english.wav"
 picture "$work/english.wav" "$(title lake.mov)" 0x103050 0x20a0a0
-finish lake.mov -i "$work/english.wav" -map 1:a -metadata:s:a:0 language=eng -c:a libmp3lame -b:a 64k
+finish lake.mov -i "$work/english.wav" -map 0:v -map 1:a -metadata:s:a:0 language=eng -c:a libmp3lame -b:a 64k
 
 ls -l library.mp4 train.mkv lake.mov

@@ -24,16 +24,18 @@ from vod.media.errors import (
     UnsupportedTrackError,
 )
 from vod.media.integrity import lost_bytes
+from vod.media.limits import Limits
 from vod.media.measure import measure
 from vod.media.probe import (
     OPEN_OPTIONS,
+    PROBE_TIMEOUT,
     UNKNOWN_CODEC,
     AudioTrack,
     MediaInfo,
     printable,
     probe,
 )
-from vod.media.process import Complaints, Limits, find_ffmpeg, run
+from vod.media.process import Complaints, find_ffmpeg, run
 from vod.media.verify import LEAST_SOUND, compare, measure_written, playing_time
 
 if TYPE_CHECKING:
@@ -142,7 +144,12 @@ def extract(
             remedy=f"Use one of {', '.join(_RECIPES)}.",
         )
     try:
-        info = probe(source)
+        limits = Limits(PROBE_TIMEOUT if timeout is None else timeout, cancelled)
+        info = probe(source, limits=limits)
+        if not info.audio and (lost := lost_bytes(source)):
+            raise TruncatedMediaError(
+                f"The file is cut off: at least {lost} bytes are missing, and no audio track is left."
+            )
         tracks = choose_tracks(info, language)
         job = _Job(
             source=source,
@@ -151,7 +158,7 @@ def extract(
             info=info,
             audio_format=audio_format,
             bit_rate=bit_rate,
-            limits=Limits(timeout if timeout is not None else 600 + (info.duration or 0), cancelled),
+            limits=replace(limits, timeout=600 + (info.duration or 0) if timeout is None else timeout),
             expected_duration=expected_duration,
             on_progress=on_progress,
         )

@@ -14,7 +14,7 @@ from vod.media.probe import UNKNOWN_CODEC, open_media
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vod.media.process import Limits
+    from vod.media.limits import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def measure(source: Path, index: int = 0, *, limits: Limits, demuxer: str | None
     :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
     :raises UnreadableMediaError: *source* cannot be opened, or has no such track.
     """
-    with open_media(source, demuxer) as container:
+    with open_media(source, limits, demuxer) as container:
         if index >= len(container.streams.audio):
             raise UnreadableMediaError(f"The file has no audio track {index}.")
         stream = container.streams.audio[index]
@@ -59,7 +59,6 @@ def measure(source: Path, index: int = 0, *, limits: Limits, demuxer: str | None
         last: av.Packet[av.AudioStream] | None = None
         try:
             for packet in container.demux(stream):
-                limits.check()
                 if not packet.size:
                     continue
                 size += packet.size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from av.stream import Disposition
 from vod.media.errors import MediaError, TruncatedMediaError, UnreadableMediaError
 from vod.media.integrity import lost_bytes
 from vod.media.languages import canonical
+from vod.media.limits import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from av.container import InputContainer
@@ -33,7 +36,8 @@ UNKNOWN_CODEC = "unknown"
 OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_streams": str(MAX_TRACKS)}
 """Limits for opening a file, the same for PyAV and ffmpeg."""
 
-_OPEN_TIMEOUT = 30.0
+PROBE_TIMEOUT = 60.0
+"""Seconds for reading headers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +100,17 @@ class MediaInfo:
     video: VideoTrack | None
 
 
-def probe(source: Path) -> MediaInfo:
+def probe(source: Path, *, limits: Limits | None = None) -> MediaInfo:
     """Read the headers of *source*.
 
+    :param limits: When to stop; after a minute when omitted.
     :raises UnreadableMediaError: it is missing, not a regular file, not permitted, empty, or no media.
     :raises TruncatedMediaError: so much of its end is missing that it cannot be opened.
+    :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
     """
     try:
         size = _regular_file_size(source)
-        with open_media(source) as container:
+        with open_media(source, limits or Limits(PROBE_TIMEOUT)) as container:
             audio = container.streams.audio
             return MediaInfo(
                 container=_container_name(container.format.name, source),
@@ -120,36 +126,73 @@ def probe(source: Path) -> MediaInfo:
         raise
 
 
-def open_media(source: Path, demuxer: str | None = None) -> InputContainer:
-    """Open *source* for reading with the same limits that ffmpeg gets: formats, protocols, tracks, time.
+@contextlib.contextmanager
+def open_media(source: Path, limits: Limits, demuxer: str | None = None) -> Iterator[InputContainer]:
+    """Open *source* for reading, within the limits that ffmpeg gets too.
 
     :param demuxer: ffmpeg's name of the format, when it is known and need not be guessed.
     :raises UnreadableMediaError: it is no media that is read here.
     :raises TruncatedMediaError: so much of its end is missing that it cannot be opened.
+    :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say, at the latest at the end.
     """
     try:
-        return av.open(
-            f"file:{source}",
-            format=demuxer,
-            # Without "replace" one byte of Latin-1 in a title makes the whole file unreadable.
-            metadata_errors="replace",
-            options={
-                "format_whitelist": DEMUXERS,
-                "protocol_whitelist": "file",
-                "max_streams": str(MAX_TRACKS),
-            },
-            timeout=_OPEN_TIMEOUT,
-        )
+        file = _LimitedFile(source, limits)
     except PermissionError as error:
         raise UnreadableMediaError(
             "The file may not be read by this process.", remedy="Give this process permission to read it."
         ) from error
-    except (OSError, ValueError, av.FFmpegError) as error:
-        if lost := lost_bytes(source, slack=0):
-            raise TruncatedMediaError(
-                f"The file is cut off: at least {lost} bytes are missing, and nothing opens without them."
-            ) from error
-        raise UnreadableMediaError("This is not a video or audio file that can be read.") from error
+    except OSError as error:
+        raise UnreadableMediaError(f"The file cannot be opened: {error.strerror}.") from error
+    with contextlib.closing(file):
+        try:
+            container = av.open(
+                file,
+                mode="r",
+                format=demuxer,
+                # Without "replace" one byte of Latin-1 in a title makes the whole file unreadable.
+                metadata_errors="replace",
+                options=OPEN_OPTIONS,
+            )
+        except (OSError, ValueError, av.FFmpegError) as error:
+            file.check()
+            if lost := lost_bytes(source, slack=0):
+                raise TruncatedMediaError(
+                    f"The file is cut off: at least {lost} bytes are missing, and nothing opens without them."
+                ) from error
+            raise UnreadableMediaError("This is not a video or audio file that can be read.") from error
+        with container:
+            yield container
+            file.check()
+
+
+class _LimitedFile:
+    """A file that ends when its limits are reached.
+
+    PyAV reading by itself can be busy for minutes in a damaged or sparse file, deaf to Ctrl-C and to being
+    cancelled. It swallows what is raised while it reads, so that is kept for :meth:`check`.
+    """
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._limits = limits
+        self._failure: BaseException | None = None
+        self.seek = self._file.seek
+        self.tell = self._file.tell
+        self.close = self._file.close
+
+    def read(self, size: int) -> bytes:
+        if self._failure is None:
+            try:
+                self._limits.check()
+                return self._file.read(size) or b""
+            except BaseException as error:  # noqa: BLE001
+                self._failure = error
+        return b""
+
+    def check(self) -> None:
+        """Raise what ended the file early."""
+        if self._failure is not None:
+            raise self._failure
 
 
 def printable(path: Path) -> str:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import os
 import re
 import selectors
 import shutil
 import signal
 import subprocess
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from vod.media.errors import ExtractionCancelledError, ExtractionTimeoutError, FfmpegNotFoundError
+from vod.media.errors import FfmpegNotFoundError
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Sequence
+
+    from vod.media.limits import Limits
 
 FFMPEG_VARIABLE = "VOD_FFMPEG"
 
 _TICK = 0.1
 """Seconds between two looks at the clock and at the cancel event."""
-_GRACE = 3.0
-"""Seconds that ffmpeg gets between SIGTERM and SIGKILL."""
+_GRACE = 1.0
+"""Seconds that ffmpeg gets between SIGTERM and SIGKILL; it is deaf while it searches a damaged file."""
 _LONGEST_LINE = 4096
 _SENDER = re.compile(r"^(\[[^\]]*\] )+")
 """What ffmpeg puts before a line: ``[mov,mp4 @ 0x55d0] ``."""
@@ -71,24 +72,6 @@ def find_ffmpeg() -> str:
         raise FfmpegNotFoundError("There is no ffmpeg on this machine.") from error
 
 
-@dataclass(frozen=True)
-class Limits:
-    """When to stop: after *timeout* seconds from now, or when *cancelled* is set, from whatever thread."""
-
-    timeout: float
-    cancelled: threading.Event | None = None
-    started: float = field(default_factory=time.monotonic)
-
-    def check(self) -> None:
-        """:raises ExtractionTimeoutError, ExtractionCancelledError: it is time."""
-        if self.cancelled is not None and self.cancelled.is_set():
-            raise ExtractionCancelledError("The extraction was cancelled.")
-        if time.monotonic() - self.started > self.timeout:
-            raise ExtractionTimeoutError(
-                f"The extraction was stopped after {self.timeout:g} s, its time limit."
-            )
-
-
 def run(
     command: Sequence[str], *, limits: Limits, on_position: Callable[[float], None] | None = None
 ) -> tuple[int, Complaints]:
@@ -102,7 +85,7 @@ def run(
     environment = {key: value for key, value in os.environ.items() if key != "FFREPORT"}
     try:
         process = subprocess.Popen(  # noqa: S603  (a list, no shell; names carry the file: prefix)
-            command,
+            [*_mortal(), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -125,11 +108,29 @@ def run(
         while True:
             limits.check()
             try:
-                return process.wait(_TICK), complaints
+                code = process.wait(_TICK)
+                break
             except subprocess.TimeoutExpired:
                 continue
+        if code in {126, 127}:  # not ffmpeg's, but those of what should have started it
+            raise FfmpegNotFoundError(f"{command[0]} cannot be run.")
+        return code, complaints
     finally:
         _end(process)
+
+
+@functools.cache
+def _mortal() -> tuple[str, ...]:
+    """What makes the kernel end a program together with this process, even when that is killed itself.
+
+    Empty where util-linux's setpriv is not at hand.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return ()
+    prefix = (setpriv, "--pdeathsig", "KILL", "--")
+    tried = subprocess.run([*prefix, setpriv, "--version"], capture_output=True, check=False)  # noqa: S603
+    return prefix if tried.returncode == 0 else ()
 
 
 def _drain(pipes: dict[IO[bytes], Callable[[str], None]], limits: Limits) -> None:

@@ -11,8 +11,8 @@ from vod.media.measure import Measurement, measure
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vod.media.limits import Limits
     from vod.media.probe import AudioTrack, MediaInfo
-    from vod.media.process import Limits
 
 TOLERANCE = 0.25
 """Seconds that audio may be shorter than expected: more than the longest frame of any codec."""
@@ -85,19 +85,27 @@ def compare(
     if missing <= TOLERANCE:
         return []
     found = measure(source, track.index, limits=limits)
-    if not found.ends_cleanly:
+    absent = stated - found.duration if stated else 0.0
+    if absent > TOLERANCE and not found.ends_cleanly:
         raise TruncatedMediaError(
-            f"The file ends inside a packet: {missing:.1f} s of {stated:.1f} s of audio are missing.",
-            missing=missing,
+            f"The file ends inside a packet: {absent:.1f} s of {stated:.1f} s of audio are missing.",
+            missing=absent,
         )
+    warnings = []
     if found.sound - duration > TOLERANCE:
         shortage = f"{found.sound - duration:.1f} s of {found.sound:.1f} s of audio were lost on the way"
         if not complaints:
             raise FfmpegError(f"{shortage}, and ffmpeg gave no reason.")
-        return [f"{shortage}: packets are damaged."]
-    if track.duration is None:  # the container's duration is that of the picture, which may well be longer
-        return []
-    return [f"The header claims {stated:.1f} s, the audio ends cleanly after {duration:.1f} s."]
+        warnings.append(f"{shortage}: packets are damaged.")
+    elif found.duration - duration > TOLERANCE:
+        warnings.append(f"The audio has gaps, {found.duration - duration:.1f} s in all, which are left out.")
+    if (
+        absent > TOLERANCE and track.duration
+    ):  # without, it is the container's, whose picture may well be longer
+        warnings.append(
+            f"The header claims {stated:.1f} s, the audio ends cleanly after {found.duration:.1f} s."
+        )
+    return warnings
 
 
 def _cut_off(source: Path, lost: int, size: int, duration: float, missing: float | None) -> str:

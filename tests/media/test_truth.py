@@ -1,0 +1,181 @@
+"""Sources that end too early, and headers that lie."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vod.media import EXTENSIONS, NoSpaceError, TruncatedMediaError, extract
+from vod.media.integrity import declared_size, lost_bytes
+
+from .conftest import SECONDS, WHEEL, cut, ffmpeg
+
+Media = Callable[[str], Path]
+
+KNOWS_ITS_SIZE = [
+    *("faststart.mp4", "index-last.mp4", "fragments.mp4", "mp3.mov", "mp3.mkv", "opus.webm"),
+    *("mp3.avi", "aac.flv", "pcm.wav"),
+]
+
+
+@pytest.mark.parametrize("name", KNOWS_ITS_SIZE)
+def test_declared_size(name: str, media: Media, tmp_path: Path) -> None:
+    source = media(name)
+    assert declared_size(source) == pytest.approx(source.stat().st_size, abs=8)
+    assert lost_bytes(source) == 0
+    assert 0 < lost_bytes(cut(source, tmp_path / name, 0.9)) <= source.stat().st_size * 0.1 + 10
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"RIFF", b"\x1aE\xdf\xa3", b"\0\0\0\1mdat", b"\0\0\0\0moov", b"FLV"]
+)
+def test_declared_size_of_stumps(content: bytes, tmp_path: Path) -> None:
+    source = tmp_path / "stump"
+    source.write_bytes(content)
+    assert declared_size(source) in {None, len(content)}
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("share", [0.4, 0.85])
+@pytest.mark.parametrize("audio_format", EXTENSIONS)
+@pytest.mark.parametrize(
+    "name", ["faststart.mp4", "mp3.mkv", "opus.webm", "aac.flv", "sound.flac", "pcm.wav"]
+)
+def test_a_cut_file_is_an_error_with_the_seconds_missing(
+    name: str, audio_format: str, share: float, media: Media, tmp_path: Path
+) -> None:
+    source = cut(media(name), tmp_path / name, share)
+    with pytest.raises(TruncatedMediaError) as caught:
+        extract(source, tmp_path / "out", audio_format=audio_format)
+    assert caught.value.missing == pytest.approx(SECONDS * (1 - share), abs=0.7)
+    assert caught.value.outcome == "truncated"
+    assert not caught.value.retryable
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_cut_avi_is_an_error_with_an_estimate(media: Media, tmp_path: Path) -> None:
+    source = cut(media("mp3.avi"), tmp_path / "a.avi", 0.6)
+    with pytest.raises(TruncatedMediaError) as caught:
+        extract(source, tmp_path / "out.mp3")
+    assert caught.value.missing is not None
+    assert 0.5 < caught.value.missing < 3
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("share", [0.35, 0.6, 0.95])
+@pytest.mark.parametrize("name", ["index-last.mp4", "fragments.mp4"])
+def test_a_cut_file_without_its_index(name: str, share: float, media: Media, tmp_path: Path) -> None:
+    source = cut(media(name), tmp_path / name, share)
+    with pytest.raises(TruncatedMediaError):
+        extract(source, tmp_path / "out.mp3")
+
+
+@pytest.mark.usefixtures("engine")
+def test_when_only_the_picture_is_cut_the_audio_counts(media: Media, tmp_path: Path) -> None:
+    source = cut(media("short-sound.mp4"), tmp_path / "a.mp4", 0.9)
+    extraction = extract(source, tmp_path / "out.mp3")
+    assert extraction.duration == pytest.approx(1.0, abs=0.1)
+    assert "audio is complete" in extraction.warnings[0]
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_picture_that_lasts_longer_is_no_news(media: Media, tmp_path: Path) -> None:
+    assert extract(media("short-sound.mp4"), tmp_path / "out.mp3").warnings == ()
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("audio_format", EXTENSIONS)
+def test_a_header_that_lies_is_a_warning_with_figures(
+    audio_format: str, media: Media, tmp_path: Path
+) -> None:
+    content = media("mp3.mkv").read_bytes()
+    assert content.count(b"00:00:04.") >= 1
+    source = tmp_path / "liar.mkv"
+    source.write_bytes(content.replace(b"00:00:04.", b"00:09:04."))
+    extraction = extract(source, tmp_path / "out", audio_format=audio_format)
+    assert extraction.duration == pytest.approx(SECONDS, abs=0.1)
+    assert extraction.warnings == (
+        f"The header claims {extraction.track.duration:.1f} s, the audio ends cleanly after 4.0 s.",
+    )
+    assert extraction.track.duration == pytest.approx(540 + SECONDS, abs=0.1)
+
+
+@pytest.mark.usefixtures("wheel")
+def test_only_an_expectation_from_outside_shows_a_cut_transport_stream(media: Media, tmp_path: Path) -> None:
+    source = cut(media("aac.ts"), tmp_path / "a.ts", 0.5)
+    assert extract(source, tmp_path / "out.mp3").duration < 3
+    with pytest.raises(TruncatedMediaError) as caught:
+        extract(source, tmp_path / "out.mp3", expected_duration=SECONDS)
+    assert caught.value.missing == pytest.approx(2, abs=0.7)
+    assert extract(media("aac.ts"), tmp_path / "out.mp3", expected_duration=SECONDS).warnings == ()
+
+
+@pytest.mark.usefixtures("engine")
+def test_matroska_and_wav_written_to_a_pipe_do_not_know_their_size(media: Media, tmp_path: Path) -> None:
+    for name, muxer in (("mp3.mkv", "matroska"), ("pcm.wav", "wav")):
+        source = tmp_path / name
+        command = [WHEEL, "-v", "error", "-i", media(name), "-c", "copy", "-f", muxer, "pipe:1"]
+        source.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+        assert declared_size(source) is None
+        extraction = extract(source, tmp_path / "out.mp3")
+        assert extraction.duration == pytest.approx(SECONDS, abs=0.1)
+        assert extraction.warnings == ()
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("audio_format", EXTENSIONS)
+def test_damaged_packets_are_counted(audio_format: str, media: Media, tmp_path: Path) -> None:
+    content = bytearray(media("aac.ts").read_bytes())
+    dice = random.Random(1)
+    for _ in range(400):
+        content[dice.randrange(2000, len(content))] = dice.randrange(256)
+    source = tmp_path / "damaged.ts"
+    source.write_bytes(content)
+    extraction = extract(source, tmp_path / "out", audio_format=audio_format)
+    assert "ffmpeg complained" in extraction.warnings[-1]
+
+
+@pytest.mark.usefixtures("engine")
+def test_garbage_before_an_mp3_does_not_become_noise(media: Media, tmp_path: Path) -> None:
+    source = tmp_path / "garbage.mp3"
+    source.write_bytes(random.Random(1).randbytes(200_000) + media("sound.mp3").read_bytes())
+    extraction = extract(source, tmp_path / "out.mp3")
+    assert extraction.track.codec == "mp3"
+    assert extraction.duration < 2 * SECONDS
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("audio_format", EXTENSIONS)
+def test_a_full_disk(
+    audio_format: str, engine: str, media: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # ffmpeg 5 ends with success when only the end of an MP3 did not fit.
+    wrapper = tmp_path / "ffmpeg"
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        "for argument do\n"
+        "  case $argument in file:*.part) argument=file:/dev/full;; esac\n"
+        '  shift; set -- "$@" "$argument"\n'
+        "done\n"
+        f'exec "{engine}" "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("VOD_FFMPEG", str(wrapper))
+    with pytest.raises(NoSpaceError) as caught:
+        extract(media("pcm.wav"), tmp_path / "out", audio_format=audio_format)
+    assert caught.value.retryable
+    assert list(tmp_path.iterdir()) == [wrapper]
+
+
+@pytest.mark.usefixtures("wheel")
+def test_gaps_in_the_source_are_told(media: Media, tmp_path: Path) -> None:
+    source = tmp_path / "gap.mkv"
+    ffmpeg("-i", media("sound.flac"), "-af", "aselect='lt(t,1)+gt(t,3)'", "-c:a", "flac", source)
+    extraction = extract(source, tmp_path / "out.mp3")
+    assert extraction.duration == pytest.approx(2.0, abs=0.2)
+    assert extraction.warnings == ("The audio has gaps, 2.0 s in all, which are left out.",)
