@@ -76,7 +76,9 @@ def look(home: Path, *path: Path) -> dict[str, Any]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "PYTHONPATH": os.pathsep.join(map(str, path)),
     }
-    command = [getattr(sys, "_base_executable", sys.executable), "-c", LOOK, str(ROOT / "dags")]
+    # Not this environment's interpreter: it would find this package's own installation.
+    base = Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info))
+    command = [str(base), "-c", LOOK, str(ROOT / "dags")]
     done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("LOOK")]
     assert lines, done.stderr

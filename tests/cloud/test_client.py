@@ -246,7 +246,7 @@ def test_a_wrong_secret_is_one_clear_sentence_and_one_call(standin: Standin) -> 
 def test_signed_urls_stay_out_of_the_log(
     client: VodClient, video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, logger="httpx"):
         asset_id = client.upload(video)
         client.download(asset_id, tmp_path / "copy.mp4")
     assert "/obs/" in caplog.text, "the calls are logged"

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 from av.stream import Disposition
@@ -38,6 +38,12 @@ OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max
 
 PROBE_TIMEOUT = 60.0
 """Seconds for reading headers."""
+
+
+# One byte of Latin-1 in a title must not make the whole file unreadable; PyAV 19 sees to that by itself.
+_LENIENT_TITLES: dict[str, Any] = (
+    {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +155,7 @@ def open_media(source: Path, limits: Limits, demuxer: str | None = None) -> Iter
                 file,
                 mode="r",
                 format=demuxer,
-                # Without "replace" one byte of Latin-1 in a title makes the whole file unreadable.
-                metadata_errors="replace",
+                **_LENIENT_TITLES,
                 options=OPEN_OPTIONS,
             )
         except (OSError, ValueError, av.FFmpegError) as error:
