@@ -147,7 +147,7 @@ def test_control_c(endless: Path, engine: str, tmp_path: Path) -> None:
     child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=20)
     assert b"KeyboardInterrupt" in stderr
-    assert not ffmpeg.is_running()
+    until(lambda: not ffmpeg.is_running())
     assert list((tmp_path / "out").iterdir()) == []
 
 

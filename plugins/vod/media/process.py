@@ -83,6 +83,13 @@ def run(
     :raises FfmpegNotFoundError: the program could not be started.
     """
     environment = {key: value for key, value in os.environ.items() if key != "FFREPORT"}
+    complaints = Complaints()
+
+    def read_progress(line: str) -> None:
+        key, _, value = line.partition("=")
+        if on_position is not None and key == "out_time_us" and value.strip().isdigit():
+            on_position(int(value) / 1_000_000)
+
     try:
         process = subprocess.Popen(  # noqa: S603  (a list, no shell; names carry the file: prefix)
             [*_mortal(), *command],
@@ -94,13 +101,6 @@ def run(
         )
     except OSError as error:
         raise FfmpegNotFoundError(f"{command[0]} cannot be run: {error.strerror}.") from error
-    complaints = Complaints()
-
-    def read_progress(line: str) -> None:
-        key, _, value = line.partition("=")
-        if on_position is not None and key == "out_time_us" and value.strip().isdigit():
-            on_position(int(value) / 1_000_000)
-
     try:
         assert process.stdout is not None
         assert process.stderr is not None
