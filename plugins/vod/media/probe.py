@@ -40,9 +40,9 @@ PROBE_TIMEOUT = 60.0
 """Seconds for reading headers."""
 
 
-# One byte of Latin-1 in a title must not make the whole file unreadable; PyAV 19 sees to that by itself.
+# One byte of Latin-1 in a title must not make the whole file unreadable. PyAV 19 always decodes so.
 _LENIENT_TITLES: dict[str, Any] = (
-    {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+    {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
 )
 
 
@@ -123,7 +123,7 @@ def probe(source: Path, *, limits: Limits | None = None) -> MediaInfo:
                 duration=container.duration / av.time_base if container.duration else None,
                 size=size,
                 bit_rate=container.bit_rate or None,
-                title=container.metadata.get("title") or None,
+                title=_title(container.metadata),
                 audio=tuple(_audio_track(index, stream) for index, stream in enumerate(audio)),
                 video=_video_track(container),
             )
@@ -205,6 +205,12 @@ def printable(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
+def _title(metadata: dict[str, str]) -> str | None:
+    """The title, with what is not UTF-8 replaced: lone surrogates can be neither printed nor stored."""
+    title = metadata.get("title", "")
+    return title.encode("utf-8", "surrogateescape").decode("utf-8", "replace") or None
+
+
 def _regular_file_size(source: Path) -> int:
     try:
         status = source.stat()
@@ -248,7 +254,7 @@ def _audio_track(index: int, stream: av.AudioStream) -> AudioTrack:
         bit_rate=(context.bit_rate or None) if context else None,
         language=None if language == "und" else language,
         default=bool(stream.disposition & Disposition.default),
-        title=stream.metadata.get("title") or None,
+        title=_title(stream.metadata),
         duration=_duration(stream),
     )
 
