@@ -112,6 +112,20 @@ def test_a_library_in_use(start, tmp_path):
     assert "Traceback" not in err
 
 
+def test_faults_from_the_command_line(start, tmp_path, connect):
+    rule = "throttle,call=info,count=1"
+    with connect(Process(start("--data", tmp_path, "--port", 0, "--fault", rule, "--fault", "page"))) as vod:
+        assert [vod.get("/info").status_code for _ in range(2)] == [429, 502]
+
+
+def test_a_fault_that_is_none(start, tmp_path):
+    process = start("--data", tmp_path, "--port", 0, "--fault", "explode,count=1")
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (2, "")
+    assert "argument --fault: 0: Input tag 'explode'" in err
+    assert "Traceback" not in err
+
+
 def test_options_are_those_of_the_settings(tmp_path):
     parser = argparse.ArgumentParser()
     add_arguments(parser)

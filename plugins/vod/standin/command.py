@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
+from vod.standin import faults
 from vod.standin.library import LibraryInUseError
 from vod.standin.server import Standin
 from vod.standin.settings import Behaviour, FinalStatus, Settings
-
-if TYPE_CHECKING:
-    import argparse
 
 DEFAULT_PORT = 8600
 
@@ -55,20 +54,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default = getattr(usually, name)
         flag = f"--{name.replace('_', '-')}"
         odd.add_argument(flag, type=float, default=default, help=f"{help_text} ({default:g})")
-    for name, help_text in (
-        ("no_asset_polls", "polls that show a new audio asset as NO_ASSET"),
-        ("missing_polls", "polls that leave a new audio asset out"),
-        ("urlless_polls", "polls that show a ready audio asset without video_url"),
-        ("link_seconds", "lifetime of pre-signed URLs"),
-    ):
-        default = getattr(usually, name)
-        odd.add_argument(
-            f"--{name.replace('_', '-')}", type=int, default=default, help=f"{help_text} ({default})"
-        )
+    odd.add_argument(
+        "--link-seconds",
+        type=int,
+        default=usually.link_seconds,
+        help="lifetime of pre-signed URLs (%(default)s)",
+    )
     odd.add_argument(
         "--cdn-serves-unpublished",
         action="store_true",
         help="let video_url of unpublished assets be downloaded (by the documentation it cannot)",
+    )
+    odd.add_argument(
+        "--fault",
+        dest="faults",
+        metavar="RULE",
+        type=_fault,
+        action="append",
+        default=[],
+        help="spoil something on purpose, for example drop,call=extract_audio,accepted=true,count=1; "
+        "docs/standin.md has the list; may be given more than once",
     )
 
 
@@ -96,6 +101,13 @@ def serve(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: standin.stop())
     standin.run(ready=lambda: _announce(standin.url))
     return 0
+
+
+def _fault(text: str) -> faults.Fault:
+    try:
+        return faults.parse(text)
+    except faults.FaultError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _announce(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from vod.standin.faults import CallFault
 from vod.standin.meters import Quotas, Stats
 from vod.standin.parameters import Body, Query
 from vod.standin.refusals import RefusedError, StorageError
@@ -17,10 +19,11 @@ from vod.standin.storage import Links
 from vod.standin.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from starlette.requests import Request
 
+    from vod.standin.library import Library
     from vod.standin.settings import Settings
 
 MAX_BODY = 12 * 1024 * 1024
@@ -36,6 +39,22 @@ class Received:
 
     def json(self) -> Body:
         return Body.parse(self.body)
+
+    def mentions(self) -> Iterator[str]:
+        """Ids and titles in the query and in the body, whatever else may be wrong with it."""
+        for name in ("asset_id", "title"):
+            yield from (part for value in self.query.all(name) for part in value.split(","))
+        try:
+            body = json.loads(self.body or b"{}")
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(body, dict):
+            return
+        for fields in [body, *_listed(body.get("upload_metadatas"))]:
+            for name in ("asset_id", "title"):
+                for text in _listed(fields.get(name) if isinstance(fields, dict) else None):
+                    if isinstance(text, str):
+                        yield text.encode(errors="replace").decode()
 
 
 @dataclass(frozen=True)
@@ -55,8 +74,9 @@ class Call:
 
 
 class Gateway:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, library: Library) -> None:
         self._settings = settings
+        self._library = library
         self._keys = KeyCheck(settings.access_key, settings.secret_key)
         self._quotas = Quotas(settings.behaviour)
         self.tokens = Tokens(settings)
@@ -69,7 +89,7 @@ class Gateway:
 
         async def count(request: Request) -> Response:
             self.stats.arrived(name)
-            request_id = uuid.uuid4().hex
+            request_id = request.state.request_id = uuid.uuid4().hex
             try:
                 response = await endpoint(request)
             except (RefusedError, StorageError) as refused:
@@ -82,6 +102,19 @@ class Gateway:
             return response
 
         return count
+
+    def beside(
+        self, name: str, endpoint: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint of a neighbour of VOD: counted, and spoiled where a rule wants it."""
+
+        async def spoiled(request: Request) -> Response:
+            asset_id = request.path_params.get("asset_id")
+            return await self._spoiled(
+                name, request, lambda: self._names(filter(None, [asset_id])), lambda: endpoint(request)
+            )
+
+        return self.counted(name, spoiled)
 
     def guarded(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint of a VOD call."""
@@ -128,8 +161,43 @@ class Gateway:
         if call.method == "POST" and not wire.headers.get("content-type", "").startswith("application/json"):
             raise RefusedError("VOD.10059")
         base_url = f"{request.url.scheme}://{request.url.netloc}"
-        answer = await call.handler(Received(query, wire.body, Links(self._settings, base_url)))
-        return answer if isinstance(answer, Response) else JSONResponse(answer)
+        received = Received(query, wire.body, Links(self._settings, base_url))
+
+        async def carried_out() -> Response:
+            answer = await call.handler(received)
+            return answer if isinstance(answer, Response) else JSONResponse(answer)
+
+        return await self._spoiled(call.name, request, lambda: self._names(received.mentions()), carried_out)
+
+    async def _spoiled(
+        self,
+        call: str,
+        request: Request,
+        names: Callable[[], list[str]],
+        carry_out: Callable[[], Awaitable[Response]],
+    ) -> Response:
+        """The answer to a call, as the rules of :mod:`vod.standin.faults` leave it."""
+        struck = []
+        for fault in self._settings.behaviour.rules(CallFault, call):
+            if fault.strikes(names):
+                answer = await fault.before(request)
+                if answer is not None:
+                    return answer
+                struck.append(fault)
+        response = await carry_out()
+        for fault in struck:
+            response = await fault.after(request, response)
+        return response
+
+    def _names(self, mentions: Iterable[str]) -> list[str]:
+        """What a caller mentions, and how else the assets among that are called."""
+        names = list(mentions)
+        known = [asset for asset in map(self._library.get, names) if asset is not None]
+        return names + [name for asset in known for name in asset.names()]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 async def _body(request: Request) -> bytes:

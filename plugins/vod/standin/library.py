@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 QUEUED = "WAITING_TRANSCODE"
 RUNNING = "TRANSCODING"
 GONE = ("CANCELLED", "DELETED")
+READY = ("CREATED", "TRANSCODE_SUCCEED", "PUBLISHED")
+"""States of an asset that has contents to show."""
 
 SPLIT_STATUS = {
     "CREATING": ("CREATING", "UN_TRANSCODE"),
@@ -86,6 +88,14 @@ class Asset:
     meta_data: dict[str, Any] | None
     created: int
     modified: int
+
+    @property
+    def ready(self) -> bool:
+        return self.status in READY
+
+    def names(self) -> tuple[str, ...]:
+        """What a fault may call the asset."""
+        return (self.asset_id, self.title, self.source or "")
 
 
 class Library:

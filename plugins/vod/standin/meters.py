@@ -40,8 +40,7 @@ class Quotas:
         scale = self._behaviour.quota_scale
         limit = max(1, round(QUOTAS[quota] * scale))
         if scale and len(passed) >= limit:
-            message = f"policy user over ratelimit,limit:{limit},time:1 minute"
-            raise RefusedError.gateway(429, "0308", f"The throttling threshold has been reached: {message}")
+            raise RefusedError.throttled(limit)
         passed.append(now)
 
 

@@ -24,9 +24,13 @@ class Query:
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._pairs = pairs
 
+    def all(self, name: str) -> list[str]:
+        """Values as they came."""
+        return [value for key, value in self._pairs if key == name]
+
     def many(self, name: str, *, commas: bool = True, at_most: int | None = None) -> list[str]:
         """Values of a list, repeated or (where the contract says so) with commas, without duplicates."""
-        values = [value for key, value in self._pairs if key == name]
+        values = self.all(name)
         if commas:
             values = [part for value in values for part in value.split(",")]
         values = list(dict.fromkeys(values))
@@ -41,7 +45,7 @@ class Query:
         return values
 
     def one(self, name: str) -> str | None:
-        values = [value for key, value in self._pairs if key == name]
+        values = self.all(name)
         if len(values) > 1:
             raise RefusedError.illegal(name)
         return values[0] if values else None

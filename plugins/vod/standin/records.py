@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from vod.standin.library import Asset
     from vod.standin.storage import Links
 
-READY = ("CREATED", "TRANSCODE_SUCCEED", "PUBLISHED")
-"""States of an asset that has contents to show."""
 DEFAULT_CATEGORY = "其他"
 
 _CODECS = {"h264": "H.264", "hevc": "H.265", "mpeg2video": "MPEG-2", "mpeg4": "MPEG-4", "ac3": "AC-3"}
@@ -56,21 +54,20 @@ def describe_audio(extraction: Extraction) -> dict[str, Any]:
     }
 
 
-def asset_info(asset: Asset, links: Links, *, with_url: bool = True) -> dict[str, Any]:
+def asset_info(asset: Asset, links: Links) -> dict[str, Any]:
     """Element of ``asset_info_array``."""
     return {
         "asset_id": asset.asset_id,
         "status": asset.status,
         "description": asset.reason,
         "is_multi_transcode": False,
-        "base_info": base_info(asset, links, with_url=with_url),
+        "base_info": base_info(asset, links),
         "play_info_array": [],
     }
 
 
-def base_info(asset: Asset, links: Links, *, with_url: bool = True, signed: bool = False) -> dict[str, Any]:
+def base_info(asset: Asset, links: Links, *, signed: bool = False) -> dict[str, Any]:
     """BaseInfo; ``sign_url`` is filled only in asset/details."""
-    ready = asset.status in READY
     address = {"bucket": links.bucket, "location": links.region, "object": links.key(asset)}
     info: dict[str, Any] = {
         "title": asset.title,
@@ -82,16 +79,15 @@ def base_info(asset: Asset, links: Links, *, with_url: bool = True, signed: bool
         "last_modified": timestamp(asset.modified),
         "video_type": asset.video_type,
         "tags": asset.tags,
-        "sign_url": links.download(asset) if signed and ready else "",
+        "sign_url": links.download(asset) if signed and asset.ready else "",
         "cover_info_array": [],
         "subtitle_info": [],
     }
-    if ready:
+    if asset.ready:
         info["meta_data"] = _meta_data(asset.meta_data) if asset.meta_data else None
         info["sourch_path"] = info["source_path"] = address
         info["output_path"] = {**address, "object": address["object"].rpartition("/")[0] + "/"}
-        if with_url:
-            info["video_url"] = links.cdn(asset)
+        info["video_url"] = links.cdn(asset)
     return info
 
 
@@ -106,7 +102,7 @@ def summary(asset: Asset, links: Links) -> dict[str, Any]:
         "duration": meta.get("duration", 0),
         "duration_ms": meta.get("duration_ms", 0),
         "size": meta.get("video_size", 0),
-        "original_url": links.cdn(asset) if asset.status in READY else None,
+        "original_url": links.cdn(asset) if asset.ready else None,
         "category": DEFAULT_CATEGORY,
         "covers": [],
         "create_time": timestamp(asset.created),

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import socket
 import threading
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from vod.standin.admin import Admin
 from vod.standin.extraction import Extractor
 from vod.standin.gateway import Gateway
 from vod.standin.library import Library
 from vod.standin.refusals import RefusedError
 from vod.standin.service import Service
 from vod.standin.storage import Storage
+from vod.standin.wire import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -55,16 +55,17 @@ class Standin:
             raise
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
-        self._gateway = Gateway(settings)
+        self._gateway = Gateway(settings, self._library)
         self._extractor = Extractor(self._library, settings.behaviour, workers=settings.workers)
         self._service = Service(self._library, self._extractor, settings.behaviour, self._gateway.stats)
         self._storage = Storage(settings, self._library)
+        self._admin = Admin(settings.behaviour, self._library, self._extractor, self._gateway.stats)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server = _Server(
             uvicorn.Config(
                 self._application(),
                 log_config=None,
-                http=_QuietProtocol,
+                http=Protocol,
                 lifespan="on",
                 ws="none",
                 proxy_headers=False,  # they would let anybody claim to be on the loopback
@@ -101,18 +102,18 @@ class Standin:
             for call in self._service.calls()
         ]
         obs = "/obs/{bucket}/{project_id}/{asset_id}/{object}"
+        cdn = "/cdn/asset/{asset_id}/{object}"
         routes += [
-            Route(obs, gateway.counted("storage upload", storage.put), methods=["PUT"]),
-            Route(obs, gateway.counted("storage download", storage.get), methods=["GET"]),
-            Route(
-                "/cdn/asset/{asset_id}/{object}",
-                gateway.counted("cdn download", storage.cdn),
-                methods=["GET"],
-            ),
-            Route("/v3/auth/tokens", gateway.counted("token", self._token), methods=["POST"]),
-            Route("/v3/projects", gateway.counted("projects", self._projects), methods=["GET"]),
-            Route("/admin/stats", self._stats, methods=["GET"]),
+            Route(path, gateway.beside(name, endpoint), methods=[method], name=name)
+            for name, method, path, endpoint in (
+                ("storage upload", "PUT", obs, storage.put),
+                ("storage download", "GET", obs, storage.get),
+                ("cdn download", "GET", cdn, storage.cdn),
+                ("token", "POST", "/v3/auth/tokens", self._token),
+                ("projects", "GET", "/v3/projects", self._projects),
+            )
         ]
+        routes += self._admin.routes()
         application = Starlette(
             routes=routes,
             lifespan=self._lifespan,
@@ -156,18 +157,6 @@ class Standin:
             {"projects": projects, "links": {"self": str(request.url), "next": None, "previous": None}}
         )
 
-    async def _stats(self, request: Request) -> Response:
-        if request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
-            return JSONResponse({"error": "only for callers on this machine"}, 403)
-        return JSONResponse(
-            {
-                **self._gateway.stats.to_json(),
-                "submissions": self._library.submissions(),
-                "assets_by_status": self._library.census(),
-                "peak_parallel_extractions": self._extractor.peak_parallel,
-            }
-        )
-
 
 @contextlib.contextmanager
 def running(settings: Settings) -> Iterator[Standin]:
@@ -191,17 +180,6 @@ def running(settings: Settings) -> Iterator[Standin]:
     finally:
         standin.stop()
         thread.join()
-
-
-class _QuietProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """Never writes access lines, which would hold signed URLs.
-
-    uvicorn's own switch changes a logger of the whole process, and whoever configures logging turns it back.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.access_log = False
 
 
 class _Server(uvicorn.Server):

@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from vod.media import EXTENSIONS, MediaError, probe
 from vod.standin import records
+from vod.standin.faults import ElementFault, Hiding
 from vod.standin.gateway import Call
-from vod.standin.library import GONE, QUEUED, RUNNING, SPLIT_STATUS
+from vod.standin.library import GONE, QUEUED, READY, RUNNING, SPLIT_STATUS
 from vod.standin.parameters import MAX_REACHABLE
 from vod.standin.refusals import RefusedError
 
@@ -50,7 +51,6 @@ class Service:
         self._extractor = extractor
         self._behaviour = behaviour
         self._stats = stats
-        self._polls: dict[tuple[str, str], int] = {}
 
     def calls(self) -> tuple[Call, ...]:
         asset = "/v1.0/{project_id}/asset"
@@ -128,11 +128,11 @@ class Service:
             ]
         if asset_ids:
             total, assets = self._library.search(asset_ids=asset_ids, statuses=statuses, limit=len(asset_ids))
-            elements = [self._polled(asset, received) for asset in assets]
+            elements = [self._shown(records.asset_info(asset, received.links), asset) for asset in assets]
             unknown = (
                 [] if statuses is not None else [key for key in asset_ids if self._library.get(key) is None]
             )
-            elements += [_no_asset(asset_id) for asset_id in unknown]
+            elements += [self._shown(_no_asset(asset_id), None) for asset_id in unknown]
             found = [element for element in elements if element is not None]
             return {"asset_info_array": found, "is_truncated": 0, "total": len(found)}
         page, size = query.page()
@@ -220,7 +220,7 @@ class Service:
         return {"asset_id": asset.asset_id}
 
     async def publish(self, received: Received) -> dict[str, Any]:
-        return self._change(received, records.READY, "PUBLISHED", "Asset meta is published")
+        return self._change(received, READY, "PUBLISHED", "Asset meta is published")
 
     async def unpublish(self, received: Received) -> dict[str, Any]:
         return self._change(received, ("PUBLISHED",), "CREATED", "Asset meta is unpublished")
@@ -273,25 +273,21 @@ class Service:
             raise RefusedError("VOD.10126")
         self._library.update(asset, status="PUBLISHED" if asset.auto_publish else "CREATED", meta_data=facts)
 
-    def _polled(self, asset: Asset, received: Received) -> dict[str, Any] | None:
-        """The element of a poll, as peculiar as :class:`Behaviour` asks for; ``None``: left out."""
-        behaviour = self._behaviour
-        if asset.source is not None:
-            if self._first("NO_ASSET", asset, behaviour.no_asset_polls):
-                return _no_asset(asset.asset_id)
-            if self._first("missing", asset, behaviour.missing_polls):
-                return None
-        ready = asset.source is not None and asset.status in records.READY
-        urlless = ready and self._first("urlless", asset, behaviour.urlless_polls)
-        return records.asset_info(asset, received.links, with_url=not urlless)
-
-    def _first(self, peculiarity: str, asset: Asset, polls: int) -> bool:
-        """Whether this poll is among the first ``polls``."""
-        seen = self._polls.get((peculiarity, asset.asset_id), 0)
-        if seen >= polls:
-            return False
-        self._polls[peculiarity, asset.asset_id] = seen + 1
-        return True
+    def _shown(self, element: dict[str, Any], asset: Asset | None) -> dict[str, Any] | None:
+        """The element of a poll, as spoiled as the rules want it; ``None``: left out."""
+        key = element["asset_id"]
+        hidden = False
+        for fault in self._behaviour.rules(ElementFault, "info"):
+            hiding = isinstance(fault, Hiding)
+            if (hidden and hiding) or not fault.concerns(asset):
+                continue
+            if fault.strikes(asset.names if asset else lambda: (key,), key):
+                hidden = hidden or hiding
+                spoiled = fault.spoil(element)
+                if spoiled is None:
+                    return None
+                element = spoiled
+        return element
 
     def _change(self, received: Received, allowed: tuple[str, ...], status: str, done: str) -> dict[str, Any]:
         elements = []

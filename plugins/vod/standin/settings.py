@@ -4,9 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from vod.standin.faults import Fault, Missing, NoAsset, Urlless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Kind = TypeVar("Kind", bound=Fault)
 
 FinalStatus = Literal["CREATED", "TRANSCODE_SUCCEED", "PUBLISHED"]
+
+
+def _polls(kind: type[NoAsset | Missing | Urlless]) -> property:
+    """The count of the one rule of this *kind*; setting it sets the rule."""
+
+    def get(behaviour: Behaviour) -> int:
+        return next((rule.count or 0 for rule in behaviour.faults if type(rule) is kind), 0)
+
+    def set_(behaviour: Behaviour, polls: int) -> None:
+        others = [rule for rule in behaviour.faults if type(rule) is not kind]
+        behaviour.faults = [*others, kind(count=polls)] if polls else others
+
+    return property(get, set_)
 
 
 @dataclass(kw_only=True)
@@ -18,25 +38,30 @@ class Behaviour:
         10083) their other status. Calls whose page says 403 answer 403 either way.
     :param queue_seconds: Least time in WAITING_TRANSCODE, where an extraction can be cancelled. Seconds.
     :param running_seconds: Least time in TRANSCODING. Seconds.
-    :param no_asset_polls: How many polls of asset/info show a new audio asset as NO_ASSET.
-    :param missing_polls: How many polls of asset/info leave a new audio asset out, after those.
-    :param urlless_polls: How many polls of asset/info show a ready audio asset without ``video_url``.
     :param quota_scale: Factor on the quotas per minute of section 12; 0 switches them off.
     :param link_seconds: Lifetime of pre-signed storage URLs. Seconds.
     :param cdn_serves_unpublished: Section 6 says that the CDN refuses unpublished assets; ``True`` serves
         them all the same.
+    :param faults: Rules of :mod:`vod.standin.faults`. ``no_asset_polls``, ``missing_polls`` and
+        ``urlless_polls`` are short for a rule that spoils so many polls of each new audio asset.
     """
 
     final_status: FinalStatus = "CREATED"
     refusal_status: Literal[400, 403] = 400
     queue_seconds: float = 0
     running_seconds: float = 0
-    no_asset_polls: int = 0
-    missing_polls: int = 0
-    urlless_polls: int = 0
     quota_scale: float = 1
     link_seconds: int = 3600
     cdn_serves_unpublished: bool = False
+    faults: list[Fault] = field(default_factory=list)
+
+    no_asset_polls = _polls(NoAsset)
+    missing_polls = _polls(Missing)
+    urlless_polls = _polls(Urlless)
+
+    def rules(self, kind: type[Kind], call: str) -> Iterator[Kind]:
+        """Rules of this *kind* that may strike in a *call*, in their order."""
+        return (rule for rule in self.faults if isinstance(rule, kind) and rule.at(call))
 
 
 @dataclass(kw_only=True)

@@ -11,6 +11,7 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from vod.standin.faults import RevokeTokens
 from vod.standin.refusals import RefusedError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Tokens:
 
         issued = self._clock()
         claims = {
+            "issued": issued,
             "project": mine["id"] if scope is not None else None,
             "expires": issued + LIFETIME,
             "padding": secrets.token_hex(_PADDING),
@@ -76,7 +78,7 @@ class Tokens:
     def project(self, token: str) -> str | None:
         """The project that the token is scoped to; ``None`` for a token of the whole account.
 
-        :raises RefusedError: the token was not issued here, or has expired.
+        :raises RefusedError: the token was not issued here, has expired or was revoked.
         """
         payload, _, seal = token.removeprefix("MII").rpartition(".")
         if not hmac.compare_digest(self._seal(payload).encode(), seal.encode()):
@@ -84,7 +86,10 @@ class Tokens:
                 401, "0301", "Incorrect IAM authentication information: decrypt token fail"
             )
         claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload))
-        if claims["expires"] <= self._clock():
+        revoked = any(
+            rule.revokes(claims["issued"]) for rule in self._settings.behaviour.rules(RevokeTokens, "token")
+        )
+        if revoked or claims["expires"] <= self._clock():
             raise RefusedError.gateway(401, "0307", "The token must be updated.")
         project: str | None = claims["project"]
         return project

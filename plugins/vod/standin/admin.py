@@ -1,0 +1,83 @@
+"""What the stand-in tells and is told beside the API: ``/admin/...``, for callers on this machine only."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from vod.standin import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from vod.standin.extraction import Extractor
+    from vod.standin.library import Library
+    from vod.standin.meters import Stats
+    from vod.standin.settings import Behaviour
+
+
+class BadRequestError(Exception):
+    """The text says what is wrong with an admin request."""
+
+
+class Admin:
+    def __init__(self, behaviour: Behaviour, library: Library, extractor: Extractor, stats: Stats) -> None:
+        self._behaviour = behaviour
+        self._library = library
+        self._extractor = extractor
+        self._stats = stats
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/admin/stats", _local(self.stats), methods=["GET"]),
+            Route("/admin/faults", _local(self.faults), methods=["GET", "PUT", "POST", "DELETE"]),
+        ]
+
+    async def stats(self, _: Request) -> dict[str, Any]:
+        """Calls, accepted extractions by source, assets by state."""
+        return {
+            **self._stats.to_json(),
+            "submissions": self._library.submissions(),
+            "assets_by_status": self._library.census(),
+            "peak_parallel_extractions": self._extractor.peak_parallel,
+        }
+
+    async def faults(self, request: Request) -> list[dict[str, Any]]:
+        """The rules in force: asked for, replaced (PUT), added to (POST) or lifted (DELETE)."""
+        if request.method == "DELETE":
+            self._behaviour.faults = []
+        elif request.method != "GET":
+            try:
+                rules = faults.read(await _json(request))
+            except faults.FaultError as error:
+                raise BadRequestError(str(error)) from None
+            self._behaviour.faults = rules if request.method == "PUT" else [*self._behaviour.faults, *rules]
+        return [rule.to_json() for rule in self._behaviour.faults]
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise BadRequestError("the body is not JSON") from None
+
+
+def _local(endpoint: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint, for callers on this machine and without a web page in between."""
+
+    async def guarded(request: Request) -> Response:
+        near = request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+        if not near or "origin" in request.headers:
+            return JSONResponse({"error": "only for callers on this machine"}, 403)
+        try:
+            return JSONResponse(await endpoint(request))
+        except BadRequestError as error:
+            return JSONResponse({"error": str(error)}, 400)
+
+    return guarded
