@@ -1,0 +1,263 @@
+"""docker-compose.yaml and its Dockerfile, as far as they can be checked without a container engine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from configparser import ConfigParser
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from airflow.configuration import retrieve_configuration_description
+from airflow.models import Connection
+from jsonschema.validators import validator_for
+
+from dev import up
+from vod import standin
+from vod.hooks import Settings
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docker-compose.yaml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+AIRFLOW = [name for name in SERVICES if name.startswith("airflow-")]
+LONG_RUNNING = [name for name in SERVICES if name != "airflow-init"]
+ENVIRONMENT: dict[str, str] = COMPOSE["x-airflow"]["environment"]
+
+VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?:(?P<how>:?[-?])(?P<word>[^}]*))?}")
+SECRET = re.compile("password|secret|key|token|login", re.IGNORECASE)
+
+ON_PURPOSE_DIFFERENT = {
+    "AIRFLOW__API__BASE_URL",
+    "AIRFLOW__API__SECRET_KEY",
+    "AIRFLOW__API_AUTH__JWT_SECRET",
+    "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+    "AIRFLOW__CORE__EXECUTOR",
+    "AIRFLOW__CORE__FERNET_KEY",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+}
+"""Addresses, keys, and Celery for LocalExecutor."""
+
+
+def interpolated(text: str, variables: dict[str, str]) -> str:
+    """A value as Compose reads it."""
+
+    def value(match: re.Match[str]) -> str:
+        given, how, word = variables.get(match["name"]), match["how"] or "", match["word"] or ""
+        if how.startswith(":"):
+            given = given or None
+        if given is None and how.endswith("?"):
+            raise LookupError(f"{match['name']}: {word}")
+        return word if given is None else given
+
+    return VARIABLE.sub(value, text)
+
+
+@pytest.fixture
+def variables() -> dict[str, str]:
+    """The variables of .env.example, what is empty there filled in."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    return {name: value or "filled-in" for name, value in pairs}
+
+
+def connection(variables: dict[str, str]) -> Settings:
+    text = interpolated(ENVIRONMENT["AIRFLOW_CONN_VOD_DEFAULT"], variables)
+    airflow_connection = Connection.from_json(text, conn_id="vod_default")
+    return Settings.of(airflow_connection, airflow_connection.extra_dejson)
+
+
+def test_it_is_a_compose_file() -> None:
+    schema = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
+    validator = validator_for(rules := json.loads(schema.read_text()))(rules)
+    assert [error.message for error in validator.iter_errors(COMPOSE)] == []
+
+
+def test_the_parts_of_airflow_are_all_there() -> None:
+    commands = {name: SERVICES[name]["command"] for name in AIRFLOW if name in LONG_RUNNING}
+    assert sorted(commands.values()) == [
+        "api-server",
+        "celery worker",
+        "dag-processor",
+        "scheduler",
+        "triggerer",
+    ]
+
+
+@pytest.mark.parametrize("name", AIRFLOW)
+def test_one_image_and_one_environment_for_all_of_airflow(name: str) -> None:
+    service = SERVICES[name]
+    for setting in ("image", "build", "volumes"):
+        assert service[setting] == COMPOSE["x-airflow"][setting]
+    assert ENVIRONMENT.items() <= service["environment"].items()
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_what_runs_is_watched_and_restarted(name: str) -> None:
+    assert SERVICES[name]["restart"] == "unless-stopped"
+    assert {"test", "interval", "timeout", "retries", "start_period"} <= SERVICES[name]["healthcheck"].keys()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_a_service_waits_for_comes(name: str) -> None:
+    for other, how in SERVICES[name].get("depends_on", {}).items():
+        if other in LONG_RUNNING:
+            assert how["condition"] == "service_healthy"
+        else:
+            assert how["condition"] == "service_completed_successfully"
+            assert SERVICES[other]["restart"] == "no"
+
+
+def test_nothing_listens_beyond_this_machine() -> None:
+    ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert ports.keys() == {"airflow-apiserver", "standin"}
+    assert all(port.startswith("127.0.0.1:") for published in ports.values() for port in published)
+
+
+def test_named_volumes_are_declared_and_used() -> None:
+    mounts = [mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])]
+    named = {mount for mount in mounts if not mount.startswith((".", "$", "/"))}
+    assert named == COMPOSE["volumes"].keys()
+
+
+def test_no_secret_is_in_the_file() -> None:
+    settings = [
+        (option, str(value))
+        for service in SERVICES.values()
+        for option, value in service.get("environment", {}).items()
+    ]
+    settings += list(json.loads(ENVIRONMENT["AIRFLOW_CONN_VOD_DEFAULT"]).items())
+    settings += [tuple(argument.lstrip("-").split("=", 1)) for argument in SERVICES["standin"]["command"]]
+    secrets = {option: value for option, value in settings if SECRET.search(option)}
+
+    assert {"POSTGRES_PASSWORD", "AIRFLOW__CORE__FERNET_KEY", "password", "secret-key"} <= secrets.keys()
+    for option, value in secrets.items():
+        match = VARIABLE.fullmatch(value)
+        assert match, f"{option} is written out"
+        assert match["how"] == ":?", f"{option} may be left empty"
+    assert re.findall(r"://[^/\s\"]*:(?!\$\{)[^/\s\"]*@", TEXT) == [], "a URL with a password"
+
+
+def test_example_of_the_variables_is_complete_and_holds_no_secret() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    pairs = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", "\n".join(lines), re.MULTILINE))
+    assert pairs.keys() == {match["name"] for match in VARIABLE.finditer(TEXT)}
+    secrets = {name: value for name, value in pairs.items() if SECRET.search(name)}
+    demo = standin.Settings(data=Path())
+    assert {value for value in secrets.values() if value} == {demo.access_key, demo.secret_key}
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_airflow_has_these_options() -> None:
+    described = retrieve_configuration_description(include_providers=False)
+    options = {(section, option) for section, about in described.items() for option in about["options"]}
+    # Celery's provider is in the image and not installed here; Airflow knows the options that it may have.
+    providers = ConfigParser(interpolation=None)
+    templates = files("airflow") / "config_templates"
+    providers.read_string((templates / "provider_config_fallback_defaults.cfg").read_text())
+    options |= {("celery", option) for option in providers["celery"]}
+
+    names = [name for name in ENVIRONMENT if name.startswith("AIRFLOW__")]
+    used = {tuple(name.removeprefix("AIRFLOW__").lower().split("__")) for name in names}
+    assert len(used) > 10
+    assert used - options == set()
+
+
+def test_connection_leads_to_the_standin(variables: dict[str, str]) -> None:
+    settings = connection(variables)
+    assert settings.endpoint == "http://standin:8600"
+    assert settings.destination == "/audio"
+    assert "audio:/audio" in COMPOSE["x-airflow"]["volumes"]
+
+
+def test_connection_leads_to_the_real_service_without_an_endpoint(variables: dict[str, str]) -> None:
+    settings = connection({**variables, "VOD_ENDPOINT": ""})
+    assert settings.endpoint == "https://vod.cn-north-4.myhuaweicloud.com"
+
+
+def test_standin_understands_its_command_and_knows_the_connection(variables: dict[str, str]) -> None:
+    service = SERVICES["standin"]
+    assert service["entrypoint"][:4] == ["python", "-m", "vod", "standin"]
+    parser = argparse.ArgumentParser()
+    standin.add_arguments(parser)
+    command = [
+        interpolated(argument, variables) for argument in service["entrypoint"][4:] + service["command"]
+    ]
+    options = parser.parse_args(command)
+
+    settings = connection(variables)
+    assert settings.endpoint == f"http://standin:{options.port}"
+    assert (settings.credentials.ak, settings.credentials.sk) == (options.access_key, options.secret_key)
+    assert settings.project_id == options.project_id
+    assert f"standin:{options.data}" in service["volumes"]
+    assert options.host == "0.0.0.0", "the other containers must reach it"
+
+
+def test_it_agrees_with_make_up(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "STATE", tmp_path)
+    native = up.airflow_environment("postgresql://", "http://127.0.0.1:8600", 8080)
+
+    shared = {name for name in ENVIRONMENT if name.startswith("AIRFLOW__")} & native.keys()
+    assert {"AIRFLOW__CORE__LOAD_EXAMPLES", *ON_PURPOSE_DIFFERENT} <= shared
+    for name in shared - ON_PURPOSE_DIFFERENT:
+        assert ENVIRONMENT[name] == native[name], name
+
+    mine, theirs = (
+        json.loads(interpolated(value, variables))
+        for value in (ENVIRONMENT["AIRFLOW_CONN_VOD_DEFAULT"], native["AIRFLOW_CONN_VOD_DEFAULT"])
+    )
+    for record in (mine, theirs):
+        del record["host"], record["extra"]["destination"]
+    assert mine == theirs
+
+
+def test_versions_of_airflow_are_one() -> None:
+    pinned = re.search(r"^apache-airflow==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    base = re.search(r"^FROM apache/airflow:(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert pinned
+    assert base
+    assert base[1] == pinned[1]
+    assert {SERVICES[name]["image"] for name in [*AIRFLOW, "standin"]} == {f"vod-airflow:{pinned[1]}"}
+
+
+def test_the_image_gets_what_it_copies() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    sources = [
+        source
+        for line in re.findall(r"^COPY (.*)$", dockerfile, re.MULTILINE)
+        for source in line.split()[:-1]
+        if not source.startswith("--")
+    ]
+    let_through = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert len(sources) == 5
+    for source in sources:
+        assert (ROOT / source).exists()
+        assert source.split("/")[0] in let_through
+
+
+def test_volumes_are_writable_for_the_user_of_the_image() -> None:
+    made = re.search(
+        r"install --directory --owner=airflow .*?(/.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
+    assert made
+    mounts = {
+        mount.split(":")[1]
+        for name in (*AIRFLOW, "standin")
+        for mount in SERVICES[name]["volumes"]
+        if mount.split(":")[0] in COMPOSE["volumes"]
+    }
+    assert mounts - {"/opt/airflow/logs"} == set(made[1].split())
+
+
+def test_extras_of_the_image_exist() -> None:
+    extras = re.search(r"/opt/vod\[([\w,-]+)]", (ROOT / "Dockerfile").read_text())
+    assert extras
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    for extra in extras[1].split(","):
+        assert re.search(rf"^{extra} = \[", pyproject, re.MULTILINE)
