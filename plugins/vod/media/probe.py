@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av
 from av.stream import Disposition
@@ -38,12 +38,6 @@ OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max
 
 PROBE_TIMEOUT = 60.0
 """Seconds for reading headers."""
-
-
-# One byte of Latin-1 in a title must not make the whole file unreadable. PyAV 19 always decodes so.
-_LENIENT_TITLES: dict[str, Any] = (
-    {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +149,8 @@ def open_media(source: Path, limits: Limits, demuxer: str | None = None) -> Iter
                 file,
                 mode="r",
                 format=demuxer,
-                **_LENIENT_TITLES,
+                # Without "replace" one byte of Latin-1 in a title makes the whole file unreadable.
+                metadata_errors="replace",
                 options=OPEN_OPTIONS,
             )
         except (OSError, ValueError, av.FFmpegError) as error:
