@@ -117,7 +117,7 @@ def probe(source: Path, *, limits: Limits | None = None) -> MediaInfo:
                 duration=container.duration / av.time_base if container.duration else None,
                 size=size,
                 bit_rate=container.bit_rate or None,
-                title=_title(container.metadata),
+                title=container.metadata.get("title") or None,
                 audio=tuple(_audio_track(index, stream) for index, stream in enumerate(audio)),
                 video=_video_track(container),
             )
@@ -200,12 +200,6 @@ def printable(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _title(metadata: dict[str, str]) -> str | None:
-    """The title, with what is not UTF-8 replaced: lone surrogates can be neither printed nor stored."""
-    title = metadata.get("title", "")
-    return title.encode("utf-8", "surrogateescape").decode("utf-8", "replace") or None
-
-
 def _regular_file_size(source: Path) -> int:
     try:
         status = source.stat()
@@ -249,7 +243,7 @@ def _audio_track(index: int, stream: av.AudioStream) -> AudioTrack:
         bit_rate=(context.bit_rate or None) if context else None,
         language=None if language == "und" else language,
         default=bool(stream.disposition & Disposition.default),
-        title=_title(stream.metadata),
+        title=stream.metadata.get("title") or None,
         duration=_duration(stream),
     )
 
