@@ -406,7 +406,7 @@ class TestUpload:
             both_are_read.wait()
             return vod_media.probe(source)
 
-        monkeypatch.setattr("vod.standin.service.probe", probe)
+        monkeypatch.setattr("vod.standin.uploads.probe", probe)
         body = {"asset_id": created["asset_id"], "status": "CREATED"}
         with ThreadPoolExecutor() as threads:
             answers = threads.map(lambda _: vod.post("/status/uploaded", body).status_code, range(2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
@@ -22,6 +24,10 @@ from huaweicloudsdkvod.v1 import (
     PublishAssetsRequest,
     ShowAssetDetailRequest,
     ShowAssetMetaRequest,
+    ShowAssetTempAuthorityRequest,
+    UploadMetaDataByUrl,
+    UploadMetaDataByUrlReq,
+    UploadMetaDataByUrlRequest,
     VodClient,
 )
 
@@ -93,6 +99,49 @@ def test_from_upload_to_finished_audio(client, media, tmp_path, wait_until):
     assert httpx.get(details.base_info.video_url).content == file.read_bytes()
     deleted = client.delete_assets(DeleteAssetsRequest(asset_id=ids)).delete_result_array
     assert [result.status for result in deleted] == ["DELETED", "DELETED"]
+
+
+def test_a_multipart_upload(client, media):
+    request = CreateAssetByFileUploadReq(title="big", video_name="big.mp4", video_type="MP4")
+    created = client.create_asset_by_file_upload(CreateAssetByFileUploadRequest(body=request))
+
+    def grant(verb, **query):
+        target = created.target
+        request = ShowAssetTempAuthorityRequest(
+            http_verb=verb, bucket=target.bucket, object_key=target.object, **query
+        )
+        return client.show_asset_temp_authority(request).sign_str
+
+    upload_id = re.search("<UploadId>(.*)</UploadId>", httpx.post(grant("POST")).text)[1]
+    content = (media / "clip.mp4").read_bytes()
+    part = httpx.put(grant("PUT", upload_id=upload_id, part_number=1), content=content)
+    listed = f"<Part><PartNumber>1</PartNumber><ETag>{part.headers['ETag']}</ETag></Part>"
+    httpx.post(
+        grant("POST", upload_id=upload_id),
+        content=f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>",
+    ).raise_for_status()
+    body = ConfirmAssetUploadReq(asset_id=created.asset_id, status="CREATED")
+    client.confirm_asset_upload(ConfirmAssetUploadRequest(body=body))
+    [element] = client.show_asset_meta(ShowAssetMetaRequest(asset_id=[created.asset_id])).asset_info_array
+    assert (element.status, element.base_info.meta_data.video_size) == ("PUBLISHED", len(content))
+
+
+def test_a_pull(client, standin, media, wait_until):
+    origin = standin.add(media / "clip.mp4")
+    url = client.show_asset_detail(ShowAssetDetailRequest(asset_id=origin)).base_info.sign_url
+    items = [
+        UploadMetaDataByUrl(url=url, title="pulled", video_type="MP4", auto_publish=0),
+        UploadMetaDataByUrl(url="http://127.0.0.1/no-extension", title="pulled", video_type="MP4"),
+    ]
+    request = UploadMetaDataByUrlRequest(body=UploadMetaDataByUrlReq(upload_metadatas=items))
+    good, bad = client.upload_meta_data_by_url(request).upload_assets
+    assert (good.error_code, bad.asset_id, bad.error_code) == (None, None, "VOD.10053")
+
+    def arrived() -> bool:
+        request = ShowAssetMetaRequest(asset_id=[good.asset_id])
+        return client.show_asset_meta(request).asset_info_array[0].status == "CREATED"
+
+    wait_until(arrived)
 
 
 def test_cancel(client, standin, media):

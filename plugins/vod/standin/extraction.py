@@ -130,7 +130,7 @@ class Extractor:
         extract = functools.partial(
             media.extract,
             self._library.path(source),
-            self._library.path(asset),
+            self._library.place(asset),
             audio_format=asset.video_type,
             timeout=LONGEST,
             cancelled=self._stopping,

@@ -37,12 +37,23 @@ ApiCall = Literal[
     "list",
     "create",
     "confirm",
+    "authority",
+    "upload_by_url",
+    "reproduction",
     "publish",
     "unpublish",
     "delete",
 ]
 Download = Literal["storage download", "cdn download"]
-Call = Literal[ApiCall, Download, "storage upload", "token", "projects"]
+Upload = Literal[
+    "storage upload",
+    "multipart initiate",
+    "multipart part",
+    "multipart list",
+    "multipart complete",
+    "multipart abort",
+]
+Call = Literal[ApiCall, Download, Upload, "token", "projects"]
 """Calls by the names that ``GET /admin/stats`` counts them under."""
 
 CALLS: tuple[str, ...] = get_args(Call)
@@ -142,10 +153,10 @@ class CallFault(Fault):
 
 
 class Latency(CallFault):
-    """The answer comes *seconds* late. As a fault of ``extraction``: it takes longer."""
+    """The answer comes *seconds* late. An ``extraction`` or a ``pull`` takes longer."""
 
     fault: Literal["latency"] = "latency"
-    call: Literal["*", Call, "extraction"] = "*"  # type: ignore[assignment]
+    call: Literal["*", Call, "extraction", "pull"] = "*"  # type: ignore[assignment]
     seconds: float = Field(default=1, ge=0, le=3600)
 
     async def before(self, request: Request) -> None:
@@ -446,12 +457,12 @@ class Spelling(ElementFault):
 
 
 class Fail(Fault):
-    """The extraction of a source fails with *reason*. *count* is for each source."""
+    """The extraction of a source, or a ``pull``, fails with *reason*. *count* is for each source or title."""
 
     everywhere: ClassVar[Collection[str]] = ()
 
     fault: Literal["fail"] = "fail"
-    call: Literal["extraction"] = "extraction"
+    call: Literal["extraction", "pull"] = "extraction"
     reason: str = "VOD.100021010: the transcoding task failed"
 
 

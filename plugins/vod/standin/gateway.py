@@ -81,11 +81,15 @@ class Gateway:
         self._quotas = Quotas(settings.behaviour)
         self.tokens = Tokens(settings)
         self.stats = Stats()
+        self.calls: set[str] = set()
+        """Names of all calls."""
 
     def counted(
         self, name: str, endpoint: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint, seen by the counters and with a request id."""
+
+        self.calls.add(name)
 
         async def count(request: Request) -> Response:
             self.stats.arrived(name)

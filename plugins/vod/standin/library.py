@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sqlite3
 import time
 import uuid
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vod.errors import VodError
+from vod.standin.refusals import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,10 @@ CREATE TABLE IF NOT EXISTS assets (
     meta_data TEXT,                   -- JSON, once the contents were read
     created INTEGER NOT NULL,         -- seconds since the epoch
     modified INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS pulls (       -- downloads that are not over
+    asset_id TEXT PRIMARY KEY,
+    url TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS assets_by_source ON assets (source);
 CREATE INDEX IF NOT EXISTS assets_by_status ON assets (status);
@@ -144,7 +150,6 @@ class Library:
         log.info("asset %s: new -> %s", asset_id, status)
         asset = self.get(asset_id)
         assert asset is not None
-        self.path(asset).parent.mkdir()
         return asset
 
     def update(self, asset: Asset, *, status: str, **columns: Any) -> None:
@@ -163,15 +168,47 @@ class Library:
 
     def discard(self, asset: Asset, status: str) -> None:
         """Moves the asset to a state without contents."""
-        self.path(asset).unlink(missing_ok=True)
+        shutil.rmtree(self.path(asset).parent, ignore_errors=True)
         self.update(asset, status=status)
 
     def path(self, asset: Asset) -> Path:
+        """Where the contents are."""
         return self._objects / asset.asset_id / asset.object
+
+    def place(self, asset: Asset) -> Path:
+        """Where the contents are to be written, in a folder of their own."""
+        path = self.path(asset)
+        path.parent.mkdir(exist_ok=True)
+        return path
 
     def get(self, asset_id: str) -> Asset | None:
         found = self._select("asset_id = ?", (asset_id,))
         return found[0] if found else None
+
+    def require(self, asset_id: str) -> Asset:
+        """:raises RefusedError: VOD.10062, there is no such asset."""
+        asset = self.get(asset_id)
+        if asset is None or asset.status == "DELETED":
+            raise RefusedError("VOD.10062")
+        return asset
+
+    def pull(self, asset: Asset, url: str) -> None:
+        """Notes that the contents of the asset are to come from a URL."""
+        self._database.execute("INSERT INTO pulls VALUES (?, ?)", (asset.asset_id, url))
+
+    def pulled(self, asset: Asset) -> None:
+        """Notes that the download is over."""
+        self._database.execute("DELETE FROM pulls WHERE asset_id = ?", (asset.asset_id,))
+
+    def pulling(self, asset: Asset) -> bool:
+        query = "SELECT 1 FROM pulls WHERE asset_id = ?"
+        return self._database.execute(query, (asset.asset_id,)).fetchone() is not None
+
+    def pulls(self) -> list[tuple[Asset, str]]:
+        """Downloads that are not over, in the order of their creation."""
+        urls = dict(self._database.execute("SELECT asset_id, url FROM pulls").fetchall())
+        assets = self._select(f"status = 'CREATING' AND asset_id IN ({_marks(urls)})", [*urls])
+        return [(asset, urls[asset.asset_id]) for asset in assets]
 
     def extractions(self, *statuses: str, source: str | None = None) -> list[Asset]:
         """Audio assets in these states, in the order of their submission."""
@@ -248,5 +285,5 @@ class Library:
         ]
 
 
-def _marks(values: Sequence[Any]) -> str:
+def _marks(values: Collection[Any]) -> str:
     return ", ".join("?" * len(values))

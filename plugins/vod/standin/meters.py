@@ -19,6 +19,7 @@ QUOTAS = {
     "details and list": 1500,
     "search": 1500,
     "upload": 1500,
+    "pull": 100,
     "change": 100,
 }
 """Calls per minute and tenant, one entry for each row of the table of section 12."""

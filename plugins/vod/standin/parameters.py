@@ -13,7 +13,15 @@ from vod.standin.refusals import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+VIDEO_TYPES = frozenset(
+    ("MP4", "TS", "MOV", "MXF", "MPG", "FLV", "WMV", "AVI", "M4V", "F4V", "MPEG", "3GP", "ASF", "MKV", "HLS")
+)
+AUDIO_TYPES = frozenset(
+    ("MP3", "OGG", "WAV", "WMA", "APE", "FLAC", "AAC", "AC3", "MMF", "AMR", "M4A", "M4R", "WV", "MP2")
+)
+
 MAX_REACHABLE = 20_000
+MAX_PULLS = 16
 _TIME = re.compile(r"\d{14}")
 _LARGEST = 2**63 - 1
 
@@ -137,6 +145,27 @@ class Body:
         if not all(isinstance(value, str) and _length(value) > 0 for value in values):
             raise RefusedError.illegal(name)
         return list(dict.fromkeys(values))
+
+    def tags(self, name: str) -> str | None:
+        """A comma list of at most 16 tags of at most 24 bytes."""
+        given = self.optional_text(name, max_bytes=16 * 25)
+        tags = given.split(",") if given else []
+        if len(tags) > 16 or any(_length(tag) > 24 for tag in tags):
+            raise RefusedError.illegal(name)
+        return given
+
+    def echo(self, name: str) -> str | None:
+        """The field for an answer that quotes it; ``None`` where it is no text."""
+        value = self._fields.get(name)
+        return value if isinstance(value, str) and _length(value) >= 0 else None
+
+    def sections(self, name: str, *, at_most: int) -> list[Body]:
+        values = self._fields.get(name)
+        if not isinstance(values, list) or not 1 <= len(values) <= at_most:
+            raise RefusedError.illegal(name)
+        if not all(isinstance(value, dict) for value in values):
+            raise RefusedError.illegal(name)
+        return [Body(value) for value in values]
 
     def section(self, name: str) -> Body:
         try:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MESSAGES = {
+    "VOD.10076": "The storage source cannot be read.",
+    "VOD.10114": "The bucket is not authorised.",
+    "VOD.10135": "The media asset is not in the upload state.",
     "VOD.10057": "The tenant ID check failed.",
     "VOD.10059": "The content type is incorrect.",
     "VOD.10062": "Media asset or resource does not exist, please check.",

@@ -23,6 +23,7 @@ from vod.standin.library import Library
 from vod.standin.refusals import RefusedError
 from vod.standin.service import Service
 from vod.standin.storage import Storage
+from vod.standin.uploads import Uploads
 from vod.standin.wire import Protocol
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Standin:
         self._gateway = Gateway(settings, self._library)
         self._extractor = Extractor(self._library, settings.behaviour, workers=settings.workers)
         self._service = Service(self._library, self._extractor, settings.behaviour, self._gateway.stats)
+        self._uploads = Uploads(self._library, settings.behaviour)
         self._storage = Storage(settings, self._library)
         self._admin = Admin(settings.behaviour, self._library, self._extractor, self._gateway.stats)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,27 +94,31 @@ class Standin:
     def add(self, file: Path, *, title: str | None = None, auto_publish: bool = True) -> str:
         """Puts a file into the running library as if it had been uploaded, and returns its asset id."""
         assert self._loop is not None, "the stand-in does not run"
-        adding = self._service.add(file, title=title or file.stem, auto_publish=auto_publish)
+        adding = self._uploads.add(file, title=title or file.stem, auto_publish=auto_publish)
         return asyncio.run_coroutine_threadsafe(adding, self._loop).result()
 
     def _application(self) -> Starlette:
         gateway, storage = self._gateway, self._storage
         routes = [
-            Route(call.path, gateway.guarded(call), methods=[call.method], name=call.name)
-            for call in self._service.calls()
+            Route(call.path, gateway.guarded(call), methods=[call.method])
+            for call in (*self._service.calls(), *self._uploads.calls())
         ]
         obs = "/obs/{bucket}/{project_id}/{asset_id}/{object}"
         cdn = "/cdn/asset/{asset_id}/{object}"
         routes += [
-            Route(path, gateway.beside(name, endpoint), methods=[method], name=name)
+            Route(path, gateway.beside(name, endpoint), methods=[method])
             for name, method, path, endpoint in (
-                ("storage upload", "PUT", obs, storage.put),
-                ("storage download", "GET", obs, storage.get),
                 ("cdn download", "GET", cdn, storage.cdn),
                 ("token", "POST", "/v3/auth/tokens", self._token),
                 ("projects", "GET", "/v3/projects", self._projects),
             )
         ]
+        operations = {name: gateway.beside(name, endpoint) for name, endpoint in storage.operations().items()}
+
+        async def object_storage(request: Request) -> Response:
+            return await operations[storage.operation(request)](request)
+
+        routes.append(Route(obs, object_storage, methods=["GET", "PUT", "POST", "DELETE"]))
         routes += self._admin.routes()
         application = Starlette(
             routes=routes,
@@ -126,10 +132,12 @@ class Standin:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
         self._extractor.start()
+        self._uploads.puller.start()
         try:
             yield
         finally:
             await self._extractor.stop()
+            await self._uploads.puller.stop()
             self._library.close()
 
     async def _token(self, request: Request) -> Response:

@@ -1,20 +1,18 @@
-"""The calls of VOD: sections 3 to 8 of the contract."""
+"""The calls of VOD around an extraction: sections 3 to 7 of the contract."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 
-from vod.media import EXTENSIONS, MediaError, probe
+from vod.media import EXTENSIONS
 from vod.standin import records
 from vod.standin.faults import ElementFault, Hiding
 from vod.standin.gateway import Call
-from vod.standin.library import GONE, QUEUED, READY, RUNNING, SPLIT_STATUS
-from vod.standin.parameters import MAX_REACHABLE
+from vod.standin.library import QUEUED, RUNNING, SPLIT_STATUS
+from vod.standin.parameters import AUDIO_TYPES, MAX_REACHABLE, VIDEO_TYPES
 from vod.standin.refusals import RefusedError
 
 if TYPE_CHECKING:
@@ -24,13 +22,6 @@ if TYPE_CHECKING:
     from vod.standin.meters import Stats
     from vod.standin.parameters import Query
     from vod.standin.settings import Behaviour
-
-VIDEO_TYPES = frozenset(
-    ("MP4", "TS", "MOV", "MXF", "MPG", "FLV", "WMV", "AVI", "M4V", "F4V", "MPEG", "3GP", "ASF", "MKV", "HLS")
-)
-AUDIO_TYPES = frozenset(
-    ("MP3", "OGG", "WAV", "WMA", "APE", "FLAC", "AAC", "AC3", "MMF", "AMR", "M4A", "M4R", "WV", "MP2")
-)
 
 EXTRACTABLE = ("CREATED", "PUBLISHED", "TRANSCODE_SUCCEED", "TRANSCODE_FAILED")
 EXTRACTED_DESCRIPTION = "Audio extracted from a video"
@@ -60,11 +51,6 @@ class Service:
             Call("info", "GET", f"{asset}/info", "info", 400, self.info),
             Call("details", "GET", f"{asset}/details", "details and list", 403, self.details),
             Call("list", "GET", f"{asset}/list", "details and list", 400, self.list),
-            Call("create", "POST", asset, "upload", 403, self.create),
-            Call("confirm", "POST", f"{asset}/status/uploaded", "upload", 403, self.confirm),
-            Call("publish", "POST", f"{asset}/status/publish", "change", 403, self.publish),
-            Call("unpublish", "POST", f"{asset}/status/unpublish", "change", 403, self.unpublish),
-            Call("delete", "DELETE", asset, "change", 403, self.delete),
         )
 
     # Sections 3 and 4
@@ -73,7 +59,7 @@ class Service:
         body = received.json()
         asset_id = body.text("asset_id")
         audio_format = body.section("parameter").choice("format", tuple(EXTENSIONS), default="MP3")
-        source = self._existing(asset_id)
+        source = self._library.require(asset_id)
         if source.video_type in AUDIO_TYPES:
             raise RefusedError("VOD.10063")
         if source.status not in EXTRACTABLE:
@@ -94,7 +80,7 @@ class Service:
         return JSONResponse({"asset_id": asset_id, "audio_asset_id": audio.asset_id}, 202)
 
     async def cancel(self, received: Received) -> Response:
-        asset = self._existing(received.query.required("asset_id"))
+        asset = self._library.require(received.query.required("asset_id"))
         if asset.source is None:
             queued = self._library.extractions(QUEUED, source=asset.asset_id)
         else:
@@ -146,7 +132,7 @@ class Service:
         }
 
     async def details(self, received: Received) -> dict[str, Any]:
-        asset = self._existing(received.query.required("asset_id"))
+        asset = self._library.require(received.query.required("asset_id"))
         categories = received.query.chosen("categories", _CATEGORIES)
         answer: dict[str, Any] = {"asset_id": asset.asset_id}
         if not categories or "base_info" in categories:
@@ -177,102 +163,6 @@ class Service:
             "assets": [records.summary(asset, received.links) for asset in assets],
         }
 
-    # Section 8
-
-    async def create(self, received: Received) -> dict[str, Any]:
-        body = received.json()
-        video_type = body.choice("video_type", VIDEO_TYPES | AUDIO_TYPES)
-        tags = body.optional_text("tags", max_bytes=16 * 25)
-        if tags and (len(tags.split(",")) > 16 or any(len(tag.encode()) > 24 for tag in tags.split(","))):
-            raise RefusedError.illegal("tags")
-        asset = self._library.create(
-            status="CREATING",
-            extension=f".{video_type.lower()}",
-            title=body.text("title"),
-            video_name=body.text("video_name"),
-            video_type=video_type,
-            description=body.optional_text("description", max_bytes=1024),
-            category_id=body.integer("category_id", -1),
-            tags=tags,
-            auto_publish=body.integer("auto_publish", 1, (0, 1)),
-        )
-        links = received.links
-        return {
-            "asset_id": asset.asset_id,
-            "video_upload_url": links.upload(asset),
-            "cover_upload_url": None,
-            "subtitle_upload_urls": [],
-            "target": {"bucket": links.bucket, "location": links.region, "object": links.key(asset)},
-        }
-
-    async def confirm(self, received: Received) -> dict[str, Any]:
-        body = received.json()
-        asset = self._existing(body.text("asset_id"))
-        status = body.choice("status", ("CREATED", "FAILED", "CANCELLED"))
-        if asset.status != "CREATING":
-            raise RefusedError("VOD.10126")
-        if status != "CREATED":
-            self._library.discard(asset, "CANCELLED" if status == "CANCELLED" else "UPLOAD_FAILED")
-        elif self._library.path(asset).is_file():
-            await self._parse(asset)
-        else:
-            raise RefusedError("VOD.10126", "Nothing was uploaded to the media asset.")
-        return {"asset_id": asset.asset_id}
-
-    async def publish(self, received: Received) -> dict[str, Any]:
-        return self._change(received, READY, "PUBLISHED", "Asset meta is published")
-
-    async def unpublish(self, received: Received) -> dict[str, Any]:
-        return self._change(received, ("PUBLISHED",), "CREATED", "Asset meta is unpublished")
-
-    async def delete(self, received: Received) -> dict[str, Any]:
-        asset_ids = received.query.many("asset_id")
-        if not asset_ids:
-            raise RefusedError.illegal("asset_id")
-        results = []
-        for asset_id in asset_ids:
-            asset = self._library.get(asset_id)
-            # An asset in processing cannot be deleted, and an extraction processes its source too.
-            busy = asset and self._library.extractions(QUEUED, RUNNING, source=asset_id)
-            deletable = asset and asset.status not in (QUEUED, RUNNING, "DELETED") and not busy
-            if asset and deletable:
-                self._library.discard(asset, "DELETED")
-            results.append({"asset_id": asset_id, "status": "DELETED" if deletable else "FAILED"})
-        return {"delete_result_array": results}
-
-    async def add(self, file: Path, *, title: str, auto_publish: bool) -> str:
-        """See :meth:`vod.standin.server.Standin.add`."""
-        asset = self._library.create(
-            status="CREATING",
-            extension=file.suffix,
-            title=title,
-            video_name=file.name,
-            video_type=file.suffix.removeprefix(".").upper(),
-            auto_publish=int(auto_publish),
-        )
-        await asyncio.to_thread(shutil.copyfile, file, self._library.path(asset))
-        await self._parse(asset)
-        return asset.asset_id
-
-    def _existing(self, asset_id: str) -> Asset:
-        asset = self._library.get(asset_id)
-        if asset is None or asset.status == "DELETED":
-            raise RefusedError("VOD.10062")
-        return asset
-
-    async def _parse(self, asset: Asset) -> None:
-        """An upload is an asset whatever is in it; contents that cannot be read leave it without metadata."""
-        try:
-            info = await asyncio.to_thread(probe, self._library.path(asset))
-        except MediaError:
-            facts = None
-        else:
-            facts = records.describe_video(info, asset.video_type)
-        current = self._library.get(asset.asset_id)
-        if current is None or current.status != "CREATING":
-            raise RefusedError("VOD.10126")
-        self._library.update(asset, status="PUBLISHED" if asset.auto_publish else "CREATED", meta_data=facts)
-
     def _shown(self, element: dict[str, Any], asset: Asset | None) -> dict[str, Any] | None:
         """The element of a poll, as spoiled as the rules want it; ``None``: left out."""
         key = element["asset_id"]
@@ -288,21 +178,6 @@ class Service:
                     return None
                 element = spoiled
         return element
-
-    def _change(self, received: Received, allowed: tuple[str, ...], status: str, done: str) -> dict[str, Any]:
-        elements = []
-        for asset_id in received.json().texts("asset_id"):
-            asset = self._library.get(asset_id)
-            if asset is None or asset.status in GONE:
-                # Section 8: a 200 with this element, leading blank included.
-                elements.append({"asset_id": asset_id, "status": " UNCREATED", "description": "no asset"})
-            elif asset.status not in allowed:
-                refused = str(RefusedError("VOD.10083"))
-                elements.append({"asset_id": asset_id, "status": asset.status, "description": refused})
-            else:
-                self._library.update(asset, status=status)
-                elements.append({"asset_id": asset_id, "status": status, "description": done})
-        return {"asset_info_array": elements}
 
 
 def _filters(query: Query) -> dict[str, Any]:
