@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vod.standin.extraction import Extractor
     from vod.standin.library import Library
     from vod.standin.meters import Stats
+    from vod.standin.notifications import Topic
     from vod.standin.settings import Behaviour
 
 
@@ -27,16 +28,20 @@ class BadRequestError(Exception):
 
 
 class Admin:
-    def __init__(self, behaviour: Behaviour, library: Library, extractor: Extractor, stats: Stats) -> None:
+    def __init__(
+        self, behaviour: Behaviour, library: Library, extractor: Extractor, topic: Topic, stats: Stats
+    ) -> None:
         self._behaviour = behaviour
         self._library = library
         self._extractor = extractor
+        self._topic = topic
         self._stats = stats
 
     def routes(self) -> list[Route]:
         return [
             Route("/admin/stats", _local(self.stats), methods=["GET"]),
             Route("/admin/faults", _local(self.faults), methods=["GET", "PUT", "POST", "DELETE"]),
+            Route("/admin/subscriptions", _local(self.subscriptions), methods=["GET", "POST", "DELETE"]),
         ]
 
     async def stats(self, _: Request) -> dict[str, Any]:
@@ -45,6 +50,7 @@ class Admin:
             **self._stats.to_json(),
             "submissions": self._library.submissions(),
             "assets_by_status": self._library.census(),
+            "notifications": self._topic.to_json(),
             "peak_parallel_extractions": self._extractor.peak_parallel,
         }
 
@@ -59,6 +65,18 @@ class Admin:
                 raise BadRequestError(str(error)) from None
             self._behaviour.faults = rules if request.method == "PUT" else [*self._behaviour.faults, *rules]
         return [rule.to_json() for rule in self._behaviour.faults]
+
+    async def subscriptions(self, request: Request) -> list[dict[str, Any]]:
+        """Subscribers to notifications: asked for, invited (POST) or forgotten (DELETE)."""
+        if request.method == "DELETE":
+            self._topic.clear()
+        elif request.method == "POST":
+            body = await _json(request)
+            try:
+                self._topic.subscribe(body["url"])
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise BadRequestError(f'expected {{"url": "http://..."}}: {error}') from None
+        return self._topic.subscriptions()
 
 
 async def _json(request: Request) -> Any:

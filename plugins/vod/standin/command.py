@@ -12,6 +12,7 @@ from typing import get_args
 
 from vod.standin import faults
 from vod.standin.library import LibraryInUseError
+from vod.standin.notifications import web_url
 from vod.standin.server import Standin
 from vod.standin.settings import Behaviour, FinalStatus, Settings
 
@@ -29,6 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project-id", default=usual.project_id, help="the one project (%(default)s)")
     parser.add_argument(
         "--workers", type=int, default=usual.workers, help="extractions at a time (%(default)s)"
+    )
+    parser.add_argument(
+        "--subscriber",
+        dest="subscribers",
+        metavar="URL",
+        type=_url,
+        action="append",
+        default=[],
+        help="URL to invite to notifications; may be given more than once",
+    )
+    parser.add_argument(
+        "--public-url", help="under which subscribers reach the stand-in, where that is not host and port"
     )
 
     odd = parser.add_argument_group("behaviour", "what the real service does now and then")
@@ -49,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, help_text in (
         ("queue_seconds", "least time an extraction waits and can be cancelled"),
         ("running_seconds", "least time an extraction takes"),
+        ("notification_retry_seconds", "wait before a notification is sent again; it doubles"),
         ("quota_scale", "factor on the quotas per minute, 0 switches them off"),
     ):
         default = getattr(usually, name)
@@ -107,6 +121,13 @@ def _fault(text: str) -> faults.Fault:
     try:
         return faults.parse(text)
     except faults.FaultError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _url(text: str) -> str:
+    try:
+        return web_url(text)
+    except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

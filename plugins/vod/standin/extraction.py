@@ -21,6 +21,8 @@ from vod.standin.faults import Fail, Latency
 from vod.standin.library import QUEUED, RUNNING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vod.standin.library import Asset, Library
     from vod.standin.settings import Behaviour
 
@@ -44,12 +46,18 @@ class _Run:
 
 
 class Extractor:
-    """Takes audio assets from WAITING_TRANSCODE over TRANSCODING to their end, in the order of submission."""
+    """Takes audio assets from WAITING_TRANSCODE over TRANSCODING to their end, in the order of submission.
 
-    def __init__(self, library: Library, behaviour: Behaviour, *, workers: int) -> None:
+    :param ended: Is told every end.
+    """
+
+    def __init__(
+        self, library: Library, behaviour: Behaviour, *, workers: int, ended: Callable[[Asset], None]
+    ) -> None:
         self._library = library
         self._behaviour = behaviour
         self._workers = workers
+        self._ended = ended
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="extraction")
         self._stopping = threading.Event()
         self._queue: deque[tuple[str, float]] = deque()
@@ -119,6 +127,9 @@ class Extractor:
             log.exception("asset %s: the stand-in itself failed", run.asset.asset_id)
             columns = {"status": "SERVER_ERROR", "reason": "internal error"}
         self._library.update(run.asset, **columns)
+        asset = self._library.get(run.asset.asset_id)
+        if asset is not None and asset.status != RUNNING:
+            self._ended(asset)
 
     async def _work(self, asset: Asset) -> dict[str, Any]:
         """The columns that the asset ends with."""

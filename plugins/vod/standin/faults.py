@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from starlette.requests import Request
-    from starlette.types import Message, Send
+    from starlette.types import Message as Asgi
+    from starlette.types import Send
 
     from vod.standin.library import Asset
 
@@ -53,7 +54,8 @@ Upload = Literal[
     "multipart complete",
     "multipart abort",
 ]
-Call = Literal[ApiCall, Download, Upload, "token", "projects"]
+Message = Literal["smn certificate", "smn confirm", "smn unsubscribe"]
+Call = Literal[ApiCall, Download, Upload, Message, "token", "projects"]
 """Calls by the names that ``GET /admin/stats`` counts them under."""
 
 CALLS: tuple[str, ...] = get_args(Call)
@@ -153,10 +155,13 @@ class CallFault(Fault):
 
 
 class Latency(CallFault):
-    """The answer comes *seconds* late. An ``extraction`` or a ``pull`` takes longer."""
+    """The answer comes *seconds* late; an ``extraction`` or a ``pull`` takes longer.
+
+    A ``notification`` that is late is overtaken by others.
+    """
 
     fault: Literal["latency"] = "latency"
-    call: Literal["*", Call, "extraction", "pull"] = "*"  # type: ignore[assignment]
+    call: Literal["*", Call, "extraction", "pull", "notification"] = "*"  # type: ignore[assignment]
     seconds: float = Field(default=1, ge=0, le=3600)
 
     async def before(self, request: Request) -> None:
@@ -221,9 +226,13 @@ class Page(Instead):
 
 
 class Drop(Instead):
-    """The connection is closed without an answer. With *accepted*, this is the lost 202."""
+    """The connection is closed without an answer: with *accepted*, the lost 202.
+
+    A ``notification`` is lost.
+    """
 
     fault: Literal["drop"] = "drop"
+    call: Literal["*", Call, "notification"] = "*"  # type: ignore[assignment]
 
     async def answer(self, request: Request) -> Response:
         await hang_up(request)
@@ -280,7 +289,7 @@ class Slow(DownloadFault):
     def through(self, request: Request, send: Send) -> Send:
         step = max(1, self.bytes_per_second // 10)
 
-        async def slowly(message: Message) -> None:
+        async def slowly(message: Asgi) -> None:
             body = message.get("body", b"")
             while len(body) > step:
                 await send({"type": message["type"], "body": body[:step], "more_body": True})
@@ -300,7 +309,7 @@ class Cut(DownloadFault):
     def through(self, request: Request, send: Send) -> Send:
         left = self.after_bytes
 
-        async def some(message: Message) -> None:
+        async def some(message: Asgi) -> None:
             nonlocal left
             if message["type"] != "http.response.body":
                 return await send(message)
@@ -325,7 +334,7 @@ class Short(DownloadFault):
     def through(self, request: Request, send: Send) -> Send:
         left = self.only_bytes
 
-        async def part(message: Message) -> None:
+        async def part(message: Asgi) -> None:
             nonlocal left
             if message["type"] == "http.response.start":
                 await send(_with_length(message, lambda length: min(length, self.only_bytes)))
@@ -344,7 +353,7 @@ class WrongLength(DownloadFault):
     extra_bytes: int = Field(default=1000, ge=1)
 
     def through(self, request: Request, send: Send) -> Send:
-        async def promising(message: Message) -> None:
+        async def promising(message: Asgi) -> None:
             if message["type"] == "http.response.start":
                 await send(_with_length(message, lambda length: length + self.extra_bytes))
             elif message["type"] == "http.response.body":
@@ -364,7 +373,7 @@ class NoRange(DownloadFault):
         request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
 
     def through(self, request: Request, send: Send) -> Send:
-        async def whole(message: Message) -> None:
+        async def whole(message: Asgi) -> None:
             if message["type"] == "http.response.start":
                 headers = [pair for pair in message["headers"] if pair[0] != b"accept-ranges"]
                 message = {**message, "headers": headers}
@@ -373,7 +382,7 @@ class NoRange(DownloadFault):
         return whole
 
 
-def _with_length(message: Message, change: Callable[[int], int]) -> Message:
+def _with_length(message: Asgi, change: Callable[[int], int]) -> Asgi:
     headers = [
         (name, str(change(int(value))).encode() if name == b"content-length" else value)
         for name, value in message["headers"]
@@ -466,6 +475,33 @@ class Fail(Fault):
     reason: str = "VOD.100021010: the transcoding task failed"
 
 
+# Faults of notifications
+
+
+class NotificationFault(Fault):
+    everywhere: ClassVar[Collection[str]] = ()
+
+    call: Literal["notification"] = "notification"
+
+
+class Duplicate(NotificationFault):
+    """The same message comes twice."""
+
+    fault: Literal["duplicate"] = "duplicate"
+
+
+class Forge(NotificationFault):
+    """The signature is of something else."""
+
+    fault: Literal["forge"] = "forge"
+
+
+class Prose(NotificationFault):
+    """The message is a sentence instead of JSON, as when only the text template is ticked."""
+
+    fault: Literal["prose"] = "prose"
+
+
 AnyFault = Annotated[
     Latency
     | Throttle
@@ -484,7 +520,10 @@ AnyFault = Annotated[
     | Missing
     | Urlless
     | Spelling
-    | Fail,
+    | Fail
+    | Duplicate
+    | Forge
+    | Prose,
     Field(discriminator="fault"),
 ]
 

@@ -117,6 +117,21 @@ def summary(asset: Asset, links: Links) -> dict[str, Any]:
     }
 
 
+def extraction_event(asset: Asset, links: Links) -> dict[str, Any]:
+    """The message of section 10.1 about the end of an extraction."""
+    info: dict[str, Any] = {"asset_id": asset.asset_id}
+    if asset.ready and asset.meta_data:
+        info["status"] = "SUCCEED"
+        info["title"] = asset.title
+        info["url"] = links.cdn(asset)
+        info["meta_data"] = _meta_data(asset.meta_data)
+    else:
+        info["status"] = "FAILED"
+        info["error_code"] = "VOD.10092"
+        info["error_msg"] = asset.reason
+    return {"event_type": "audioExtractComplete", "audio_extract_info": info}
+
+
 def timestamp(seconds: float) -> str:
     """``yyyymmddhhmmss``, UTC."""
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y%m%d%H%M%S")

@@ -20,6 +20,7 @@ from vod.standin.admin import Admin
 from vod.standin.extraction import Extractor
 from vod.standin.gateway import Gateway
 from vod.standin.library import Library
+from vod.standin.notifications import Topic
 from vod.standin.refusals import RefusedError
 from vod.standin.service import Service
 from vod.standin.storage import Storage
@@ -57,11 +58,15 @@ class Standin:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
         self._gateway = Gateway(settings, self._library)
-        self._extractor = Extractor(self._library, settings.behaviour, workers=settings.workers)
-        self._service = Service(self._library, self._extractor, settings.behaviour, self._gateway.stats)
-        self._uploads = Uploads(self._library, settings.behaviour)
+        behaviour = settings.behaviour
+        self._topic = Topic(settings, settings.public_url or self.url)
+        self._extractor = Extractor(
+            self._library, behaviour, workers=settings.workers, ended=self._topic.ended
+        )
+        self._service = Service(self._library, self._extractor, behaviour, self._gateway.stats)
+        self._uploads = Uploads(self._library, behaviour)
         self._storage = Storage(settings, self._library)
-        self._admin = Admin(settings.behaviour, self._library, self._extractor, self._gateway.stats)
+        self._admin = Admin(behaviour, self._library, self._extractor, self._topic, self._gateway.stats)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server = _Server(
             uvicorn.Config(
@@ -98,7 +103,7 @@ class Standin:
         return asyncio.run_coroutine_threadsafe(adding, self._loop).result()
 
     def _application(self) -> Starlette:
-        gateway, storage = self._gateway, self._storage
+        gateway, storage, topic = self._gateway, self._storage, self._topic
         routes = [
             Route(call.path, gateway.guarded(call), methods=[call.method])
             for call in (*self._service.calls(), *self._uploads.calls())
@@ -109,6 +114,9 @@ class Standin:
             Route(path, gateway.beside(name, endpoint), methods=[method])
             for name, method, path, endpoint in (
                 ("cdn download", "GET", cdn, storage.cdn),
+                ("smn certificate", "GET", "/smn/{name}", topic.certificate),
+                ("smn confirm", "GET", "/smn/subscription/confirm", topic.confirm),
+                ("smn unsubscribe", "GET", "/smn/subscription/unsubscribe", topic.unsubscribe),
                 ("token", "POST", "/v3/auth/tokens", self._token),
                 ("projects", "GET", "/v3/projects", self._projects),
             )
@@ -133,11 +141,13 @@ class Standin:
         self._loop = asyncio.get_running_loop()
         self._extractor.start()
         self._uploads.puller.start()
+        self._topic.start()
         try:
             yield
         finally:
             await self._extractor.stop()
             await self._uploads.puller.stop()
+            await self._topic.stop()
             self._library.close()
 
     async def _token(self, request: Request) -> Response:

@@ -38,6 +38,8 @@ class Behaviour:
         10083) their other status. Calls whose page says 403 answer 403 either way.
     :param queue_seconds: Least time in WAITING_TRANSCODE, where an extraction can be cancelled. Seconds.
     :param running_seconds: Least time in TRANSCODING. Seconds.
+    :param notification_retry_seconds: Wait before the second attempt to deliver a notification; later waits
+        grow to 32 times that. Seconds.
     :param quota_scale: Factor on the quotas per minute of section 12; 0 switches them off.
     :param link_seconds: Lifetime of pre-signed storage URLs. Seconds.
     :param cdn_serves_unpublished: Section 6 says that the CDN refuses unpublished assets; ``True`` serves
@@ -50,6 +52,7 @@ class Behaviour:
     refusal_status: Literal[400, 403] = 400
     queue_seconds: float = 0
     running_seconds: float = 0
+    notification_retry_seconds: float = 1
     quota_scale: float = 1
     link_seconds: int = 3600
     cdn_serves_unpublished: bool = False
@@ -71,6 +74,8 @@ class Settings:
     :param data: Folder of the library; made when it is missing.
     :param port: 0 takes a free port.
     :param workers: Extractions at a time.
+    :param subscribers: URLs that are invited to subscribe to notifications.
+    :param public_url: Under which subscribers reach the stand-in, where that is not host and port.
     """
 
     data: Path
@@ -84,4 +89,6 @@ class Settings:
     user: str = "demo"
     password: str = field(default="standin-demo-password", repr=False)
     workers: int = 2
+    subscribers: list[str] = field(default_factory=list)
+    public_url: str | None = None
     behaviour: Behaviour = field(default_factory=Behaviour)
