@@ -68,11 +68,6 @@ RECIPES: dict[str, list[str]] = {
         ),
     ],
     "untagged.mkv": [*_TWO, *_H264, "-c:a", "aac", "-disposition:a", "0"],
-    "tagged.mp4": [
-        *(*_ONE, *_H264, "-c:a", "aac", "-metadata:s:a:0", "language=fra"),
-        *("-metadata", "title=A title: 'quoted' = 50 %d", "-metadata", "location=+48.1+011.5/"),
-        *("-metadata", "comment=private"),
-    ],
     "short-sound.mp4": [*_ONE, *_H264, "-c:a", "aac", "-movflags", "+faststart", "-af", "atrim=end=1"],
     "surround.mka": [*_SOUND, "-c:a", "flac", "-af", "pan=5.1|FL=c0|FR=c0|FC=c0|LFE=c0|BL=c0|BR=c0"],
 }

@@ -19,7 +19,7 @@ from vod.media import (
     probe,
 )
 
-from .conftest import SECONDS, decoded_seconds, packets, tone
+from .conftest import SECONDS, decoded_seconds, ffmpeg, packets, tone
 
 Media = Callable[[str], Path]
 
@@ -159,7 +159,17 @@ def test_an_unknown_codec(media: Media, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("audio_format", EXTENSIONS)
 def test_only_title_and_language_are_kept(audio_format: str, media: Media, tmp_path: Path) -> None:
-    extraction = extract(media("tagged.mp4"), tmp_path / "out", audio_format=audio_format)
+    tags, source = tmp_path / "tags", tmp_path / "tagged.mp4"
+    tags.write_text(
+        ";FFMETADATA1\ntitle=A title: 'quoted' \\= 50 %d\ncomment=private\nlocation=+48.1+011.5/\n"
+        "[CHAPTER]\nTIMEBASE=1/1\nSTART=0\nEND=4\ntitle=private\n"
+    )
+    ffmpeg(
+        *("-i", media("faststart.mp4"), "-i", tags, "-map", "0", "-map_metadata", "1", "-c", "copy"),
+        *("-metadata:s:a:0", "language=fra", source),
+    )
+    assert source.read_bytes().count(b"private") >= 2
+    extraction = extract(source, tmp_path / "out", audio_format=audio_format)
     content = extraction.path.read_bytes()
     assert probe(extraction.path).title == "A title: 'quoted' = 50 %d"
     assert b"private" not in content

@@ -223,7 +223,8 @@ def test_no_ffmpeg(media: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def extraction_in_a_child(source: Path, target: Path) -> tuple[subprocess.Popen[bytes], psutil.Process]:
     """Another Python that extracts, and the ffmpeg that it has started."""
     code = (
-        "import sys; from pathlib import Path; from vod.media import extract\n"
+        "import signal, sys; from pathlib import Path; from vod.media import extract\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job inherits it ignored
         "extract(Path(sys.argv[1]), Path(sys.argv[2]), timeout=30)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, source, target], stderr=subprocess.PIPE)

@@ -99,12 +99,10 @@ def compare(
         warnings.append(f"{shortage}: packets are damaged.")
     elif found.duration - duration > TOLERANCE:
         warnings.append(f"The audio has gaps, {found.duration - duration:.1f} s in all, which are left out.")
-    if (
-        absent > TOLERANCE and track.duration
-    ):  # without, it is the container's, whose picture may well be longer
-        warnings.append(
-            f"The header claims {stated:.1f} s, the audio ends cleanly after {found.duration:.1f} s."
-        )
+    # What only the container claims may as well be the length of the picture.
+    if absent > TOLERANCE and track.duration:
+        ends = f"the audio ends cleanly after {found.duration:.1f} s"
+        warnings.append(f"The header claims {stated:.1f} s, {ends}.")
     return warnings
 
 
