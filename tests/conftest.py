@@ -21,7 +21,7 @@ for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
     del os.environ[name]
 
 from vod.cloud.client import VodClient
-from vod.cloud.signing import Credentials
+from vod.cloud.signing import Credentials, SignatureAuth
 from vod.standin import Settings, Standin, running
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -71,6 +71,12 @@ def samples() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def video() -> Path:
     return SAMPLES / "library.mp4"
+
+
+def auth_of(standin: Standin) -> SignatureAuth:
+    """Signs raw requests with the stand-in's keys."""
+    settings = standin.settings
+    return SignatureAuth(Credentials(ak=settings.access_key, sk=settings.secret_key), settings.project_id)
 
 
 def stats(standin: Standin) -> dict[str, Any]:

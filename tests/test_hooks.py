@@ -56,7 +56,8 @@ def test_nothing_of_the_extra_becomes_a_header(standin: Standin, monkeypatch: py
     [
         ({"login": ""}, "access key"),
         ({"password": ""}, "secret key"),
-        ({"extra": {"project_id": ""}}, "project_id"),
+        ({"extra": {"timeout": "soon"}}, "timeout 'soon'"),
+        ({"extra": {"quota_share": 2}}, "quota_share 2"),
         ({"host": "", "extra": {"region": ""}}, "region, or an endpoint"),
         ({"extra": {"engine": "gstreamer"}}, "unknown engine 'gstreamer'"),
     ],

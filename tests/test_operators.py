@@ -12,7 +12,7 @@ import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from tests.conftest import DictStore, client_of, connection_json, first_event, stats
+from tests.conftest import DictStore, auth_of, connection_json, first_event, stats
 from vod import media
 from vod.batches import AssetsFailedError
 from vod.cloud.client import VodClient
@@ -277,7 +277,7 @@ def test_audio_that_was_deleted_meanwhile_is_extracted_again(
         f"{standin.url}/v1.0/{standin.settings.project_id}/asset",
         params={"asset_id": first["audio_asset_id"]},
         headers={"Content-Type": "application/json"},
-        auth=client_of(standin)._coroutines._auth,
+        auth=auth_of(standin),
     ).raise_for_status()
     context["task_state_store"].values = {
         key: {**value, "accepted": value["accepted"] - 3600} if isinstance(value, dict) else value

@@ -15,8 +15,10 @@ from requests import PreparedRequest, Session
 from requests.auth import AuthBase
 
 from vod.cloud.client import AsyncVodClient, VodClient
-from vod.cloud.signing import Credentials, SignatureAuth
+from vod.cloud.identity import Login
+from vod.cloud.signing import Credentials
 from vod.errors import InvalidInputError, VodError
+from vod.provider_info import REGIONS
 from vod.results import ENGINES
 
 if TYPE_CHECKING:
@@ -36,17 +38,22 @@ class Settings:
     """What a connection of type ``vod`` says.
 
     :param endpoint: URL of the service: the connection's host, else the region's (contract, section 2).
+    :param project_id: Looked up in IAM when ``None``.
+    :param credentials: An access key; the login of a user if the connection names an account.
     :param timeout: Seconds to wait for an answer.
+    :param quota_share: Part of the tenant's quotas that one process may use.
     :param engine: Engine of tasks that name none.
     :param destination: Where audio files and transcripts land when a task does not say.
     """
 
     conn_id: str
     endpoint: str
-    project_id: str
-    credentials: Credentials
+    project_id: str | None
+    credentials: Credentials | Login
     region: str
+    iam_endpoint: str | None = None
     timeout: float = 60.0
+    quota_share: float = 1.0
     engine: str = "vod"
     destination: str | None = None
 
@@ -56,13 +63,12 @@ class Settings:
 
         :raises InvalidConnectionError: something that VOD needs is missing; the message names the field.
         """
-        host, region = connection.host or "", extra.get("region") or ""
+        host, region, account = connection.host or "", extra.get("region") or "", extra.get("account")
         missing = [
             label
             for label, value in (
-                ("access key (login)", connection.login),
-                ("secret key (password)", connection.password),
-                ("project_id", extra.get("project_id")),
+                ("user name (login)" if account else "access key (login)", connection.login),
+                ("password" if account else "secret key (password)", connection.password),
                 ("region, or an endpoint (host)", region or host),
             )
             if not value
@@ -83,17 +89,23 @@ class Settings:
             endpoint = f"https://{endpoint}"
         if connection.port:
             endpoint = f"{endpoint}:{connection.port}"
+        login, password = connection.login or "", connection.password or ""
+        credentials: Credentials | Login = (
+            Login(account=account, user=login, password=password)
+            if account
+            else Credentials(ak=login, sk=password, security_token=extra.get("security_token") or None)
+        )
         return cls(
             conn_id=connection.conn_id,
             endpoint=endpoint,
-            project_id=extra["project_id"],
-            credentials=Credentials(
-                ak=connection.login or "",
-                sk=connection.password or "",
-                security_token=extra.get("security_token") or None,
+            project_id=extra.get("project_id") or None,
+            credentials=credentials,
+            region=region or REGIONS[0],
+            iam_endpoint=extra.get("iam_endpoint") or None,
+            timeout=_number(connection.conn_id, "timeout", extra.get("timeout") or 60.0, 1.0, 600.0),
+            quota_share=_number(
+                connection.conn_id, "quota_share", extra.get("quota_share") or 1.0, 0.01, 1.0
             ),
-            region=region,
-            timeout=float(extra.get("timeout") or 60.0),
             engine=engine,
             destination=extra.get("destination") or None,
         )
@@ -104,7 +116,10 @@ class Settings:
             "endpoint": self.endpoint,
             "project_id": self.project_id,
             "credentials": self.credentials,
+            "region": self.region,
+            "iam_endpoint": self.iam_endpoint,
             "timeout": self.timeout,
+            "quota_share": self.quota_share,
         }
 
     def client(self, **options: Any) -> VodClient:
@@ -177,7 +192,7 @@ class VodHook(HttpHook):
         self.base_url, self._base_url_initialized = settings.endpoint, True
         self.merged_extra = dict(extra_options or {})
         session = Session()
-        session.auth = _SessionAuth(SignatureAuth(settings.credentials, settings.project_id))
+        session.auth = _SessionAuth(self.client)
         session.headers.update({"Content-Type": "application/json", **(headers or {})})
         return self._configure_session_from_mount_adapters(session)
 
@@ -199,10 +214,10 @@ class VodHook(HttpHook):
 
 
 class _SessionAuth(AuthBase):
-    """:class:`SignatureAuth` for requests, which the inherited methods of HttpHook use."""
+    """The client's authentication for requests, which the inherited methods of HttpHook use."""
 
-    def __init__(self, auth: SignatureAuth) -> None:
-        self._auth = auth
+    def __init__(self, client: VodClient) -> None:
+        self._client = client
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         body = request.body.encode() if isinstance(request.body, str) else request.body
@@ -212,10 +227,31 @@ class _SessionAuth(AuthBase):
             content=body,
             headers={"Content-Type": request.headers["Content-Type"]},
         )
-        next(self._auth.auth_flow(signed))
+        self._client.authorize(signed)
         request.url = str(signed.url)
         request.headers.update({name: signed.headers[name] for name in _SIGNED if name in signed.headers})
         return request
 
 
-_SIGNED = ("Authorization", "Host", "X-Project-Id", "X-Sdk-Date", "X-Security-Token", "X-Sdk-Content-Sha256")
+_SIGNED = (
+    "Authorization",
+    "Host",
+    "X-Auth-Token",
+    "X-Project-Id",
+    "X-Sdk-Content-Sha256",
+    "X-Sdk-Date",
+    "X-Security-Token",
+)
+
+
+def _number(conn_id: str, name: str, value: Any, least: float, most: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not least <= number <= most:
+        raise InvalidConnectionError(
+            f"The connection {conn_id!r} has the {name} {value!r}.",
+            remedy=f"Set a number from {least:g} to {most:g}.",
+        )
+    return number

@@ -49,6 +49,34 @@ _READINESS = {
 }
 
 
+def _text(value: Any) -> str:
+    """A string of the wire; ids may come as numbers, and any field may be null."""
+    if isinstance(value, (dict, list)):
+        raise TypeError("a text is expected")
+    return "" if value is None else str(value)
+
+
+def _required(value: Any) -> str:
+    text = _text(value)
+    if not text:
+        raise ValueError("an id is expected")
+    return text
+
+
+def _amount(value: Any) -> float | None:
+    """A positive number of the wire; 0, null and what is no number mean that it is not known."""
+    try:
+        amount = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return amount if 0 < amount < float("inf") else None
+
+
+def _count(value: Any) -> int | None:
+    amount = _amount(value)
+    return int(amount) if amount else None
+
+
 def _time(text: str) -> datetime:
     return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=timezone.utc)
 
@@ -68,7 +96,7 @@ class Submission:
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> Submission:
-        return cls(asset_id=str(body["asset_id"]), audio_asset_id=str(body["audio_asset_id"]))
+        return cls(asset_id=_text(body["asset_id"]), audio_asset_id=_required(body["audio_asset_id"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +113,13 @@ class Metadata:
     @classmethod
     def parse(cls, body: dict[str, Any] | None) -> Metadata:
         body = body or {}
-        milliseconds, seconds = body.get("duration_ms"), body.get("duration")
-        duration = milliseconds / 1000 if milliseconds else (float(seconds) if seconds else None)
-        codec = body.get("audio_codec") or body.get("codec")
+        milliseconds = _amount(body.get("duration_ms"))
+        codec = _text(body.get("audio_codec") or body.get("codec"))
         return cls(
-            codec=None if codec in (None, "", "UNKNOWN") else codec,
-            duration=duration,
-            size=body.get("video_size") or None,
-            channels=body.get("audio_channels") or None,
+            codec=codec if codec != "UNKNOWN" and codec else None,
+            duration=milliseconds / 1000 if milliseconds else _amount(body.get("duration")),
+            size=_count(body.get("video_size")),
+            channels=_count(body.get("audio_channels")),
         )
 
 
@@ -118,13 +145,13 @@ class Asset:
     def parse(cls, body: dict[str, Any]) -> Asset:
         base = body.get("base_info") or {}
         return cls(
-            asset_id=str(body["asset_id"]),
-            status=normalize_status(body.get("status") or ""),
-            description=body.get("description") or "",
-            title=base.get("title"),
-            container=(base.get("video_type") or "").upper() or None,
-            url=base.get("video_url") or None,
-            signed_url=base.get("sign_url") or None,
+            asset_id=_text(body["asset_id"]),
+            status=normalize_status(_text(body.get("status"))),
+            description=_text(body.get("description")),
+            title=_text(base.get("title")) or None,
+            container=_text(base.get("video_type")).upper() or None,
+            url=_text(base.get("video_url")) or None,
+            signed_url=_text(base.get("sign_url")) or None,
             created=_time(base["create_time"]) if base.get("create_time") else None,
             modified=_time(base["last_modified"]) if base.get("last_modified") else None,
             metadata=Metadata.parse(base.get("meta_data")),
@@ -166,14 +193,27 @@ class AssetSummary:
     @classmethod
     def parse(cls, body: dict[str, Any]) -> AssetSummary:
         return cls(
-            asset_id=str(body["asset_id"]),
-            title=body.get("title") or "",
+            asset_id=_text(body["asset_id"]),
+            title=_text(body.get("title")),
             created=_time(body["create_time"]),
-            container=(body.get("media_type") or "").upper() or None,
-            description=body.get("description") or "",
-            asset_status=normalize_status(body.get("asset_status") or ""),
-            transcode_status=normalize_status(body.get("transcode_status") or ""),
+            container=_text(body.get("media_type")).upper() or None,
+            description=_text(body.get("description")),
+            asset_status=normalize_status(_text(body.get("asset_status"))),
+            transcode_status=normalize_status(_text(body.get("transcode_status"))),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetPage:
+    """Answer of asset/list. ``total`` counts at most 20,000."""
+
+    assets: tuple[AssetSummary, ...]
+    total: int
+
+    @classmethod
+    def parse(cls, body: dict[str, Any]) -> AssetPage:
+        assets = tuple(AssetSummary.parse(element) for element in body.get("assets") or ())
+        return cls(assets=assets, total=int(body.get("total") or len(assets)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +221,61 @@ class UploadGrant:
     """Answer of "create by upload" (section 8). The URL is pre-signed and therefore a secret."""
 
     asset_id: str
+    bucket: str
+    object_key: str
     upload_url: str = field(repr=False)
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> UploadGrant:
-        return cls(asset_id=str(body["asset_id"]), upload_url=body["video_upload_url"])
+        target = body.get("target") or {}
+        return cls(
+            asset_id=_text(body["asset_id"]),
+            upload_url=_text(body["video_upload_url"]),
+            bucket=_text(target.get("bucket")),
+            object_key=_text(target.get("object")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullRequest:
+    """A video that VOD is to fetch (section 8).
+
+    :param url: http or https, ending with the file's extension.
+    :param container: ``video_type``; taken from the URL's extension when omitted.
+    """
+
+    url: str
+    title: str
+    container: str | None = None
+    auto_publish: bool = False
+
+    def to_wire(self) -> dict[str, Any]:
+        extension = self.url.partition("?")[0].rpartition(".")[2].upper()
+        return {
+            "url": self.url,
+            "title": self.title,
+            "video_type": self.container or extension,
+            "auto_publish": int(self.auto_publish),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullResult:
+    """What VOD made of one :class:`PullRequest`: an asset id, or an error."""
+
+    url: str
+    asset_id: str | None
+    error_code: str | None = None
+    error_message: str | None = None
+
+    @classmethod
+    def parse_all(cls, body: dict[str, Any]) -> list[PullResult]:
+        return [
+            cls(
+                url=_text(element.get("url")),
+                asset_id=_text(element.get("asset_id")) or None,
+                error_code=_text(element.get("error_code")) or None,
+                error_message=_text(element.get("error_msg")) or None,
+            )
+            for element in body["upload_assets"]
+        ]

@@ -6,60 +6,53 @@ loop, :class:`VodClient` runs the same coroutine to its end on the calling threa
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import json
 import logging
-import os
 import time
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from vod import __version__
-from vod.cloud.assets import TIME_FORMAT, Asset, AssetSummary, Submission, UploadGrant
+from vod.cloud.assets import (
+    TIME_FORMAT,
+    Asset,
+    AssetPage,
+    AssetSummary,
+    PullRequest,
+    PullResult,
+    Submission,
+    UploadGrant,
+    normalize_status,
+)
 from vod.cloud.errors import (
     AnswerLostError,
     AssetNotFoundError,
-    AuthenticationError,
     CloudError,
-    NotSentError,
     ServiceError,
     SourceNotReadyError,
-    ThrottledError,
-    TransferError,
-    error_class,
 )
-from vod.cloud.signing import Credentials, SignatureAuth
-from vod.cloud.transport import BlockingTransport, FileStream, redact_signed_urls
+from vod.cloud.identity import Login
+from vod.cloud.runtime import BlockingRuntime, LoopRuntime, run
+from vod.cloud.session import Session
+from vod.cloud.signing import Credentials
+from vod.cloud.transfer import Transfers, Writable
 from vod.errors import InvalidInputError
 
 log = logging.getLogger(__name__)
-redact_signed_urls()
 
 IDS_PER_CALL = 10
-"""Most asset ids in one asset/info call (section 12)."""
+"""Most asset ids in one call (section 12)."""
+PULLS_PER_CALL = 16
+"""Most URLs in one pull (section 12)."""
 PAGE_SIZE = 100
 """Largest page of asset/list (section 7)."""
-UPLOAD_LIMIT = 20 * 1024 * 1024
-"""Bytes that one PUT may carry (section 8)."""
+REACHABLE = 20_000
+"""Results of one window that paging can reach (section 12)."""
 
-_MOST_TRIES = 5
-_CLOCK_TOLERANCE = timedelta(minutes=15)  # section 1.1
 _UPLOAD_TYPES = {
     "MP4": "video/mp4",
     "MOV": "video/quicktime",
@@ -78,36 +71,49 @@ class AsyncVodClient:
 
     :param endpoint: URL of the service with scheme, and port if not the default, for example
         ``https://vod.cn-north-4.myhuaweicloud.com`` (section 2).
-    :param project_id: Project of that region.
-    :param credentials: Access key that signs every call.
+    :param project_id: Project of that region; looked up in IAM when ``None``.
+    :param credentials: Access key that signs every call, or the login of a user for calls with a token.
+    :param region: Region of project and token.
+    :param iam_endpoint: URL of IAM; the region's when omitted.
     :param timeout: Seconds to wait for an answer once connected; connecting may take 10.
     :param patience: Seconds that one call may spend on repeating itself, all waits together. 0 never repeats.
+    :param quota_share: Part of the tenant's quotas (section 12) that this process may use.
     """
 
     def __init__(
         self,
         endpoint: str,
-        project_id: str,
-        credentials: Credentials,
+        project_id: str | None,
+        credentials: Credentials | Login,
         *,
+        region: str = "cn-north-4",
+        iam_endpoint: str | None = None,
         timeout: float = 60.0,
         patience: float = 120.0,
-        transport: httpx.AsyncBaseTransport | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        quota_share: float = 1.0,
+        runtime: LoopRuntime | None = None,
     ) -> None:
-        self._base = f"{endpoint.rstrip('/')}/v1.0/{project_id}"
-        self._auth = SignatureAuth(credentials, project_id)
-        self._patience = patience
-        self._sleep = sleep
-        self._http = httpx.AsyncClient(
-            transport=transport,
-            timeout=httpx.Timeout(timeout, connect=10.0),
-            headers={"User-Agent": f"airflow-provider-vod/{__version__}"},
+        self._session = Session(
+            endpoint,
+            project_id,
+            credentials,
+            region=region,
+            iam_endpoint=iam_endpoint,
+            timeout=timeout,
+            patience=patience,
+            quota_share=quota_share,
+            runtime=runtime or LoopRuntime(),
         )
+        self._transfers = Transfers(self._session)
 
     async def aclose(self) -> None:
         """Close the connections to the service."""
-        await self._http.aclose()
+        await self._session.http.aclose()
+
+    async def authorize(self, request: httpx.Request) -> None:
+        """Put this client's authentication on a request for a call that it has no method for (section 1)."""
+        await self._session.project_id()
+        await self._session.authorize(request)
 
     async def extract_audio(self, asset_id: str, audio_format: str | None = None) -> Submission:
         """Ask VOD to extract the audio of a video into a new audio asset (section 3).
@@ -125,15 +131,11 @@ class AsyncVodClient:
         if audio_format:
             body["parameter"] = {"format": audio_format}
         try:
-            answer = await self._call("POST", "/asset/extract_audio", body=body, asset=asset_id)
-            return Submission.parse(answer)
-        except (ServiceError, KeyError, TypeError) as error:
-            raise AnswerLostError(
-                "VOD did not say whether it accepted the extraction.",
-                status=getattr(error, "status", None),
-                request_id=getattr(error, "request_id", None),
-                asset=asset_id,
-            ) from error
+            return await self._session.call(
+                "POST", "/asset/extract_audio", Submission.parse, quota="extract", body=body, asset=asset_id
+            )
+        except ServiceError as error:
+            raise _lost("VOD did not say whether it accepted the extraction.", error, asset_id) from error
 
     async def cancel_extraction(self, asset_id: str, audio_asset_id: str) -> bool:
         """Cancel a queued extraction (section 4).
@@ -144,8 +146,13 @@ class AsyncVodClient:
         """
         for candidate in (asset_id, audio_asset_id):
             try:
-                await self._call(
-                    "DELETE", "/asset/extract_audio", params={"asset_id": candidate}, asset=asset_id
+                await self._session.call(
+                    "DELETE",
+                    "/asset/extract_audio",
+                    _nothing,
+                    quota="extract",
+                    params={"asset_id": candidate},
+                    asset=asset_id,
                 )
             except (AssetNotFoundError, SourceNotReadyError):
                 continue
@@ -159,12 +166,10 @@ class AsyncVodClient:
         """
         wanted = list(dict.fromkeys(asset_ids))
         found: dict[str, Asset] = {}
-        for start in range(0, len(wanted), IDS_PER_CALL):
-            group = wanted[start : start + IDS_PER_CALL]
-            answer = await self._call("GET", "/asset/info", params={"asset_id": group})
-            for element in answer.get("asset_info_array") or ():
-                asset = Asset.parse(element)
-                found[asset.asset_id] = asset
+        for group in _groups(wanted, IDS_PER_CALL):
+            found |= await self._session.call(
+                "GET", "/asset/info", _assets, quota="info", params={"asset_id": group}
+            )
         return {
             asset_id: found.get(asset_id, Asset(asset_id=asset_id, status="NO_ASSET")) for asset_id in wanted
         }
@@ -207,7 +212,7 @@ class AsyncVodClient:
                     on_poll(read, pause if pending else 0.0)
             if not pending or pause <= 0:
                 return pending
-            await self._sleep(pause)
+            await self._session.runtime.sleep(pause)
             interval = min(interval * 1.5, longest_interval)
 
     async def asset_details(self, asset_id: str) -> Asset:
@@ -216,7 +221,9 @@ class AsyncVodClient:
         :raises AssetNotFoundError: there is no such asset.
         """
         params = {"asset_id": asset_id, "categories": "base_info"}
-        return Asset.parse(await self._call("GET", "/asset/details", params=params, asset=asset_id))
+        return await self._session.call(
+            "GET", "/asset/details", Asset.parse, quota="list", params=params, asset=asset_id
+        )
 
     async def list_assets(
         self, *, since: datetime, until: datetime, containers: Sequence[str] = ()
@@ -230,25 +237,37 @@ class AsyncVodClient:
         :param containers: ``media_type`` filter, for example ``("MP3",)``.
         """
         margin = timedelta(minutes=1)
-        params: dict[str, Any] = {
-            "start_time": (since - margin).astimezone(timezone.utc).strftime(TIME_FORMAT),
-            "end_time": (until + margin).astimezone(timezone.utc).strftime(TIME_FORMAT),
-            "size": PAGE_SIZE,
-        }
-        if containers:
-            params["media_type"] = list(containers)
         seen: set[str] = set()
-        page = 0
-        while True:
-            answer = await self._call("GET", "/asset/list", params={**params, "page": page})
-            assets = [AssetSummary.parse(element) for element in answer.get("assets") or ()]
-            for asset in assets:
-                if asset.asset_id not in seen and since <= asset.created < until:
-                    seen.add(asset.asset_id)
-                    yield asset
-            page += 1
-            if len(assets) < PAGE_SIZE or page * PAGE_SIZE >= int(answer.get("total") or 0):
-                return
+        windows = [(_seconds(since - margin), _seconds(until + margin))]
+        while windows:
+            start, end = windows.pop()
+            page = 0
+            while True:
+                params = {
+                    "start_time": start.strftime(TIME_FORMAT),
+                    "end_time": end.strftime(TIME_FORMAT),
+                    "media_type": list(containers),
+                    "page": page,
+                    "size": PAGE_SIZE,
+                }
+                found = await self._session.call(
+                    "GET",
+                    "/asset/list",
+                    AssetPage.parse,
+                    quota="list",
+                    params={name: value for name, value in params.items() if value != []},
+                )
+                if found.total >= REACHABLE and end > start:
+                    middle = start + timedelta(seconds=(end - start) // timedelta(seconds=2))
+                    windows += [(start, middle), (middle + timedelta(seconds=1), end)]
+                    break
+                for asset in found.assets:
+                    if asset.asset_id not in seen and since <= asset.created < until:
+                        seen.add(asset.asset_id)
+                        yield asset
+                page += 1
+                if len(found.assets) < PAGE_SIZE or page * PAGE_SIZE >= min(found.total, REACHABLE):
+                    break
 
     async def find_audio_assets(
         self, title: str, audio_format: str, *, since: datetime
@@ -267,27 +286,20 @@ class AsyncVodClient:
         return [asset async for asset in candidates if asset.title == title]
 
     async def upload(self, source: Path, *, title: str | None = None, auto_publish: bool = False) -> str:
-        """Upload a local video as a new asset: create, PUT, confirm (section 8).
+        """Upload a local video as a new asset: create, send the file, confirm (section 8).
 
-        :param source: The video, up to 20 MB.
+        :param source: The video; above 20 MB it is sent in parts.
         :param title: Title of the asset; the file's name without its extension when omitted.
         :returns: the new asset's id.
-        :raises InvalidInputError: the file is too large, or its container is not one that VOD takes.
+        :raises InvalidInputError: the file's container is not one that VOD takes.
         :raises TransferError: the storage refused the file; the asset is marked as failed.
         """
         container = source.suffix[1:].upper()
-        size = os.stat(source).st_size  # noqa: PTH116 - one stat does not hold up the loop
         if container not in _UPLOAD_TYPES:
             raise InvalidInputError(
                 f"VOD takes {', '.join(_UPLOAD_TYPES)}, not {container or 'a file without extension'}.",
                 asset=str(source),
                 remedy="Convert the file, or give its path to the ffmpeg engine.",
-            )
-        if size > UPLOAD_LIMIT:
-            raise InvalidInputError(
-                f"The file has {size} bytes, one upload takes {UPLOAD_LIMIT}.",
-                asset=str(source),
-                remedy="Upload it in the VOD console, or give its path to the ffmpeg engine.",
             )
         body = {
             "title": title or source.stem,
@@ -295,214 +307,118 @@ class AsyncVodClient:
             "video_type": container,
             "auto_publish": int(auto_publish),
         }
-        grant = UploadGrant.parse(await self._call("POST", "/asset", body=body))
+        grant = await self._session.call("POST", "/asset", UploadGrant.parse, quota="upload", body=body)
         try:
-            await self._put(grant, source, content_type=_UPLOAD_TYPES[container], size=size)
-        except CloudError:
-            await self._confirm(grant.asset_id, "FAILED")
+            await self._transfers.upload(grant, source, _UPLOAD_TYPES[container])
+        except BaseException as error:
+            with suppress(CloudError):
+                await self._confirm(grant.asset_id, "FAILED")
+            if isinstance(error, CloudError):
+                error.asset = error.asset or str(source)
             raise
         await self._confirm(grant.asset_id, "CREATED")
         return grant.asset_id
 
-    async def download(self, asset_id: str, target: Path) -> Path:
+    async def pull(self, requests: Iterable[PullRequest]) -> list[PullResult]:
+        """Let VOD fetch videos from URLs, sixteen to a call (section 8).
+
+        The assets exist at once; the downloads run later, and one that fails shows in the status of its
+        asset.
+
+        :returns: one result a request, in order; a refused one has an error instead of an asset id.
+        :raises AnswerLostError: a call may or may not have been accepted; it is not repeated.
+        """
+        results: list[PullResult] = []
+        for group in _groups(list(requests), PULLS_PER_CALL):
+            body = {"upload_metadatas": [request.to_wire() for request in group]}
+            try:
+                results += await self._session.call(
+                    "POST", "/asset/upload_by_url", PullResult.parse_all, quota="pull", body=body
+                )
+            except ServiceError as error:
+                raise _lost("VOD did not say whether it accepted the URLs.", error, None) from error
+        return results
+
+    async def publish(self, asset_ids: Iterable[str]) -> dict[str, Asset]:
+        """Publish assets, so that their CDN URLs work (section 8).
+
+        :returns: one record an id; an unknown one has the status NO_ASSET or UNCREATED.
+        """
+        return await self._change("/asset/status/publish", asset_ids)
+
+    async def unpublish(self, asset_ids: Iterable[str]) -> dict[str, Asset]:
+        """Take the publication of assets back (section 8)."""
+        return await self._change("/asset/status/unpublish", asset_ids)
+
+    async def delete(self, asset_ids: Iterable[str]) -> dict[str, bool]:
+        """Delete assets for good (section 8).
+
+        :returns: for each id whether it is deleted; assets in processing cannot be.
+        """
+        deleted: dict[str, bool] = {}
+        for group in _groups(list(dict.fromkeys(asset_ids)), IDS_PER_CALL):
+            deleted |= await self._session.call(
+                "DELETE", "/asset", _deletions, quota="manage", params={"asset_id": group}
+            )
+        return deleted
+
+    async def download(self, asset_id: str, target: Path | Writable) -> int:
         """Download the original file of an asset; for an audio asset that is the audio (section 6).
 
-        The file appears under ``target`` only when it is complete.
+        The signed storage URL is used first, since an unpublished asset cannot be had from the CDN. A
+        connection that breaks is taken up where it broke.
 
+        :param target: A path, under which the file appears only when it is complete, or an open binary file.
+        :returns: bytes received.
         :raises AssetNotFoundError: there is no such asset.
         :raises TransferError: the asset has no file, or the storage did not deliver it whole.
         """
-        asset = await self.asset_details(asset_id)
-        url = asset.signed_url or asset.url
-        if not url:
-            raise TransferError("The asset has no file to download.", asset=asset_id)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            async with self._http.stream("GET", url) as response:
-                if response.status_code != 200:
-                    raise TransferError(
-                        "The storage refused the download.", status=response.status_code, asset=asset_id
-                    )
-                with part.open("wb") as file:
-                    async for chunk in response.aiter_raw():
-                        file.write(chunk)
-            expected = int(response.headers.get("Content-Length", part.stat().st_size))
-            if part.stat().st_size != expected:
-                raise TransferError(f"Got {part.stat().st_size} of {expected} bytes.", asset=asset_id)
-            part.replace(target)
-        except httpx.HTTPError as error:
-            raise TransferError(f"The download broke off ({type(error).__name__}).", asset=asset_id) from None
-        finally:
-            part.unlink(missing_ok=True)
-        return target
 
-    async def _put(self, grant: UploadGrant, source: Path, *, content_type: str, size: int) -> None:
-        headers = {"Content-Type": content_type, "Content-Length": str(size)}
-        request = self._http.build_request("PUT", grant.upload_url, headers=headers)
-        request.stream = FileStream(source)
-        try:
-            response = await self._http.send(request)
-        except httpx.HTTPError as error:  # its text may hold the signed URL
-            raise TransferError(
-                f"The upload broke off ({type(error).__name__}).", asset=str(source)
-            ) from None
-        if not response.is_success:
-            raise TransferError(
-                "The storage refused the file.", status=response.status_code, asset=str(source)
-            )
+        async def url() -> str | None:
+            asset = await self.asset_details(asset_id)
+            return asset.signed_url or asset.url
+
+        return await self._transfers.download(url, target, asset=asset_id)
+
+    async def _change(self, path: str, asset_ids: Iterable[str]) -> dict[str, Asset]:
+        changed: dict[str, Asset] = {}
+        for group in _groups(list(dict.fromkeys(asset_ids)), IDS_PER_CALL):
+            body = {"asset_id": group}  # an array under a singular name
+            changed |= await self._session.call("POST", path, _assets, quota="manage", body=body)
+        return changed
 
     async def _confirm(self, asset_id: str, status: str) -> None:
-        await self._call("POST", "/asset/status/uploaded", body={"asset_id": asset_id, "status": status})
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        body: Mapping[str, Any] | None = None,
-        asset: str | None = None,
-    ) -> Any:
-        """Make one call and repeat it as section 9 allows.
-
-        A GET is repeated after any passing fault, anything else only where it surely was not accepted.
-        """
-        repeatable: tuple[type[CloudError], ...] = (ThrottledError, NotSentError)
-        if method == "GET":
-            repeatable += (ServiceError, AnswerLostError)
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, repeatable)),
-            wait=_wait,
-            stop=self._stop,
-            sleep=self._sleep,
-            before_sleep=_log_repeat,
-            reraise=True,
+        body = {"asset_id": asset_id, "status": status}
+        await self._session.call(
+            "POST", "/asset/status/uploaded", _nothing, quota="upload", body=body, asset=asset_id
         )
-        return await retrying(self._attempt, method, path, params, body, asset)
-
-    def _stop(self, state: RetryCallState) -> bool:
-        # A quota's window is a minute: only patience ends that wait. Other faults outlast five tries or pass.
-        if (state.seconds_since_start or 0) + (state.upcoming_sleep or 0) >= self._patience:
-            return True
-        return not isinstance(_error(state), ThrottledError) and state.attempt_number >= _MOST_TRIES
-
-    async def _attempt(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, Any] | None,
-        body: Mapping[str, Any] | None,
-        asset: str | None,
-    ) -> Any:
-        try:
-            response = await self._http.request(
-                method,
-                self._base + path,
-                params=params,
-                content=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
-                headers={"Content-Type": "application/json"},
-                auth=self._auth,
-            )
-        except (
-            httpx.ConnectError,
-            httpx.ConnectTimeout,
-            httpx.PoolTimeout,
-            httpx.UnsupportedProtocol,
-        ) as error:
-            host = httpx.URL(self._base).host
-            raise NotSentError(f"VOD at {host} cannot be reached ({error}).", asset=asset) from error
-        except httpx.HTTPError as error:
-            raise AnswerLostError(f"VOD did not answer ({type(error).__name__}).", asset=asset) from error
-        if not response.is_success:
-            raise _refusal(response, asset)
-        if response.status_code == 204:
-            return None
-        try:
-            return response.json()
-        except ValueError as error:
-            raise ServiceError(
-                "VOD's answer is not JSON.",
-                status=response.status_code,
-                request_id=response.headers.get("X-Request-Id"),
-                asset=asset,
-            ) from error
 
 
-def _refusal(response: httpx.Response, asset: str | None) -> CloudError:
-    code, message, request_id = _envelope(response)
-    kind = error_class(code, response.status_code)
-    remedy = None
-    if kind is AuthenticationError and (skew := _clock_skew(response)):
-        remedy = f"The clock of this machine is {skew} off: set it right."
-        message = "VOD refused the signature because of its time."
-    error = kind(
-        message,
-        code=code or f"HTTP.{response.status_code}",
-        status=response.status_code,
-        request_id=request_id,
-        asset=asset,
-        remedy=remedy,
-    )
-    if isinstance(error, ThrottledError) and response.headers.get("Retry-After", "").isdigit():
-        error.retry_after = float(response.headers["Retry-After"])
-    return error
+def _nothing(_: Any) -> None:
+    """Parse an answer whose body does not matter."""
 
 
-def _envelope(response: httpx.Response) -> tuple[str | None, str, str | None]:
-    """Code, message and request id of an error answer, whichever of the shapes of section 9 it has."""
-    request_id = response.headers.get("X-Request-Id")
-    fallback = f"VOD answered with HTTP status {response.status_code}."
-    try:
-        body = response.json()
-    except ValueError:
-        return None, fallback, request_id
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        body = body["error"]
-    if not isinstance(body, dict):
-        return None, fallback, request_id
-    code = body.get("error_code") or body.get("errorCode") or body.get("code")
-    message = body.get("error_msg") or body.get("errorMsg") or body.get("message")
-    # The gateway echoes the canonical request of a bad signature: long, and of no use to a person.
-    words = str(message).split(",canonicalRequest:")[0] if message else fallback
-    return str(code) if code else None, words, request_id or body.get("request_id")
+def _assets(answer: Any) -> dict[str, Asset]:
+    return {asset.asset_id: asset for asset in map(Asset.parse, answer.get("asset_info_array") or ())}
 
 
-def _clock_skew(response: httpx.Response) -> timedelta | None:
-    try:
-        theirs = parsedate_to_datetime(response.headers["Date"])
-    except (KeyError, ValueError):
-        return None
-    skew = abs(datetime.now(timezone.utc) - theirs.replace(tzinfo=timezone.utc))
-    return timedelta(seconds=int(skew.total_seconds())) if skew > _CLOCK_TOLERANCE else None
+def _deletions(answer: Any) -> dict[str, bool]:
+    return {
+        str(result["asset_id"]): normalize_status(result["status"]) == "DELETED"
+        for result in answer["delete_result_array"]
+    }
 
 
-def _error(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
+def _groups(elements: Sequence[T], size: int) -> Iterator[list[T]]:
+    return (list(elements[start : start + size]) for start in range(0, len(elements), size))
 
 
-_backoff = wait_random_exponential(multiplier=1, max=30)
+def _seconds(time: datetime) -> datetime:
+    return time.astimezone(timezone.utc).replace(microsecond=0)
 
 
-def _wait(state: RetryCallState) -> float:
-    error = _error(state)
-    if isinstance(error, ThrottledError) and error.retry_after is not None:
-        return error.retry_after
-    return _backoff(state)
-
-
-def _log_repeat(state: RetryCallState) -> None:
-    log.info("%s Trying again in %.1f s.", _error(state), state.upcoming_sleep)
-
-
-def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run to its end a coroutine that never suspends, because all it awaits blocks instead."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    coroutine.close()
-    raise RuntimeError(f"{coroutine!r} suspended on the blocking client.")
+def _lost(message: str, error: ServiceError, asset: str | None) -> AnswerLostError:
+    return AnswerLostError(message, status=error.status, request_id=error.request_id, asset=asset)
 
 
 def _blocking(
@@ -510,7 +426,7 @@ def _blocking(
 ) -> Callable[Concatenate[VodClient, P], T]:
     @functools.wraps(method)
     def call(client: VodClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return _run(method(client._coroutines, *args, **kwargs))
+        return run(method(client._coroutines, *args, **kwargs))
 
     return call
 
@@ -519,28 +435,14 @@ class VodClient:
     """The calls of :class:`AsyncVodClient` for a thread that may wait, with the same results and errors."""
 
     def __init__(
-        self,
-        endpoint: str,
-        project_id: str,
-        credentials: Credentials,
-        *,
-        timeout: float = 60.0,
-        patience: float = 120.0,
+        self, endpoint: str, project_id: str | None, credentials: Credentials | Login, **options: Any
     ) -> None:
-        async def sleep(seconds: float) -> None:
-            time.sleep(seconds)  # noqa: ASYNC251 - this is the client that blocks
-
         self._coroutines = AsyncVodClient(
-            endpoint,
-            project_id,
-            credentials,
-            timeout=timeout,
-            patience=patience,
-            transport=BlockingTransport(),
-            sleep=sleep,
+            endpoint, project_id, credentials, runtime=BlockingRuntime(), **options
         )
 
     close = _blocking(AsyncVodClient.aclose)
+    authorize = _blocking(AsyncVodClient.authorize)
     extract_audio = _blocking(AsyncVodClient.extract_audio)
     cancel_extraction = _blocking(AsyncVodClient.cancel_extraction)
     asset_info = _blocking(AsyncVodClient.asset_info)
@@ -548,6 +450,10 @@ class VodClient:
     asset_details = _blocking(AsyncVodClient.asset_details)
     find_audio_assets = _blocking(AsyncVodClient.find_audio_assets)
     upload = _blocking(AsyncVodClient.upload)
+    pull = _blocking(AsyncVodClient.pull)
+    publish = _blocking(AsyncVodClient.publish)
+    unpublish = _blocking(AsyncVodClient.unpublish)
+    delete = _blocking(AsyncVodClient.delete)
     download = _blocking(AsyncVodClient.download)
 
     @functools.wraps(AsyncVodClient.list_assets)
@@ -559,5 +465,5 @@ class VodClient:
         async def following() -> AssetSummary | None:
             return await anext(pages, None)
 
-        while asset := _run(following()):
+        while asset := run(following()):
             yield asset

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
-import anyio
+import anyio.to_thread
 import httpx
 
 _CHUNK = 1024 * 1024
@@ -56,24 +57,35 @@ class _BlockingStream(httpx.AsyncByteStream):
 
 
 class FileStream(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A file as a request body, read in pieces."""
+    """A part of a file as a request body, read in pieces.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    :param offset: Where it begins, bytes.
+    :param length: Bytes.
+    """
+
+    def __init__(self, path: Path, offset: int, length: int) -> None:
+        self._path, self._offset, self._length = path, offset, length
 
     def __iter__(self) -> Iterator[bytes]:
+        left = self._length
         with self._path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            file.seek(self._offset)
+            while left and (chunk := file.read(min(left, _CHUNK))):
+                left -= len(chunk)
                 yield chunk
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async with await anyio.open_file(self._path, "rb") as file:
-            while chunk := await file.read(_CHUNK):
-                yield chunk
+        chunks = iter(self)
+        while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
+            yield chunk
 
 
-class _SignedUrlFilter(logging.Filter):
-    """httpx logs every URL at INFO; the query of a signed one is a secret (contract, section 6)."""
+class _SecretFilter(logging.Filter):
+    """Cuts from the records of httpx and httpcore what must not be read: queries of signed URLs, and tokens.
+
+    httpx logs every URL at INFO, and the query of a signed one is a secret (contract, section 6); httpcore
+    logs the headers of answers at DEBUG, and IAM gives its token in one (section 1.2).
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -81,11 +93,17 @@ class _SignedUrlFilter(logging.Filter):
                 arg.copy_with(query=None) if isinstance(arg, httpx.URL) and arg.query else arg
                 for arg in record.args
             )
+        if isinstance(record.msg, str) and "ubject-" in record.msg:
+            record.msg = _TOKEN.sub(r"\1***", record.msg)
         return True
 
 
-def redact_signed_urls() -> None:
-    """Cut the query from every URL that httpx logs, once per process."""
-    logger = logging.getLogger("httpx")
-    if not any(isinstance(entry, _SignedUrlFilter) for entry in logger.filters):
-        logger.addFilter(_SignedUrlFilter())
+_TOKEN = re.compile(r"(x-subject-token', b')[^']*", re.IGNORECASE)
+
+
+def redact_secrets() -> None:
+    """Keep signed URLs and tokens out of the logs of the HTTP libraries, once per process."""
+    for name in ("httpx", "httpcore.http11", "httpcore.http2"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(entry, _SecretFilter) for entry in logger.filters):
+            logger.addFilter(_SecretFilter())

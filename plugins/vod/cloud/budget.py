@@ -1,0 +1,84 @@
+"""How often a process calls VOD: inside the tenant's quotas, less when others use them up (section 12)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+QUOTAS = {"extract": 100, "info": 1500, "list": 1500, "upload": 1500, "pull": 100, "manage": 100}
+"""Calls a minute and tenant, by the rows of section 12 that share one quota."""
+
+# Of a quota this part may come at once; the rest is paced, so that no minute sees more than the quota.
+_BURST_SHARE = 0.02
+_CUT, _LEAST_SHARE = 0.6, 0.01
+_REGAIN_SECONDS = 60.0  # from a cut back to the whole quota
+
+
+class Budget:
+    """Paces the calls of one quota.
+
+    Other processes share the quota and cannot be seen; a 429 is all they show of themselves. Each one cuts
+    the pace, and calm lets it grow again, so that many processes together settle below the quota.
+
+    :param quota: Calls a minute that this process may make at most.
+    """
+
+    def __init__(self, quota: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._burst = max(1.0, quota * _BURST_SHARE)
+        self._full_rate = max(quota - self._burst, quota * 0.5) / 60.0
+        self._rate = self._full_rate
+        self._clock = clock
+        self._tokens = self._burst
+        self._updated = self._cut_at = clock()
+        self._lock = threading.Lock()
+
+    def reserve(self) -> float:
+        """Take a place in the queue.
+
+        :returns: seconds to wait before the call may be made.
+        """
+        with self._lock:
+            self._advance()
+            self._tokens -= 1.0
+            return max(-self._tokens / self._rate, 0.0)
+
+    def throttled(self) -> None:
+        """The service said 429: go slower, at once and for a while. Several within a second count once."""
+        with self._lock:
+            self._advance()
+            if self._clock() - self._cut_at >= 1.0 or self._rate == self._full_rate:
+                self._rate = max(self._rate * _CUT, self._full_rate * _LEAST_SHARE)
+                self._cut_at = self._clock()
+            self._tokens = min(self._tokens, 0.0)
+
+    @property
+    def per_minute(self) -> float:
+        """The pace at this moment."""
+        return self._rate * 60.0
+
+    def _advance(self) -> None:
+        now = self._clock()
+        elapsed = now - self._updated
+        self._updated = now
+        self._tokens = min(self._tokens + elapsed * self._rate, self._burst)
+        regained = self._full_rate * elapsed / _REGAIN_SECONDS
+        self._rate = min(self._rate + regained, self._full_rate)
+
+
+_budgets: dict[tuple[str, str, float], Budget] = {}
+_budgets_lock = threading.Lock()
+
+
+def budget_of(service: str, quota: str, share: float) -> Budget:
+    """The budget that all clients of this process share.
+
+    :param service: Endpoint and project, whose tenant the quota belongs to.
+    :param quota: A key of :data:`QUOTAS`.
+    :param share: Part of the tenant's quota that this process may use, above 0, up to 1.
+    """
+    key = (service, quota, share)
+    with _budgets_lock:
+        if key not in _budgets:
+            _budgets[key] = Budget(QUOTAS[quota] * share)
+        return _budgets[key]

@@ -1,0 +1,274 @@
+"""One call to the service: authorised, paced, repeated where section 9 allows it, its errors in words."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from vod import __version__
+from vod.cloud.budget import budget_of
+from vod.cloud.errors import (
+    AnswerLostError,
+    AuthenticationError,
+    CloudError,
+    NotSentError,
+    ServiceError,
+    ThrottledError,
+    error_class,
+)
+from vod.cloud.identity import Identity, KeyIdentity, Login, TokenIdentity
+from vod.cloud.runtime import LoopRuntime
+from vod.cloud.signing import Credentials
+from vod.cloud.transport import redact_secrets
+
+log = logging.getLogger(__name__)
+redact_secrets()
+
+T = TypeVar("T")
+
+_MOST_TRIES = 5
+_CLOCK_TOLERANCE = timedelta(minutes=15)  # section 1.1
+# Whatever a parser can raise on an answer of the wrong shape.
+_MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
+
+
+class Session:
+    """Makes calls for one identity and project. The parameters are those of ``AsyncVodClient``."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        project_id: str | None,
+        credentials: Credentials | Login,
+        *,
+        region: str,
+        iam_endpoint: str | None,
+        timeout: float,
+        patience: float,
+        quota_share: float,
+        runtime: LoopRuntime,
+    ) -> None:
+        self.endpoint = endpoint.rstrip("/")
+        self.runtime = runtime
+        self.http = httpx.AsyncClient(
+            transport=runtime.transport(),
+            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
+            headers={"User-Agent": f"airflow-provider-vod/{__version__}"},
+        )
+        self._project_id = project_id
+        self._region = region
+        self._iam = (iam_endpoint or f"https://iam.{region}.myhuaweicloud.com").rstrip("/")
+        self._patience = patience
+        self._quota_share = quota_share
+        self._identity: Identity
+        if isinstance(credentials, Login):
+            self._identity = TokenIdentity(
+                credentials,
+                iam_endpoint=self._iam,
+                region=region,
+                project_id=project_id,
+                send=self._send,
+                runtime=runtime,
+            )
+        else:
+            self._identity = KeyIdentity(credentials)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        parse: Callable[[Any], T],
+        *,
+        quota: str,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        asset: str | None = None,
+        version: str = "v1.0",
+    ) -> T:
+        """Make one call and repeat it as section 9 allows.
+
+        A GET is repeated after any passing fault, anything else only where it surely was not accepted. A
+        refused token is renewed once; a refused signature is final.
+
+        :param path: Below the project, for example ``/asset/info``.
+        :param parse: Makes the result of the body's JSON, ``None`` for an empty body.
+        :param quota: Key of :data:`vod.cloud.budget.QUOTAS`.
+        :raises CloudError: in one of its kinds, and nothing else.
+        """
+        project_id = await self.project_id()
+        url = httpx.URL(f"{self.endpoint}/{version}/{project_id}{path}", params=params)
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+
+        async def attempt() -> T:
+            request = self.http.build_request(
+                method, url, content=content, headers={"Content-Type": "application/json"}
+            )
+            await self.authorize(request)
+            return _parsed(await self._paced(request, quota, asset), parse, asset)
+
+        repeat = self._repeating(also_after_sending=method == "GET")
+        try:
+            return await repeat(attempt)
+        except AuthenticationError:
+            if not await self._identity.renew():
+                raise
+            return await repeat(attempt)
+
+    async def authorize(self, request: httpx.Request) -> None:
+        """Put the one authentication header on a request."""
+        await self._identity.authorize(request, self._project_id)
+
+    async def project_id(self) -> str:
+        """The project given, else the one that the region has (section 2).
+
+        :raises AuthenticationError: the region has none, or several.
+        """
+        if self._project_id is None:
+            self._project_id = await self._identity.project_id() or await self._look_up_project()
+        return self._project_id
+
+    async def _look_up_project(self) -> str:
+        url = httpx.URL(f"{self._iam}/v3/projects", params={"name": self._region})
+        request = self.http.build_request("GET", url, headers={"Content-Type": "application/json"})
+        await self._identity.authorize(request, None)
+        response = await self._send(request)
+        projects = _parsed(
+            response, lambda answer: [str(project["id"]) for project in answer["projects"]], None
+        )
+        if len(projects) != 1:
+            raise AuthenticationError(
+                f"The region {self._region!r} has {len(projects)} projects.",
+                remedy="Set the project id in the connection: console, My Credentials, Projects.",
+            )
+        return projects[0]
+
+    async def _paced(self, request: httpx.Request, quota: str, asset: str | None) -> httpx.Response:
+        budget = budget_of(f"{self.endpoint}/{self._project_id}", quota, self._quota_share)
+        delay = budget.reserve()
+        if delay:
+            await self.runtime.sleep(delay)
+        try:
+            return await self._send(request, asset)
+        except ThrottledError:
+            budget.throttled()
+            raise
+
+    async def _send(self, request: httpx.Request, asset: str | None = None) -> httpx.Response:
+        try:
+            response = await self.http.send(request)
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.UnsupportedProtocol,
+        ) as error:
+            raise NotSentError(f"{request.url.host} cannot be reached ({error}).", asset=asset) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise AnswerLostError(f"VOD did not answer ({type(error).__name__}).", asset=asset) from error
+        if not response.is_success:
+            raise _refusal(response, asset)
+        return response
+
+    def _repeating(self, *, also_after_sending: bool) -> AsyncRetrying:
+        repeatable: tuple[type[CloudError], ...] = (ThrottledError, NotSentError)
+        if also_after_sending:
+            repeatable += (ServiceError, AnswerLostError)
+        return AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, repeatable)),
+            wait=_wait,
+            stop=self._stop,
+            sleep=self.runtime.sleep,
+            before_sleep=_log_repeat,
+            reraise=True,
+        )
+
+    def _stop(self, state: RetryCallState) -> bool:
+        # A quota's window is a minute: only patience ends that wait. Other faults outlast five tries or pass.
+        if (state.seconds_since_start or 0) + (state.upcoming_sleep or 0) >= self._patience:
+            return True
+        return not isinstance(_error(state), ThrottledError) and state.attempt_number >= _MOST_TRIES
+
+
+def _parsed(response: httpx.Response, parse: Callable[[Any], T], asset: str | None) -> T:
+    try:
+        return parse(response.json() if response.content else None)
+    except _MISSHAPEN as error:
+        raise ServiceError(
+            f"VOD's answer is not as documented ({type(error).__name__}).",
+            status=response.status_code,
+            request_id=response.headers.get("X-Request-Id"),
+            asset=asset,
+        ) from error
+
+
+def _refusal(response: httpx.Response, asset: str | None) -> CloudError:
+    code, message, request_id = _envelope(response)
+    kind = error_class(code, response.status_code)
+    remedy = None
+    if kind is AuthenticationError and (skew := _clock_skew(response)):
+        remedy = f"The clock of this machine is {skew} off: set it right."
+        message = "VOD refused the signature because of its time."
+    error = kind(
+        message,
+        code=code or f"HTTP.{response.status_code}",
+        status=response.status_code,
+        request_id=request_id,
+        asset=asset,
+        remedy=remedy,
+    )
+    if isinstance(error, ThrottledError) and response.headers.get("Retry-After", "").isdecimal():
+        error.retry_after = float(response.headers["Retry-After"])
+    return error
+
+
+def _envelope(response: httpx.Response) -> tuple[str | None, str, str | None]:
+    """Code, message and request id of an error answer, whichever of the shapes of section 9 it has."""
+    request_id = response.headers.get("X-Request-Id")
+    fallback = f"VOD answered with HTTP status {response.status_code}."
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        return None, fallback, request_id
+    if isinstance(body, dict) and isinstance(body.get("error"), dict):
+        body = body["error"]
+    if not isinstance(body, dict):
+        return None, fallback, request_id
+    code = body.get("error_code") or body.get("errorCode") or body.get("code")
+    message = body.get("error_msg") or body.get("errorMsg") or body.get("message")
+    # The gateway echoes the canonical request of a bad signature: long, and with the security token in it.
+    words = str(message).split(",canonicalRequest:")[0] if message else fallback
+    return str(code) if code else None, words, request_id or str(body.get("request_id") or "") or None
+
+
+def _clock_skew(response: httpx.Response) -> timedelta | None:
+    try:
+        theirs = parsedate_to_datetime(response.headers["Date"])
+    except (KeyError, ValueError):
+        return None
+    skew = abs(datetime.now(timezone.utc) - theirs.replace(tzinfo=timezone.utc))
+    return timedelta(seconds=int(skew.total_seconds())) if skew > _CLOCK_TOLERANCE else None
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+_backoff = wait_random_exponential(multiplier=1, max=30)
+
+
+def _wait(state: RetryCallState) -> float:
+    error = _error(state)
+    if isinstance(error, ThrottledError) and error.retry_after is not None:
+        return error.retry_after
+    return _backoff(state)
+
+
+def _log_repeat(state: RetryCallState) -> None:
+    log.info("%s Trying again in %.1f s.", _error(state), state.upcoming_sleep)
