@@ -77,7 +77,7 @@ def verify(envelope):
 @pytest.fixture
 def subscriber():
     with Subscriber() as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
         server.shutdown()

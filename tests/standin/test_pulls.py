@@ -51,7 +51,7 @@ class WebHandler(BaseHTTPRequestHandler):
 def web(media):
     pages = {file.name: file.read_bytes() for file in media.iterdir()}
     with Web(pages) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
         server.go.set()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import logging
 import time
@@ -107,14 +108,11 @@ class Topic:
         self._subscriptions: dict[str, Subscription] = {}
         self._outcomes: Counter[str] = Counter(published=0, delivered=0, refused=0, dropped=0)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._certificate: Certificate | None = None
         self._room: asyncio.Semaphore
-        self._http: httpx.AsyncClient
 
     def start(self) -> None:
         """Starts to work on the running loop, and invites the subscribers of the settings."""
         self._room = asyncio.Semaphore(PARALLEL)
-        self._http = httpx.AsyncClient(timeout=PATIENCE)
         for url in self._settings.subscribers:
             self.subscribe(url)
 
@@ -122,7 +120,8 @@ class Topic:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._http.aclose()
+        if "_http" in vars(self):
+            await self._http.aclose()
 
     def subscribe(self, url: str) -> None:
         """Invites a subscriber; it gets notifications once it has confirmed.
@@ -161,7 +160,7 @@ class Topic:
         message = f"The audio extraction of {asset.title} has ended." if Prose in kinds else event
         envelope = self._envelope("Notification", message, subject="VOD", unsubscribe_url=link)
         if Forge in kinds:
-            envelope["signature"] = self._seal().sign("something else")
+            envelope["signature"] = self._seal.sign("something else")
         late = sum(rule.seconds for rule in struck if isinstance(rule, Latency))
         for _ in range(2 if Duplicate in kinds else 1):
             self._send(subscription, envelope, late)
@@ -176,9 +175,9 @@ class Topic:
     # What subscribers ask for
 
     async def certificate(self, request: Request) -> Response:
-        if self._certificate is None or request.path_params["name"] != self._certificate.name:
+        if request.path_params["name"] != self._seal.name:
             return JSONResponse({"message": "no such certificate"}, 404)
-        return Response(self._certificate.pem, media_type="application/x-pem-file")
+        return Response(self._seal.pem, media_type="application/x-pem-file")
 
     async def confirm(self, request: Request) -> Response:
         subscription = self._asked(request)
@@ -208,7 +207,6 @@ class Topic:
         self._send(subscription, self._envelope(kind, f"{text} {self.urn}.", subscribe_url=link))
 
     def _envelope(self, kind: Kind, message: str, **fields: str) -> dict[str, str]:
-        seal = self._seal()
         envelope = {
             "type": kind,
             "topic_urn": self.urn,
@@ -223,14 +221,13 @@ class Topic:
         return {
             **envelope,
             "signature_version": "v1",
-            "signature": seal.sign(text),
-            "signing_cert_url": f"{self._url}/smn/{seal.name}",
+            "signature": self._seal.sign(text),
+            "signing_cert_url": f"{self._url}/smn/{self._seal.name}",
         }
 
+    @functools.cached_property
     def _seal(self) -> Certificate:
-        if self._certificate is None:
-            self._certificate = Certificate(self._settings.region)
-        return self._certificate
+        return Certificate(self._settings.region)
 
     def _link(self, action: str, subscription: Subscription, **query: str) -> str:
         query = {"token": subscription.token, **query, "region": self._settings.region}
@@ -264,6 +261,11 @@ class Topic:
         host = urlsplit(subscription.url).hostname
         log.warning("message %s was not delivered to %s", envelope["message_id"], host)
         self._outcomes["dropped"] += 1
+
+    @functools.cached_property
+    def _http(self) -> httpx.AsyncClient:
+        """Made when it is needed: loading the certificates of the world takes a while."""
+        return httpx.AsyncClient(timeout=PATIENCE)
 
     async def _post(self, subscription: Subscription, envelope: dict[str, str]) -> int | None:
         """The status of the answer; ``None``: unreachable."""

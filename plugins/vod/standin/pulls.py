@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING
 
@@ -40,13 +41,11 @@ class Puller:
         self._behaviour = behaviour
         self._arrived = arrived
         self._room: asyncio.Semaphore
-        self._http: httpx.AsyncClient
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Starts to work on the running loop, with what an earlier stand-in left unfinished."""
         self._room = asyncio.Semaphore(PARALLEL)
-        self._http = httpx.AsyncClient(follow_redirects=True, timeout=PATIENCE)
         for asset, url in self._library.pulls():
             log.info("asset %s: its download starts again", asset.asset_id)
             self._start(asset, url)
@@ -56,7 +55,13 @@ class Puller:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._http.aclose()
+        if "_http" in vars(self):
+            await self._http.aclose()
+
+    @functools.cached_property
+    def _http(self) -> httpx.AsyncClient:
+        """Made when it is needed: loading the certificates of the world takes a while."""
+        return httpx.AsyncClient(follow_redirects=True, timeout=PATIENCE)
 
     def submit(self, asset: Asset, url: str) -> None:
         self._library.pull(asset, url)
