@@ -13,11 +13,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from tests.conftest import DictStore, auth_of, connection_json, first_event, stats
-from vod import media
+from vod import extraction, media
 from vod.batches import AssetsFailedError
 from vod.cloud.client import VodClient
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
 from vod.standin import Standin
+from vod.standin.faults import parse
 from vod.storage import local_path
 
 Context = dict[str, Any]
@@ -40,6 +41,12 @@ def silent_video(tmp_path: Path, video: Path) -> Path:
 async def _run(command: list[str]) -> int:
     process = await asyncio.create_subprocess_exec(*command)
     return await process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _short_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in lists a new asset at once."""
+    monkeypatch.setattr(extraction, "RECOVERY_WINDOW", 0.2)
 
 
 def extract(context: Context, assets: Any, **options: Any) -> list[dict[str, Any]]:
@@ -331,6 +338,38 @@ def test_two_candidates_for_a_lost_answer_are_no_guess(
         extract({"task_state_store": store}, uploaded[0])
     assert all(candidate in str(caught.value) for candidate in candidates)
     assert stats(standin)["submissions"] == {uploaded[0]: 2}
+
+
+@pytest.mark.parametrize("fault", ["drop", "error,status=504", "page,status=502"])
+def test_an_extraction_whose_answer_was_lost_is_found_and_adopted(
+    standin: Standin, connection: str, context: Context, uploaded: list[str], fault: str
+) -> None:
+    standin.behaviour.faults = [parse(f"{fault},call=extract_audio,accepted=true")]
+    records = extract(context, uploaded)
+    assert [record["outcome"] for record in records] == ["extracted"] * 3
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
+    assert stats(standin)["calls"]["list"]["total"] == 1, "one look for the whole batch"
+
+
+def test_sources_of_one_title_are_not_mixed_up(
+    standin: Standin, connection: str, context: Context, client: VodClient, video: Path
+) -> None:
+    twins = [client.upload(video, title="twin") for _ in range(2)]
+    standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true")]
+    records = extract(context, twins, on_failure="report")
+    assert [record["outcome"] for record in records] == ["ambiguous_extraction"] * 2
+    assert stats(standin)["submissions"] == dict.fromkeys(twins, 1)
+
+
+def test_a_submission_that_did_not_arrive_is_sent_by_the_next_try(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    standin.behaviour.faults = [parse("drop,call=extract_audio,count=1")]
+    with pytest.raises(AssetsFailedError, match="did not answer"):
+        extract(context, uploaded)
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded[1:], 1)
+    assert {record["outcome"] for record in extract(context, uploaded)} == {"extracted"}
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
 
 
 def test_a_file_that_is_finished_is_not_extracted_again(

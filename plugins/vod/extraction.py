@@ -6,13 +6,16 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime, timezone
-from typing import Any
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from vod import media
 from vod.cloud.assets import Asset, Readiness
+from vod.cloud.client import CLOCK_MARGIN
 from vod.cloud.errors import (
     AccountError,
     AmbiguousExtractionError,
@@ -36,6 +39,9 @@ log = logging.getLogger(__name__)
 
 VISIBILITY_GRACE = 60.0
 """Seconds after the acceptance in which VOD may not know the audio asset yet (contract, section 5.3)."""
+
+RECOVERY_WINDOW = 15.0
+"""Seconds in which the list may not show a new audio asset yet: a guess, the contract has no number."""
 
 _ALL_WOULD_FAIL = (AuthenticationError, ForbiddenError, AccountError, ThrottledError, NotSentError)
 
@@ -97,26 +103,33 @@ class VodEngine:
         entries = {asset: self._ledger.get(asset) or {} for asset in assets}
         accepted = {asset: entry["audio"] for asset, entry in entries.items() if "audio" in entry}
         read = self._hook.client.asset_info([*entries, *accepted.values()])
-        outcomes: dict[str, Record] = {}
+        intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
+        outcomes: dict[str, Record] = {
+            asset: self._submitted(asset, audio, entries[asset]["accepted"])
+            for asset, audio in accepted.items()
+            if self._is_usable(read[audio], entries[asset]["accepted"])
+        }
+        outcomes |= self._recover(intents, read, outcomes)
+        lost: dict[str, float] = {}
         stopped: CloudError | None = None
-        for asset, entry in entries.items():
-            if asset in accepted and self._is_usable(read[accepted[asset]], entry["accepted"]):
-                outcomes[asset] = self._submitted(asset, accepted[asset], entry["accepted"])
+        for asset in entries:
+            if asset in outcomes:
                 continue
+            started = time.time()
             try:
                 if stopped:
                     raise stopped
-                submission = self._submit_one(read[asset], entry, claimed=set(accepted.values()))
+                outcomes[asset] = self._submit_one(read[asset], started)
             except CloudError as error:
                 if isinstance(error, _ALL_WOULD_FAIL):
                     stopped = error
+                if isinstance(error, AnswerLostError):
+                    lost[asset] = started
                 outcomes[asset] = AssetFailure.of(asset, error)
-            else:
-                outcomes[asset] = submission
-                accepted[asset] = submission.audio_asset_id
+        outcomes |= self._recover(lost, read, outcomes)
         submitted = sum(isinstance(outcome, SubmittedExtraction) for outcome in outcomes.values())
         log.info("Submitted %d/%d assets to VOD.", submitted, len(outcomes))
-        return outcomes
+        return {asset: outcomes[asset] for asset in entries}
 
     def collect(
         self, submitted: Iterable[SubmittedExtraction], destination: Destination | None
@@ -154,7 +167,7 @@ class VodEngine:
                 self._ledger.forget(extraction.asset)
             log.info("Extraction of %s: %s.", extraction.asset, cancel_words(cancelled))
 
-    def _submit_one(self, source: Asset, entry: Mapping[str, Any], claimed: set[str]) -> SubmittedExtraction:
+    def _submit_one(self, source: Asset, now: float) -> SubmittedExtraction:
         asset = source.asset_id
         if source.readiness is Readiness.GONE:
             raise AssetNotFoundError("VOD knows no such asset.", asset=asset)
@@ -163,40 +176,76 @@ class VodEngine:
                 f"This is already an audio asset ({source.container}); VOD extracts only from videos.",
                 asset=asset,
             )
-        if "intended" in entry and (found := self._recover(source, entry["intended"], claimed)):
-            self._ledger.accept(asset, found, entry["intended"])
-            return self._submitted(asset, found, entry["intended"])
-        now = time.time()
         self._ledger.intend(asset, now)
         try:
             submission = self._hook.client.extract_audio(asset, self._audio_format)
         except AnswerLostError:
-            raise  # the intent stays: the next try looks for the audio asset first
+            raise  # the intent stays: the audio asset is looked for before anything is submitted again
         except CloudError:
             self._ledger.forget(asset)
             raise
         self._ledger.accept(asset, submission.audio_asset_id, now)
         return self._submitted(asset, submission.audio_asset_id, now)
 
-    def _recover(self, source: Asset, intended: float, claimed: set[str]) -> str | None:
-        """Find the audio asset of a submission whose answer an earlier try did not live to see."""
-        candidates = [
-            audio.asset_id
-            for audio in self._hook.client.find_audio_assets(
-                source.title or "",
-                self._audio_format,
-                since=datetime.fromtimestamp(intended, timezone.utc),
-            )
-            if audio.asset_id not in claimed
-        ]
-        if len(candidates) > 1:
-            raise AmbiguousExtractionError(
-                f"An earlier try may have made any of the audio assets {', '.join(candidates)}.",
-                asset=source.asset_id,
-            )
-        if candidates:
-            log.info("Found the audio asset %s that an earlier try submitted.", candidates[0])
-        return candidates[0] if candidates else None
+    def _recover(
+        self, intents: Mapping[str, float], sources: Mapping[str, Asset], known: Mapping[str, Record]
+    ) -> dict[str, Record]:
+        """Find the audio assets of submissions that may have been accepted (contract, section 3).
+
+        A new asset may take a moment to be listed: what is not found is looked for until the last intent is
+        :data:`RECOVERY_WINDOW` old.
+
+        :param intents: When each submission was about to be sent.
+        :param known: Outcomes so far; their audio assets are not candidates.
+        :returns: an outcome for each asset that was found, or of which several were found.
+        """
+        found: dict[str, Record] = {}
+        claimed = {
+            outcome.audio_asset_id for outcome in known.values() if isinstance(outcome, SubmittedExtraction)
+        }
+
+        def look() -> bool:
+            missing = {asset: at for asset, at in intents.items() if asset not in found}
+            found.update(self._candidates(missing, sources, claimed))
+            return len(found) == len(intents)
+
+        if intents:
+            patience = max(intents.values()) + RECOVERY_WINDOW - time.time()
+            Retrying(
+                retry=retry_if_result(lambda complete: not complete),
+                wait=wait_fixed(2),
+                stop=stop_after_delay(max(patience, 0.0)),
+                retry_error_callback=lambda _: None,
+            )(look)
+            log.info("Recovered %d/%d submissions whose answer was lost.", len(found), len(intents))
+        return found
+
+    def _candidates(
+        self, intents: Mapping[str, float], sources: Mapping[str, Asset], claimed: set[str]
+    ) -> dict[str, Record]:
+        titles = Counter(sources[asset].title or "" for asset in intents)
+        since = datetime.fromtimestamp(min(intents.values()), timezone.utc)
+        listed = self._hook.client.find_audio_assets(set(titles), self._audio_format, since=since)
+        found: dict[str, Record] = {}
+        for asset, intended in intents.items():
+            title = sources[asset].title or ""
+            earliest = datetime.fromtimestamp(int(intended), timezone.utc) - CLOCK_MARGIN
+            candidates = [
+                audio.asset_id
+                for audio in listed
+                if audio.title == title and audio.created >= earliest and audio.asset_id not in claimed
+            ]
+            if len(candidates) == 1 and titles[title] == 1:
+                self._ledger.accept(asset, candidates[0], intended)
+                found[asset] = self._submitted(asset, candidates[0], intended)
+            elif candidates:
+                error = AmbiguousExtractionError(
+                    f"A submission whose answer was lost may have made any of the audio assets "
+                    f"{', '.join(candidates)}.",
+                    asset=asset,
+                )
+                found[asset] = AssetFailure.of(asset, error)
+        return found
 
     def _deliver(
         self, extraction: SubmittedExtraction, audio: Asset, destination: Destination | None

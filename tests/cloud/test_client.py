@@ -210,8 +210,8 @@ def test_the_audio_of_a_lost_answer_is_found_by_title_format_and_time(client: Vo
     audio = client.extract_audio(source, "MP3").audio_asset_id
     client.extract_audio(source, "AAC")
     client.extract_audio(client.upload(video, title="another"), "MP3")
-    assert [asset.asset_id for asset in client.find_audio_assets("mine", "MP3", since=before)] == [audio]
-    assert client.find_audio_assets("mine", "MP3", since=before + timedelta(hours=1)) == []
+    assert [asset.asset_id for asset in client.find_audio_assets({"mine"}, "MP3", since=before)] == [audio]
+    assert client.find_audio_assets({"mine"}, "MP3", since=before + timedelta(hours=1)) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,16 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -52,6 +61,9 @@ PAGE_SIZE = 100
 """Largest page of asset/list (section 7)."""
 REACHABLE = 20_000
 """Results of one window that paging can reach (section 12)."""
+
+CLOCK_MARGIN = timedelta(minutes=1)
+"""How far the clocks of this machine and of VOD may differ in what is told apart by time."""
 
 _UPLOAD_TYPES = {
     "MP4": "video/mp4",
@@ -236,9 +248,8 @@ class AsyncVodClient:
         :param since: aware time; ``until`` likewise.
         :param containers: ``media_type`` filter, for example ``("MP3",)``.
         """
-        margin = timedelta(minutes=1)
         seen: set[str] = set()
-        windows = [(_seconds(since - margin), _seconds(until + margin))]
+        windows = [(_seconds(since - CLOCK_MARGIN), _seconds(until + CLOCK_MARGIN))]
         while windows:
             start, end = windows.pop()
             page = 0
@@ -270,20 +281,20 @@ class AsyncVodClient:
                     break
 
     async def find_audio_assets(
-        self, title: str, audio_format: str, *, since: datetime
+        self, titles: Collection[str], audio_format: str, *, since: datetime
     ) -> list[AssetSummary]:
-        """Find the audio assets that an extraction, whose answer was lost, may have made (section 3).
+        """Find the audio assets that extractions, whose answers were lost, may have made (section 3).
 
         An extracted audio asset carries the title of its source, so that is all there is to go by.
 
-        :param title: Title of the source.
-        :param since: When the submission was about to be sent, by this machine's clock.
+        :param titles: Titles of the sources.
+        :param since: When the first submission was about to be sent, by this machine's clock.
         """
         # Two machines' clocks: the asset's creation time is VOD's.
-        since = since.replace(microsecond=0) - timedelta(minutes=1)
+        since = since.replace(microsecond=0) - CLOCK_MARGIN
         until = datetime.now(timezone.utc) + timedelta(days=1)
         candidates = self.list_assets(since=since, until=until, containers=(audio_format,))
-        return [asset async for asset in candidates if asset.title == title]
+        return [asset async for asset in candidates if asset.title in titles]
 
     async def upload(self, source: Path, *, title: str | None = None, auto_publish: bool = False) -> str:
         """Upload a local video as a new asset: create, send the file, confirm (section 8).
