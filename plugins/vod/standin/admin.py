@@ -6,10 +6,12 @@ import ipaddress
 import json
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from vod.standin import faults
+from vod.standin.virtual import VirtualAssets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from vod.standin.meters import Stats
     from vod.standin.notifications import Topic
     from vod.standin.settings import Behaviour
+    from vod.standin.uploads import Uploads
 
 
 class BadRequestError(Exception):
@@ -29,11 +32,18 @@ class BadRequestError(Exception):
 
 class Admin:
     def __init__(
-        self, behaviour: Behaviour, library: Library, extractor: Extractor, topic: Topic, stats: Stats
+        self,
+        behaviour: Behaviour,
+        library: Library,
+        extractor: Extractor,
+        uploads: Uploads,
+        topic: Topic,
+        stats: Stats,
     ) -> None:
         self._behaviour = behaviour
         self._library = library
         self._extractor = extractor
+        self._uploads = uploads
         self._topic = topic
         self._stats = stats
 
@@ -41,6 +51,7 @@ class Admin:
         return [
             Route("/admin/stats", _local(self.stats), methods=["GET"]),
             Route("/admin/faults", _local(self.faults), methods=["GET", "PUT", "POST", "DELETE"]),
+            Route("/admin/assets", _local(self.assets), methods=["POST"]),
             Route("/admin/subscriptions", _local(self.subscriptions), methods=["GET", "POST", "DELETE"]),
         ]
 
@@ -65,6 +76,14 @@ class Admin:
                 raise BadRequestError(str(error)) from None
             self._behaviour.faults = rules if request.method == "PUT" else [*self._behaviour.faults, *rules]
         return [rule.to_json() for rule in self._behaviour.faults]
+
+    async def assets(self, request: Request) -> dict[str, list[str]]:
+        """Makes up source assets without contents."""
+        try:
+            assets = VirtualAssets.model_validate(await _json(request))
+        except ValidationError as error:
+            raise BadRequestError(faults.sentence(error)) from None
+        return {"asset_ids": self._uploads.add_virtual(assets)}
 
     async def subscriptions(self, request: Request) -> list[dict[str, Any]]:
         """Subscribers to notifications: asked for, invited (POST) or forgotten (DELETE)."""

@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=usual.workers, help="extractions at a time (%(default)s)"
     )
     parser.add_argument(
+        "--virtual",
+        action="store_true",
+        help="no extraction does any work or writes a file; it takes --running-seconds (for load tests)",
+    )
+    parser.add_argument(
         "--subscriber",
         dest="subscribers",
         metavar="URL",

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import heapq
 import logging
 import math
 import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vod import media
 from vod.errors import VodError
-from vod.standin import records
+from vod.standin import records, virtual
 from vod.standin.faults import Fail, Latency
 from vod.standin.library import QUEUED, RUNNING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vod.standin.library import Asset, Library
-    from vod.standin.settings import Behaviour
+    from vod.standin.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -34,34 +34,25 @@ LOOK = 0.05
 """Seconds between two looks at what is due."""
 
 
-@dataclass(frozen=True)
-class _Run:
-    """An extraction in TRANSCODING. It ends when its work is done and its time is over."""
-
-    asset: Asset
-    work: asyncio.Future[dict[str, Any]]
-    started: float
-    extra: float
-    """Seconds on top of ``running_seconds``."""
-
-
 class Extractor:
     """Takes audio assets from WAITING_TRANSCODE over TRANSCODING to their end, in the order of submission.
 
     :param ended: Is told every end.
     """
 
-    def __init__(
-        self, library: Library, behaviour: Behaviour, *, workers: int, ended: Callable[[Asset], None]
-    ) -> None:
+    def __init__(self, library: Library, settings: Settings, *, ended: Callable[[Asset], None]) -> None:
         self._library = library
-        self._behaviour = behaviour
-        self._workers = workers
+        self._settings = settings
+        self._behaviour = settings.behaviour
         self._ended = ended
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="extraction")
+        self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="extraction")
         self._stopping = threading.Event()
-        self._queue: deque[tuple[str, float]] = deque()
-        self._runs: dict[str, _Run] = {}
+        self._queue: deque[tuple[float, str]] = deque()
+        """Since when an asset is queued, and its id."""
+        self._works: dict[str, asyncio.Task[dict[str, Any]]] = {}
+        """What is in TRANSCODING, by asset id."""
+        self._done: list[tuple[float, str]] = []
+        """A heap of works that are done: when they may count as begun, and of which asset."""
         self._changed: asyncio.Event
         self._dispatcher: asyncio.Task[None]
         self.peak_parallel = 0
@@ -78,58 +69,67 @@ class Extractor:
         """Ends running ffmpeg processes; what they were doing starts anew after the next start."""
         self._stopping.set()
         self._dispatcher.cancel()
-        works = [run.work for run in self._runs.values()]
-        await asyncio.gather(self._dispatcher, *works, return_exceptions=True)
+        await asyncio.gather(self._dispatcher, *self._works.values(), return_exceptions=True)
         self._threads.shutdown()
 
     def submit(self, asset: Asset) -> None:
         # One that ran already does not wait again.
         since = time.monotonic() if asset.status == QUEUED else -math.inf
-        self._queue.append((asset.asset_id, since))
+        self._queue.append((since, asset.asset_id))
         self._changed.set()
 
     async def _dispatch(self) -> None:
         """Behaviour is changed by plain assignment, maybe from another thread: only looking shows it."""
         while True:
             self._changed.clear()
-            now = time.monotonic()
-            for run in [run for run in self._runs.values() if self._over(run, now)]:
-                self._end(run)
+            while self._done and self._past(self._done[0], self._behaviour.running_seconds):
+                self._end(heapq.heappop(self._done)[1])
+                await asyncio.sleep(0)
             while (
                 self._queue
-                and len(self._runs) < self._workers
-                and now - self._queue[0][1] >= self._behaviour.queue_seconds
+                and len(self._works) < self._settings.workers
+                and self._past(self._queue[0], self._behaviour.queue_seconds)
             ):
-                self._begin(self._queue.popleft()[0])
+                self._begin(self._queue.popleft()[1])
+                await asyncio.sleep(0)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), LOOK)
 
-    def _over(self, run: _Run, now: float) -> bool:
-        return run.work.done() and now - run.started >= self._behaviour.running_seconds + run.extra
+    @staticmethod
+    def _past(entry: tuple[float, str], seconds: float) -> bool:
+        return time.monotonic() - entry[0] >= seconds
 
     def _begin(self, asset_id: str) -> None:
         asset = self._library.get(asset_id)
         if asset is None or asset.status not in (QUEUED, RUNNING):
             return  # cancelled
         self._library.update(asset, status=RUNNING)
-        asset = replace(asset, status=RUNNING)
-        late = [rule for rule in self._behaviour.rules(Latency, "extraction") if rule.strikes(asset.names)]
-        work = asyncio.ensure_future(self._work(asset))
-        work.add_done_callback(lambda _: self._changed.set())
-        self._runs[asset_id] = _Run(asset, work, time.monotonic(), sum(rule.seconds for rule in late))
-        self.peak_parallel = max(self.peak_parallel, len(self._runs))
+        rules = self._behaviour.rules(Latency, "extraction")
+        late = sum(rule.seconds for rule in rules if rule.strikes(asset.names))
+        begun = time.monotonic() + late
 
-    def _end(self, run: _Run) -> None:
-        del self._runs[run.asset.asset_id]
+        def done(_: object) -> None:
+            heapq.heappush(self._done, (begun, asset_id))
+            self._changed.set()
+
+        work = self._works[asset_id] = asyncio.create_task(self._work(asset))
+        work.add_done_callback(done)
+        self.peak_parallel = max(self.peak_parallel, len(self._works))
+
+    def _end(self, asset_id: str) -> None:
+        work = self._works.pop(asset_id)
+        asset = self._library.get(asset_id)
+        assert asset is not None
         try:
-            columns = run.work.result()
+            columns = work.result()
         except Exception:
-            log.exception("asset %s: the stand-in itself failed", run.asset.asset_id)
+            log.exception("asset %s: the stand-in itself failed", asset_id)
             columns = {"status": "SERVER_ERROR", "reason": "internal error"}
-        self._library.update(run.asset, **columns)
-        asset = self._library.get(run.asset.asset_id)
-        if asset is not None and asset.status != RUNNING:
-            self._ended(asset)
+        self._library.update(asset, **columns)
+        if columns["status"] != RUNNING:
+            ended = self._library.get(asset_id)
+            assert ended is not None
+            self._ended(ended)
 
     async def _work(self, asset: Asset) -> dict[str, Any]:
         """The columns that the asset ends with."""
@@ -138,6 +138,11 @@ class Extractor:
         for rule in self._behaviour.rules(Fail, "extraction"):
             if rule.strikes(asset.names, source.asset_id):
                 return {"status": "TRANSCODE_FAILED", "reason": rule.reason}
+        if self._settings.virtual or source.virtual:
+            return {
+                "status": self._behaviour.final_status,
+                "meta_data": virtual.audio(source, asset.video_type),
+            }
         extract = functools.partial(
             media.extract,
             self._library.path(source),

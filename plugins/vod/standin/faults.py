@@ -539,7 +539,7 @@ def read(rules: Any) -> list[Fault]:
     try:
         found: list[Fault] = _RULES.validate_python(rules if isinstance(rules, list) else [rules])
     except ValidationError as error:
-        raise FaultError(_sentence(error)) from None
+        raise FaultError(sentence(error)) from None
     return found
 
 
@@ -560,7 +560,8 @@ def parse(text: str) -> Fault:
     return read({**fields, "fault": kind})[0]
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError) -> str:
+    """What is wrong, field by field."""
     problems = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         where = ".".join(str(part) for part in problem["loc"])

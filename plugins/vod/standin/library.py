@@ -66,6 +66,7 @@ CREATE TABLE IF NOT EXISTS pulls (       -- downloads that are not over
 );
 CREATE INDEX IF NOT EXISTS assets_by_source ON assets (source);
 CREATE INDEX IF NOT EXISTS assets_by_status ON assets (status);
+CREATE INDEX IF NOT EXISTS assets_by_age ON assets (created, number);
 """
 
 
@@ -94,6 +95,11 @@ class Asset:
     meta_data: dict[str, Any] | None
     created: int
     modified: int
+
+    @property
+    def virtual(self) -> bool:
+        """Whether there are no contents behind the metadata (:mod:`vod.standin.virtual`)."""
+        return bool(self.meta_data and self.meta_data.get("virtual"))
 
     @property
     def ready(self) -> bool:
@@ -134,23 +140,35 @@ class Library:
 
     def create(self, *, status: str, extension: str, **columns: Any) -> Asset:
         """A new asset under a new id. Its contents get a generated name: no caller's reaches the disk."""
-        asset_id = uuid.uuid4().hex
-        now = int(time.time())
-        row = {
-            **columns,
-            "asset_id": asset_id,
-            "status": status,
-            "object": f"{uuid.uuid4().hex[:8]}{extension}",
-            "created": now,
-            "modified": now,
-        }
-        names = ", ".join(row)
-        marks = ", ".join("?" * len(row))
-        self._database.execute(f"INSERT INTO assets ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
+        [asset_id] = self.create_all([{**columns, "status": status}], extension)
         log.info("asset %s: new -> %s", asset_id, status)
         asset = self.get(asset_id)
         assert asset is not None
         return asset
+
+    def create_all(self, rows: Sequence[dict[str, Any]], extension: str) -> list[str]:
+        """Many new assets with the same columns at once; returns their ids."""
+        now = int(time.time())
+        full = [
+            {
+                "created": now,
+                **row,
+                "asset_id": uuid.uuid4().hex,
+                "object": f"{uuid.uuid4().hex[:8]}{extension}",
+                "meta_data": json.dumps(row["meta_data"]) if row.get("meta_data") else None,
+                "modified": now,
+            }
+            for row in rows
+        ]
+        names = list(full[0])
+        marks = ", ".join(f":{name}" for name in names)
+        with self._database:
+            self._database.execute("BEGIN")
+            self._database.executemany(
+                f"INSERT INTO assets ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
+                full,
+            )
+        return [row["asset_id"] for row in full]
 
     def update(self, asset: Asset, *, status: str, **columns: Any) -> None:
         """Moves the asset to a state; one line of log for each change."""
@@ -263,7 +281,7 @@ class Library:
             condition("(instr(lower(title), lower(?)) OR instr(lower(description), lower(?)))", text, text)
         sql = " AND ".join(where)
         [total] = self._database.execute(f"SELECT count(*) FROM assets WHERE {sql}", values).fetchone()  # noqa: S608
-        order = "number" if oldest_first else "number DESC"
+        order = "created, number" if oldest_first else "created DESC, number DESC"
         return total, self._select(sql, [*values, limit, offset], order=f"{order} LIMIT ? OFFSET ?")
 
     def submissions(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -25,6 +25,7 @@ from vod.standin.refusals import RefusedError
 from vod.standin.service import Service
 from vod.standin.storage import Storage
 from vod.standin.uploads import Uploads
+from vod.standin.virtual import VirtualAssets
 from vod.standin.wire import Protocol
 
 if TYPE_CHECKING:
@@ -60,13 +61,13 @@ class Standin:
         self._gateway = Gateway(settings, self._library)
         behaviour = settings.behaviour
         self._topic = Topic(settings, settings.public_url or self.url)
-        self._extractor = Extractor(
-            self._library, behaviour, workers=settings.workers, ended=self._topic.ended
-        )
+        self._extractor = Extractor(self._library, settings, ended=self._topic.ended)
         self._service = Service(self._library, self._extractor, behaviour, self._gateway.stats)
         self._uploads = Uploads(self._library, behaviour)
         self._storage = Storage(settings, self._library)
-        self._admin = Admin(behaviour, self._library, self._extractor, self._topic, self._gateway.stats)
+        self._admin = Admin(
+            behaviour, self._library, self._extractor, self._uploads, self._topic, self._gateway.stats
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server = _Server(
             uvicorn.Config(
@@ -101,6 +102,18 @@ class Standin:
         assert self._loop is not None, "the stand-in does not run"
         adding = self._uploads.add(file, title=title or file.stem, auto_publish=auto_publish)
         return asyncio.run_coroutine_threadsafe(adding, self._loop).result()
+
+    def add_virtual(self, count: int, **fields: Any) -> list[str]:
+        """Makes up source assets without contents, and returns their ids, oldest first.
+
+        :param fields: Those of :class:`vod.standin.virtual.VirtualAssets`.
+        """
+        assert self._loop is not None, "the stand-in does not run"
+
+        async def adding() -> list[str]:
+            return self._uploads.add_virtual(VirtualAssets(count=count, **fields))
+
+        return asyncio.run_coroutine_threadsafe(adding(), self._loop).result()
 
     def _application(self) -> Starlette:
         gateway, storage, topic = self._gateway, self._storage, self._topic

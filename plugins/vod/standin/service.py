@@ -113,12 +113,11 @@ class Service:
                 and (not publication or split[0] in publication)
             ]
         if asset_ids:
-            total, assets = self._library.search(asset_ids=asset_ids, statuses=statuses, limit=len(asset_ids))
+            _, assets = self._library.search(asset_ids=asset_ids, statuses=statuses, limit=len(asset_ids))
             elements = [self._shown(records.asset_info(asset, received.links), asset) for asset in assets]
-            unknown = (
-                [] if statuses is not None else [key for key in asset_ids if self._library.get(key) is None]
-            )
-            elements += [self._shown(_no_asset(asset_id), None) for asset_id in unknown]
+            if statuses is None:
+                known = {asset.asset_id for asset in assets}
+                elements += [self._shown(_no_asset(key), None) for key in asset_ids if key not in known]
             found = [element for element in elements if element is not None]
             return {"asset_info_array": found, "is_truncated": 0, "total": len(found)}
         page, size = query.page()

@@ -74,6 +74,8 @@ class Settings:
     :param data: Folder of the library; made when it is missing.
     :param port: 0 takes a free port.
     :param workers: Extractions at a time.
+    :param virtual: Extractions do no work and write no file; they take ``Behaviour.running_seconds``. Those
+        of virtual assets are like that in any case.
     :param subscribers: URLs that are invited to subscribe to notifications.
     :param public_url: Under which subscribers reach the stand-in, where that is not host and port.
     """
@@ -89,6 +91,7 @@ class Settings:
     user: str = "demo"
     password: str = field(default="standin-demo-password", repr=False)
     workers: int = 2
+    virtual: bool = False
     subscribers: list[str] = field(default_factory=list)
     public_url: str | None = None
     behaviour: Behaviour = field(default_factory=Behaviour)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vod.standin.library import Asset, Library
     from vod.standin.settings import Behaviour
     from vod.standin.storage import Links
+    from vod.standin.virtual import VirtualAssets
 
 
 class Uploads:
@@ -156,6 +158,10 @@ class Uploads:
         )
         await self._fill(asset, file)
         return asset.asset_id
+
+    def add_virtual(self, assets: VirtualAssets) -> list[str]:
+        """See :meth:`vod.standin.server.Standin.add_virtual`."""
+        return self._library.create_all(assets.rows(time.time()), f".{assets.video_type.lower()}")
 
     def _new(self, body: Body, *, video_name: str) -> Asset:
         """A new asset in CREATING, as the caller describes it."""
