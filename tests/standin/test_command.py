@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,8 @@ def test_whatever_ends_it_the_next_one_goes_on(start, tmp_path, long_video, conn
     try:
         if number == signal.SIGKILL:
             first.end(number)
+            if shutil.which("setpriv"):  # else nothing tells ffmpeg
+                wait_until(lambda: not any(map(lives, children)))
         else:
             assert first.end(number) == 0
             assert not [child for child in children if child.is_running()]
@@ -92,6 +95,35 @@ def test_whatever_ends_it_the_next_one_goes_on(start, tmp_path, long_video, conn
         vod.wait(audio, "CREATED")
         assert vod.details(audio)["base_info"]["meta_data"]["duration"] == 900
         assert vod.stats()["submissions"] == {created["asset_id"]: 1}
+
+
+def test_kill_loses_nothing_that_was_answered(start, tmp_path, connect):
+    """Killed while it answers: every 202 stands, and everything else is there at most once."""
+    options = ("--data", tmp_path, "--port", 0, "--quota-scale", 0, "--workers", 8)
+    first = Process(start(*options))
+    sources = httpx.post(f"{first.url}/admin/assets", json={"count": 300}).json()["asset_ids"]
+    answered = {}
+    with connect(first) as vod, contextlib.suppress(httpx.TransportError):
+        for source in sources:
+            answered[source] = vod.extract(source)
+            if len(answered) == 50:
+                first.process.kill()
+    assert 50 <= len(answered) < len(sources)
+    second = Process(start(*options))
+    with connect(second) as vod:
+        for audio in answered.values():
+            vod.wait(audio, "CREATED")
+        submissions = vod.stats()["submissions"]
+    assert set(submissions.values()) == {1}
+    assert set(answered) <= set(submissions)
+    assert len(submissions) <= len(answered) + 1
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_taken_port(start, tmp_path):
