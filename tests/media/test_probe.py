@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vod.media import TruncatedMediaError, UnreadableMediaError, extract, probe
+from vod.media import ExtractionCancelledError, TruncatedMediaError, UnreadableMediaError, extract, probe
+from vod.media.limits import Limits
+from vod.media.probe import open_media
 
 from .conftest import SECONDS, ffmpeg
 
@@ -111,6 +114,18 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         with pytest.raises(UnreadableMediaError, match=words) as caught:
             probe(source)
         assert caught.value.remedy
+
+
+def test_being_cancelled_while_packets_are_read(media: Media) -> None:
+    cancelled = threading.Event()
+
+    def read_on() -> float:
+        with open_media(media("pcm.wav"), Limits(30, cancelled)) as container:
+            cancelled.set()
+            return sum(packet.size for packet in container.demux())
+
+    with pytest.raises(ExtractionCancelledError):
+        read_on()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -60,6 +60,9 @@ def test_one_endless_line_is_bounded() -> None:
     _, complaints = run(python("import sys; sys.stderr.write('x' * 5_000_000)"), limits=Limits(30))
     assert complaints.count == 1
     assert len(complaints.last[0]) <= 300
+    lines = process._Lines(complaints.add)
+    lines.feed(b"x" * 5_000_000)
+    assert len(lines._rest) < 10_000
 
 
 def test_complaints_are_printable_and_without_ffmpegs_prefix() -> None:
@@ -78,6 +81,21 @@ def test_positions_are_read_and_nonsense_is_not() -> None:
     assert seen == [1.5]
 
 
+@pytest.fixture
+def full_stdin() -> Iterator[None]:
+    """Somebody has typed something."""
+    ours, theirs = os.pipe()
+    os.write(theirs, b"q\n")
+    os.close(theirs)
+    saved = os.dup(0)
+    os.dup2(ours, 0)
+    yield
+    os.dup2(saved, 0)
+    os.close(saved)
+    os.close(ours)
+
+
+@pytest.mark.usefixtures("full_stdin")
 def test_no_report_is_written_and_no_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FFREPORT", "file=/tmp/report.log")
     code, _ = run(

@@ -27,7 +27,7 @@ class Measurement:
     :param stated: Seconds according to the header, without what encoders put before and after the sound.
     :param size: Bytes of all packets.
     :param decodable: Whether sound came out of the decoder.
-    :param ends_cleanly: Whether the last packet is whole and decodes.
+    :param ends_cleanly: Whether the last packet decodes.
     """
 
     codec: str
@@ -82,7 +82,7 @@ def measure(source: Path, index: int = 0, *, limits: Limits, demuxer: str | None
             stated=float(stream.duration * time_base) if stream.duration else None,
             size=size,
             decodable=decodable,
-            ends_cleanly=last is not None and not last.is_corrupt and _decodes(context, last, silent=True),
+            ends_cleanly=last is not None and _decodes(context, last, silent=True),
         )
 
 
