@@ -44,6 +44,7 @@ class Settings:
     :param quota_share: Part of the tenant's quotas that one process may use.
     :param engine: Engine of tasks that name none.
     :param destination: Where audio files and transcripts land when a task does not say.
+    :param obs_endpoint: URL of OBS for ``obs://``; the region's when ``None``.
     """
 
     conn_id: str
@@ -56,6 +57,7 @@ class Settings:
     quota_share: float = 1.0
     engine: str = "vod"
     destination: str | None = None
+    obs_endpoint: str | None = None
 
     @classmethod
     def of(cls, connection: Connection, extra: dict[str, Any]) -> Settings:
@@ -108,6 +110,7 @@ class Settings:
             ),
             engine=engine,
             destination=extra.get("destination") or None,
+            obs_endpoint=extra.get("obs_endpoint") or None,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""What Airflow reads about this package once it is pip-installed: connection type, form, links."""
+"""What Airflow reads about this package once it is pip-installed: connection type, form, links, schemes."""
 
 from __future__ import annotations
 
@@ -22,44 +22,82 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema", "port"],
                     "relabeling": {
+                        "host": "Endpoint",
                         "login": "Access key (AK)",
                         "password": "Secret key (SK)",
-                        "host": "Endpoint",
                     },
                     "placeholders": {
-                        "host": "leave empty for https://vod.<region>.myhuaweicloud.com",
-                        "login": "access key of the account",
-                        "password": "secret key of the account",
+                        "host": "empty for https://vod.<region>.myhuaweicloud.com",
+                        "login": "or the name of an IAM user",
+                        "password": "or that user's password",
                     },
                 },
-                "conn-fields": {
-                    "region": {
-                        "label": "Region",
-                        "description": "Where the assets are. Project, assets and keys do not cross regions.",
-                        "schema": {"type": "string", "enum": list(REGIONS), "default": REGIONS[0]},
-                    },
-                    "project_id": {
-                        "label": "Project ID",
-                        "description": "The project of that region: console, My Credentials, Projects.",
-                        "schema": {"type": "string", "minLength": 1},
-                    },
-                    "engine": {
-                        "label": "Default engine",
-                        "description": "What extracts when a task does not say: VOD or the worker's ffmpeg.",
-                        "schema": {"type": "string", "enum": ["vod", "ffmpeg"], "default": "vod"},
-                    },
-                    "destination": {
-                        "label": "Default destination",
-                        "description": "Folder or object-storage URL for audio files and transcripts.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "timeout": {
-                        "label": "Read timeout",
-                        "description": "Seconds to wait for an answer of VOD (default 60).",
-                        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
-                    },
-                },
+                "conn-fields": _conn_fields(),
             }
         ],
         "extra-links": ["vod.links.VodConsoleLink"],
+        "filesystems": ["vod.obs"],
+    }
+
+
+def _conn_fields() -> dict[str, Any]:
+    """The fields of the form that are kept in the connection's extra, in the order of the form.
+
+    ``null`` among the types lets the form be saved without the field.
+    """
+    text = {"type": ["string", "null"]}
+    return {
+        "region": {
+            "label": "Region",
+            "description": "Where the assets are. Project, assets and keys do not cross regions.",
+            "schema": {"type": "string", "enum": list(REGIONS), "default": REGIONS[0]},
+        },
+        "project_id": {
+            "label": "Project ID",
+            "description": "Console, My Credentials, Projects. When empty, it is looked up by the region.",
+            "schema": text,
+        },
+        "security_token": {
+            "label": "Security token",
+            "description": "Only for temporary keys: the token that was issued with AK and SK.",
+            "schema": {**text, "format": "password"},
+        },
+        "account": {
+            "label": "Account",
+            "description": "Only for login with a token: name of the IAM account. Above are then name and "
+            "password of a user of it, instead of AK and SK.",
+            "schema": text,
+        },
+        "iam_endpoint": {
+            "label": "IAM endpoint",
+            "description": "When empty, https://iam.<region>.myhuaweicloud.com.",
+            "schema": text,
+        },
+        "engine": {
+            "label": "Default engine",
+            "description": "What extracts when a task does not say: VOD or the worker's ffmpeg.",
+            "schema": {"type": "string", "enum": ["vod", "ffmpeg"], "default": "vod"},
+        },
+        "destination": {
+            "label": "Default destination",
+            "description": "Where audio files and transcripts land when a task does not say: an absolute "
+            "path, or a URL such as obs://vod_default@bucket/audio.",
+            "schema": text,
+        },
+        "timeout": {
+            "label": "Read timeout",
+            "description": "Seconds to wait for an answer, 1 to 600. When empty, 60.",
+            "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
+        },
+        "quota_share": {
+            "label": "Quota share",
+            "description": "Part of the account's quotas that each process may use, 0.01 to 1: with four "
+            "workers 0.25. When empty, 1: all of it.",
+            "schema": {"type": ["number", "null"], "minimum": 0.01, "maximum": 1},
+        },
+        "obs_endpoint": {
+            "label": "OBS endpoint",
+            "description": "For URLs with obs://. When empty, https://obs.<region>.myhuaweicloud.com.",
+            "schema": text,
+        },
     }

@@ -1,0 +1,100 @@
+"""The connection form as Airflow reads it."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+from airflow._shared.secrets_masker import redact as redact_in_the_server
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+from airflow.sdk._shared.secrets_masker import redact as redact_in_tasks
+from airflow.sdk.io import has_fs
+
+from vod.hooks import Settings
+from vod.provider_info import REGIONS, get_provider_info
+from vod.results import ENGINES
+
+[CONNECTION] = get_provider_info()["connection-types"]
+FIELDS: dict[str, dict[str, Any]] = CONNECTION["conn-fields"]
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        # Airflow's own providers have these three in their sources.
+        ("provider.yaml.schema.json", {"state": "ready", "source-date-epoch": 0, "versions": ["0.1.0"]}),
+        ("provider_info.schema.json", {}),
+    ],
+)
+def test_it_is_valid_by_airflows_schemas(name: str, more: dict[str, Any]) -> None:
+    schema = json.loads(files("airflow").joinpath(name).read_text())
+    validator = jsonschema.validators.validator_for(schema)
+    validator.check_schema(schema)
+    validator(schema).validate({**get_provider_info(), **more})
+
+
+def test_the_page_gets_the_form() -> None:
+    [form] = [form for form in HookMetaService.hook_meta_data() if form.connection_type == "vod"]
+    assert form.hook_name == "Huawei Cloud VOD"
+    assert form.standard_fields is not None
+    assert form.standard_fields.login is not None
+    assert form.standard_fields.password is not None
+    assert form.standard_fields.login.title == "Access key (AK)"
+    assert form.standard_fields.password.title == "Secret key (SK)"
+    assert form.extra_fields is not None
+    assert list(form.extra_fields) == list(FIELDS), "the order is that of the form"
+    assert all(field["schema"]["title"] and field["description"] for field in form.extra_fields.values())
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_form_can_be_saved_when_a_field_is_empty(name: str) -> None:
+    """The page refuses a field without a value unless ``null`` is among its types."""
+    schema = FIELDS[name]["schema"]
+    jsonschema.validators.validator_for(schema).check_schema(schema)
+    jsonschema.validate(schema.get("default"), schema)
+    assert "default" in schema or "null" in schema["type"]
+
+
+def test_every_field_is_one_that_the_hook_reads() -> None:
+    """Each field, filled in with something else than its default, changes what the hook makes of it."""
+
+    class Connection:
+        conn_id, host, port, login, password = "vod_test", "", None, "AK", "SK"
+
+    values = {
+        "region": REGIONS[-1],
+        "engine": "ffmpeg",
+        "timeout": 5,
+        "quota_share": 0.5,
+    }
+    usual = Settings.of(Connection(), {"region": REGIONS[0]})  # type: ignore[arg-type]
+    for name in FIELDS:
+        extra = {"region": REGIONS[0], name: values.get(name, "something")}
+        read = Settings.of(Connection(), extra)  # type: ignore[arg-type]
+        assert read != usual, name
+
+
+def test_choices_and_limits_are_those_of_the_hook() -> None:
+    assert FIELDS["region"]["schema"]["enum"] == list(REGIONS)
+    assert FIELDS["engine"]["schema"]["enum"] == list(ENGINES)
+    assert (FIELDS["timeout"]["schema"]["minimum"], FIELDS["timeout"]["schema"]["maximum"]) == (1, 600)
+    assert (FIELDS["quota_share"]["schema"]["minimum"], FIELDS["quota_share"]["schema"]["maximum"]) == (
+        0.01,
+        1,
+    )
+
+
+@pytest.mark.parametrize("redact", [redact_in_the_server, redact_in_tasks])
+def test_airflow_masks_what_the_form_calls_a_password(redact: Any) -> None:
+    """It does so by the name of a field of the extra, not by the form."""
+    secret = [name for name, field in FIELDS.items() if field["schema"].get("format") == "password"]
+    assert secret == ["security_token"]
+    masked = redact({name: f"value of {name}" for name in FIELDS})
+    assert masked == {name: "***" if name in secret else f"value of {name}" for name in FIELDS}
+
+
+def test_the_scheme_is_registered() -> None:
+    assert has_fs("obs")
