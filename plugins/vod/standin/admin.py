@@ -47,8 +47,14 @@ class Admin:
         self._topic = topic
         self._stats = stats
 
-    def routes(self) -> list[Route]:
+    def routes(self, description: dict[str, Any]) -> list[Route]:
+        """:param description: What ``/admin/openapi.json`` is to say."""
+
+        async def openapi(_: Request) -> dict[str, Any]:
+            return description
+
         return [
+            Route("/admin/openapi.json", _local(openapi), methods=["GET"]),
             Route("/admin/stats", _local(self.stats), methods=["GET"]),
             Route("/admin/faults", _local(self.faults), methods=["GET", "PUT", "POST", "DELETE"]),
             Route("/admin/assets", _local(self.assets), methods=["POST"]),

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from vod.standin import openapi
 from vod.standin.admin import Admin
 from vod.standin.extraction import Extractor
 from vod.standin.gateway import Gateway
@@ -117,10 +118,8 @@ class Standin:
 
     def _application(self) -> Starlette:
         gateway, storage, topic = self._gateway, self._storage, self._topic
-        routes = [
-            Route(call.path, gateway.guarded(call), methods=[call.method])
-            for call in (*self._service.calls(), *self._uploads.calls())
-        ]
+        calls = (*self._service.calls(), *self._uploads.calls())
+        routes = [Route(call.path, gateway.guarded(call), methods=[call.method]) for call in calls]
         obs = "/obs/{bucket}/{project_id}/{asset_id}/{object}"
         cdn = "/cdn/asset/{asset_id}/{object}"
         routes += [
@@ -140,7 +139,7 @@ class Standin:
             return await operations[storage.operation(request)](request)
 
         routes.append(Route(obs, object_storage, methods=["GET", "PUT", "POST", "DELETE"]))
-        routes += self._admin.routes()
+        routes += self._admin.routes(openapi.describe(calls, self.settings.project_id))
         application = Starlette(
             routes=routes,
             lifespan=self._lifespan,
