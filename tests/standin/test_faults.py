@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from vod.standin import running
-from vod.standin.faults import CALLS, FaultError, parse, read
+from vod.standin.faults import FaultError, parse, read
+from vod.standin.rules import CALLS
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import get_args
 import httpx
 import jsonschema
 
-from vod.standin.faults import ApiCall
+from vod.standin.rules import ApiCall
 
 
 def test_every_call_is_described(shared):

@@ -13,6 +13,7 @@ from typing import get_args
 from vod.standin import faults
 from vod.standin.library import LibraryInUseError
 from vod.standin.notifications import web_url
+from vod.standin.rules import Fault
 from vod.standin.server import Standin
 from vod.standin.settings import Behaviour, FinalStatus, Settings
 
@@ -122,7 +123,7 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _fault(text: str) -> faults.Fault:
+def _fault(text: str) -> Fault:
     try:
         return faults.parse(text)
     except faults.FaultError as error:

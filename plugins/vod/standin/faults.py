@@ -9,57 +9,23 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
-from fnmatch import fnmatchcase
 from http import HTTPStatus
-from random import Random
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr, TypeAdapter, ValidationError
 from starlette.responses import HTMLResponse, Response
 
+from vod.standin.downloads import Cut, NoRange, Short, Slow, WrongLength
 from vod.standin.refusals import RefusedError
-from vod.standin.wire import Altered, Dropped, hang_up
+from vod.standin.rules import Call, CallFault, Fault
+from vod.standin.wire import Dropped, hang_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from starlette.requests import Request
-    from starlette.types import Message as Asgi
-    from starlette.types import Send
 
     from vod.standin.library import Asset
-
-ApiCall = Literal[
-    "extract_audio",
-    "cancel_extract_audio",
-    "info",
-    "details",
-    "list",
-    "create",
-    "confirm",
-    "authority",
-    "upload_by_url",
-    "reproduction",
-    "publish",
-    "unpublish",
-    "delete",
-]
-Download = Literal["storage download", "cdn download"]
-Upload = Literal[
-    "storage upload",
-    "multipart initiate",
-    "multipart part",
-    "multipart list",
-    "multipart complete",
-    "multipart abort",
-]
-Message = Literal["smn certificate", "smn confirm", "smn unsubscribe"]
-Call = Literal[ApiCall, Download, Upload, Message, "token", "projects"]
-"""Calls by the names that ``GET /admin/stats`` counts them under."""
-
-CALLS: tuple[str, ...] = get_args(Call)
-DOWNLOADS: tuple[str, ...] = get_args(Download)
 
 ServerStatus = Annotated[
     Literal[500, 502, 503, 504],
@@ -82,76 +48,7 @@ class FaultError(ValueError):
     """A rule that cannot be understood; the text says why."""
 
 
-class Fault(BaseModel):
-    """One rule.
-
-    :param call: Name of the call, as in ``/admin/stats``; ``*`` for all that this fault can spoil.
-    :param asset: Only where this asset is concerned: its id, its source's id or its title; ``*`` and ``?``
-        are wildcards.
-    :param percent: Share of the cases that are spoiled, picked by a generator that starts with *seed*.
-    :param count: Only the first cases; for faults of one asset (``by_asset``) the first of each asset.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    everywhere: ClassVar[Collection[str]] = CALLS
-    """What ``*`` stands for."""
-
-    fault: str
-    call: str = "*"
-    asset: str | None = None
-    percent: float | None = Field(default=None, gt=0, le=100)
-    count: int | None = Field(default=None, ge=1)
-    seed: int = 0
-
-    _dice: Random = PrivateAttr()
-    _struck: Counter[str] = PrivateAttr(default_factory=Counter)
-
-    def model_post_init(self, _: Any) -> None:
-        self._dice = Random(f"{self.seed} {self.fault} {self.call}")  # noqa: S311 - to be repeated, not guessed
-
-    def at(self, call: str) -> bool:
-        return call == self.call or (self.call == "*" and call in self.everywhere)
-
-    def strikes(self, names: Callable[[], Collection[str]], key: str = "") -> bool:
-        """Whether this case is spoiled; if so, it counts.
-
-        :param names: What the concerned assets are called.
-        :param key: What the *count* is for.
-        """
-        if self.count is not None and self._struck[key] >= self.count:
-            return False
-        if self.asset is not None and not any(
-            name == self.asset or fnmatchcase(name, self.asset) for name in names()
-        ):
-            return False
-        if self.percent is not None and self._dice.random() * 100 >= self.percent:
-            return False
-        self._struck[key] += 1
-        return True
-
-    def to_json(self) -> dict[str, Any]:
-        """The rule, and how often it struck."""
-        return {**self.model_dump(exclude_defaults=True), "fault": self.fault, "hits": self._struck.total()}
-
-
 # Faults of calls
-
-
-class CallFault(Fault):
-    """Spoils a call, before it is carried out or after."""
-
-    call: Literal["*", Call] = "*"
-
-    async def before(self, request: Request) -> Response | None:
-        """An answer in place of the call.
-
-        :raises RefusedError: another one.
-        """
-        return None
-
-    async def after(self, request: Request, response: Response) -> Response:
-        """What becomes of the answer of a call that was carried out."""
-        return response
 
 
 class Latency(CallFault):
@@ -260,134 +157,6 @@ class RevokeTokens(Fault):
 
     def revokes(self, issued: float) -> bool:
         return issued <= self._since and self.strikes(tuple)
-
-
-# Faults of downloads
-
-
-class DownloadFault(CallFault):
-    """Spoils what storage or the content network sends."""
-
-    everywhere: ClassVar[Collection[str]] = DOWNLOADS
-
-    call: Literal["*", Download] = "*"
-
-    async def after(self, request: Request, response: Response) -> Response:
-        return Altered(response, lambda send: self.through(request, send))
-
-    def through(self, request: Request, send: Send) -> Send:
-        """A way to send that spoils what passes."""
-        raise NotImplementedError
-
-
-class Slow(DownloadFault):
-    """The content comes slowly."""
-
-    fault: Literal["slow"] = "slow"
-    bytes_per_second: int = Field(default=10_000, ge=1)
-
-    def through(self, request: Request, send: Send) -> Send:
-        step = max(1, self.bytes_per_second // 10)
-
-        async def slowly(message: Asgi) -> None:
-            body = message.get("body", b"")
-            while len(body) > step:
-                await send({"type": message["type"], "body": body[:step], "more_body": True})
-                body = body[step:]
-                await asyncio.sleep(step / self.bytes_per_second)
-            await send({**message, "body": body} if body else message)
-
-        return slowly
-
-
-class Cut(DownloadFault):
-    """The connection is closed after *after_bytes* of the content."""
-
-    fault: Literal["cut"] = "cut"
-    after_bytes: int = Field(default=1000, ge=0)
-
-    def through(self, request: Request, send: Send) -> Send:
-        left = self.after_bytes
-
-        async def some(message: Asgi) -> None:
-            nonlocal left
-            if message["type"] != "http.response.body":
-                return await send(message)
-            body = message.get("body", b"")
-            await send({"type": message["type"], "body": body[:left], "more_body": True})
-            left -= min(left, len(body))
-            if left == 0:
-                await hang_up(request)
-            elif not message.get("more_body"):
-                await send({"type": message["type"], "more_body": False})
-            return None
-
-        return some
-
-
-class Short(DownloadFault):
-    """Only *only_bytes* are served, with a Content-Length that agrees: nothing but the size betrays it."""
-
-    fault: Literal["short"] = "short"
-    only_bytes: int = Field(default=1000, ge=0)
-
-    def through(self, request: Request, send: Send) -> Send:
-        left = self.only_bytes
-
-        async def part(message: Asgi) -> None:
-            nonlocal left
-            if message["type"] == "http.response.start":
-                await send(_with_length(message, lambda length: min(length, self.only_bytes)))
-            elif message["type"] == "http.response.body":
-                body = message.get("body", b"")[:left]
-                left -= len(body)
-                await send({**message, "body": body})
-
-        return part
-
-
-class WrongLength(DownloadFault):
-    """Content-Length promises *extra_bytes* more than come."""
-
-    fault: Literal["wrong_length"] = "wrong_length"
-    extra_bytes: int = Field(default=1000, ge=1)
-
-    def through(self, request: Request, send: Send) -> Send:
-        async def promising(message: Asgi) -> None:
-            if message["type"] == "http.response.start":
-                await send(_with_length(message, lambda length: length + self.extra_bytes))
-            elif message["type"] == "http.response.body":
-                await send({**message, "more_body": True})
-                if not message.get("more_body"):
-                    await hang_up(request)
-
-        return promising
-
-
-class NoRange(DownloadFault):
-    """``Range`` is ignored: the whole content comes with status 200."""
-
-    fault: Literal["no_range"] = "no_range"
-
-    async def before(self, request: Request) -> None:
-        request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
-
-    def through(self, request: Request, send: Send) -> Send:
-        async def whole(message: Asgi) -> None:
-            if message["type"] == "http.response.start":
-                headers = [pair for pair in message["headers"] if pair[0] != b"accept-ranges"]
-                message = {**message, "headers": headers}
-            await send(message)
-
-        return whole
-
-
-def _with_length(message: Asgi, change: Callable[[int], int]) -> Asgi:
-    headers = [
-        (name, str(change(int(value))).encode() if name == b"content-length" else value)
-        for name, value in message["headers"]
-    ]
-    return {**message, "headers": headers}
 
 
 # Faults of one asset

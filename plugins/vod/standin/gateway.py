@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from vod.standin.faults import CallFault
 from vod.standin.meters import Quotas, Stats
 from vod.standin.parameters import Body, Query
 from vod.standin.refusals import RefusedError, StorageError
+from vod.standin.rules import CallFault
 from vod.standin.signatures import KeyCheck, SignatureError, WireRequest, query_pairs
 from vod.standin.storage import Links
 from vod.standin.tokens import Tokens

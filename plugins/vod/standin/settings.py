@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from vod.standin.faults import Fault, Missing, NoAsset, Urlless
+from vod.standin.faults import Missing, NoAsset, Urlless
+from vod.standin.rules import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
