@@ -77,6 +77,8 @@ def test_what_a_connection_lacks_is_named(
         ({"host": "", "extra": {"region": "ap-southeast-3"}}, "https://vod.ap-southeast-3.myhuaweicloud.com"),
         ({"host": "vod.example.com"}, "https://vod.example.com"),
         ({"host": "http://localhost", "port": 8600}, "http://localhost:8600"),
+        ({"host": "http://localhost:8600", "port": 443}, "http://localhost:8600"),
+        ({"host": "http://[::1]", "port": 8600}, "http://[::1]:8600"),
     ],
 )
 def test_the_endpoint(

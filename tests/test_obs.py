@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,16 @@ def test_a_destination(obs: dict[str, str], monkeypatch: pytest.MonkeyPatch, fol
     hook: Any = None  # object storage does not need it
     with local_copy(destination.uri("talk.mp3"), hook) as copy:
         assert copy.read_bytes() == b"sound"
+
+
+def test_the_example_of_the_docs(
+    obs: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    define(monkeypatch, "vod_default", obs)
+    docs = (Path(__file__).parent.parent / "docs" / "connection.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", docs, re.DOTALL)
+    exec(example, {})
+    assert "note.txt" in capsys.readouterr().out
 
 
 def test_a_wrong_secret_is_refused(obs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

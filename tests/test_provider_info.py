@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,12 +17,16 @@ from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 from airflow.sdk._shared.secrets_masker import redact as redact_in_tasks
 from airflow.sdk.io import has_fs
 
-from vod.hooks import Settings
+from vod.hooks import Settings, VodHook
 from vod.provider_info import REGIONS, get_provider_info
 from vod.results import ENGINES
+from vod.standin import Settings as StandinSettings
+from vod.standin import running
 
 [CONNECTION] = get_provider_info()["connection-types"]
 FIELDS: dict[str, dict[str, Any]] = CONNECTION["conn-fields"]
+DOCS = (Path(__file__).parent.parent / "docs" / "connection.md").read_text()
+EXAMPLES = [shlex.split(block)[1] for block in re.findall(r"```sh\n(export .*?)```", DOCS, re.DOTALL)]
 
 
 @pytest.mark.parametrize(
@@ -98,3 +106,49 @@ def test_airflow_masks_what_the_form_calls_a_password(redact: Any) -> None:
 
 def test_the_scheme_is_registered() -> None:
     assert has_fs("obs")
+
+
+def test_the_docs_name_every_field() -> None:
+    table = {name: label for label, name in re.findall(r"^\| ([^|]+?) \| `(\w+)` \|", DOCS, re.MULTILINE)}
+    labels = CONNECTION["ui-field-behaviour"]["relabeling"]
+    assert table == {"port": "Port", **labels, **{name: field["label"] for name, field in FIELDS.items()}}
+
+
+def test_the_docs_have_every_kind_of_connection() -> None:
+    assert len(EXAMPLES) == 5
+    assert sum("vod://" in example for example in EXAMPLES) == 2
+    assert sum("security_token" in example for example in EXAMPLES) == 1
+    assert sum("account" in example for example in EXAMPLES) == 1
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_of_the_docs_is_accepted(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its keys sign and its login gets a token; only the address is that of a stand-in."""
+    name, _, value = example.partition("=")
+    monkeypatch.setenv(name, value)
+    settings = VodHook(name.removeprefix("AIRFLOW_CONN_").lower()).settings
+    demo = "STANDIN" in value
+    assert settings.endpoint == (
+        "http://127.0.0.1:8600" if demo else "https://vod.ap-southeast-3.myhuaweicloud.com"
+    )
+    theirs = StandinSettings(data=tmp_path, region=settings.region, account="my-company", user="airflow")
+    theirs.password = "my-password"
+    if not demo:
+        theirs.access_key, theirs.secret_key = "MYACCESSKEY", "my/secret+key"
+    with running(theirs) as standin:
+        here = replace(settings, endpoint=standin.url, iam_endpoint=standin.url)
+        answer = here.client(patience=0.0).asset_info(["0" * 32])
+    assert answer["0" * 32].status == "NO_ASSET"
+
+
+def test_uri_and_json_of_the_docs_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    for example in EXAMPLES[:2]:
+        name, _, value = example.partition("=")
+        monkeypatch.setenv(name, value)
+        read.append(VodHook().settings)
+    uri, as_json = read
+    assert uri == replace(as_json, project_id=None, timeout=60.0, quota_share=1.0)
+    assert (as_json.timeout, as_json.quota_share) == (30, 0.25)

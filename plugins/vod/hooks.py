@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 from airflow.providers.http.hooks.http import HttpHook
@@ -89,7 +91,7 @@ class Settings:
         endpoint = host or f"vod.{region}.myhuaweicloud.com"
         if "://" not in endpoint:
             endpoint = f"https://{endpoint}"
-        if connection.port:
+        if connection.port and not re.search(r":\d+$", urlsplit(endpoint).netloc):
             endpoint = f"{endpoint}:{connection.port}"
         login, password = connection.login or "", connection.password or ""
         credentials: Credentials | Login = (

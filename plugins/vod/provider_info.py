@@ -20,7 +20,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "vod.hooks.VodHook",
                 "hook-name": "Huawei Cloud VOD",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "port"],
+                    "hidden-fields": ["schema"],
                     "relabeling": {
                         "host": "Endpoint",
                         "login": "Access key (AK)",
@@ -30,6 +30,8 @@ def get_provider_info() -> dict[str, Any]:
                         "host": "empty for https://vod.<region>.myhuaweicloud.com",
                         "login": "or the name of an IAM user",
                         "password": "or that user's password",
+                        # apache/airflow#73298: the page sends 0 for an empty port, and the server refuses it.
+                        "port": "443; without a port Airflow 3.3.2 refuses to test the connection",
                     },
                 },
                 "conn-fields": _conn_fields(),
@@ -57,26 +59,15 @@ def _conn_fields() -> dict[str, Any]:
             "description": "Console, My Credentials, Projects. When empty, it is looked up by the region.",
             "schema": text,
         },
-        "security_token": {
-            "label": "Security token",
-            "description": "Only for temporary keys: the token that was issued with AK and SK.",
-            "schema": {**text, "format": "password"},
-        },
-        "account": {
-            "label": "Account",
-            "description": "Only for login with a token: name of the IAM account. Above are then name and "
-            "password of a user of it, instead of AK and SK.",
-            "schema": text,
-        },
-        "iam_endpoint": {
-            "label": "IAM endpoint",
-            "description": "When empty, https://iam.<region>.myhuaweicloud.com.",
-            "schema": text,
-        },
         "engine": {
             "label": "Default engine",
             "description": "What extracts when a task does not say: VOD or the worker's ffmpeg.",
-            "schema": {"type": "string", "enum": ["vod", "ffmpeg"], "default": "vod"},
+            "schema": {
+                "type": "string",
+                "enum": ["vod", "ffmpeg"],
+                "values_display": {"vod": "Huawei Cloud VOD", "ffmpeg": "ffmpeg on the worker"},
+                "default": "vod",
+            },
         },
         "destination": {
             "label": "Default destination",
@@ -94,6 +85,22 @@ def _conn_fields() -> dict[str, Any]:
             "description": "Part of the account's quotas that each process may use, 0.01 to 1: with four "
             "workers 0.25. When empty, 1: all of it.",
             "schema": {"type": ["number", "null"], "minimum": 0.01, "maximum": 1},
+        },
+        "security_token": {
+            "label": "Security token",
+            "description": "Only for temporary keys: the token that was issued with AK and SK.",
+            "schema": {**text, "format": "password"},
+        },
+        "account": {
+            "label": "Account",
+            "description": "Only for login with a token: name of the IAM account. Above are then name and "
+            "password of a user of it, instead of AK and SK.",
+            "schema": text,
+        },
+        "iam_endpoint": {
+            "label": "IAM endpoint",
+            "description": "When empty, https://iam.<region>.myhuaweicloud.com.",
+            "schema": text,
         },
         "obs_endpoint": {
             "label": "OBS endpoint",

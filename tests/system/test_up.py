@@ -3,128 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
+
+from tests.system.conftest import ROOT, Stack, api, shoot, start
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
-
-ROOT = Path(__file__).parent.parent.parent
-SCREENSHOTS = Path(os.environ.get("VOD_BUILD", ROOT / "build")) / "screenshots"
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-
-
-@dataclass
-class Stack:
-    """A running `make up`."""
-
-    process: subprocess.Popen[str]
-    state: Path
-    url: str = ""
-    password: str = ""
-    standin: str = ""
-    samples: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "VOD_STATE": str(self.state)}
-
-    def processes(self) -> list[psutil.Process]:
-        """All that lives of it: by its environment, and PostgreSQL by its folder."""
-        return [
-            process
-            for process in psutil.process_iter(["environ", "cmdline"])
-            if (process.info["environ"] or {}).get("VOD_STATE") == str(self.state)
-            or str(self.state / "postgres") in (process.info["cmdline"] or [])
-        ]
-
-
-def start(state: Path) -> Stack:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dev.up"],
-        cwd=ROOT,
-        env={**os.environ, "VOD_STATE": str(state)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    stack = Stack(process, state)
-    said = []
-    assert process.stdout
-    for line in process.stdout:
-        said.append(line)
-        if found := re.match(r"  Airflow   (\S+)   login admin, password (\S+)", line):
-            stack.url, stack.password = found.groups()
-        elif found := re.match(r"  stand-in  (\S+)", line):
-            stack.standin = found[1]
-        elif found := re.match(r"            (\S+)  (\S+)", line):
-            stack.samples[found[2]] = found[1]
-        elif line.startswith("Ready."):
-            return stack
-    raise AssertionError("".join(said))
-
-
-@pytest.fixture(scope="module")
-def state() -> Iterator[Path]:
-    """A folder for all state. Not pytest's: as root, PostgreSQL runs as a user who may not enter that."""
-    with tempfile.TemporaryDirectory(prefix="vod-state-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder).resolve()
-
-
-@pytest.fixture(scope="module")
-def stack(state: Path) -> Iterator[Stack]:
-    running = start(state)
-    yield running
-    if running.process.poll() is None:
-        os.killpg(running.process.pid, signal.SIGINT)
-        running.process.wait(60)
-
-
-@pytest.fixture
-def page(stack: Stack) -> Iterator[Page]:
-    """A browser that has logged in by keyboard."""
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.set_default_timeout(60_000)
-        page.goto(stack.url)
-        page.locator("input[name=username]").fill("admin")
-        page.locator("input[name=password]").fill(stack.password)
-        page.keyboard.press("Enter")
-        page.get_by_text("Dags", exact=True).first.wait_for()
-        yield page
-        browser.close()
-
-
-def shoot(page: Page, name: str) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
-
-
-def api(stack: Stack, path: str) -> Any:
-    login = httpx.post(
-        f"{stack.url}/auth/token", json={"username": "admin", "password": stack.password}, timeout=60
-    )
-    headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
-    answer = httpx.get(f"{stack.url}/api/v2{path}", headers=headers, timeout=60)
-    answer.raise_for_status()
-    return answer.json()
 
 
 def test_everything_listens_on_the_loopback_only(stack: Stack) -> None:
