@@ -163,7 +163,10 @@ def test_meanwhile_it_is_being_created(vod, web):
     asset_id = pulled["asset_id"]
     assert vod.status(asset_id) == "CREATING"
     confirmed = vod.post("/status/uploaded", {"asset_id": asset_id, "status": "CREATED"})
-    assert confirmed.json()["error_code"] == "VOD.10126"
+    assert confirmed.json() == {
+        "error_code": "VOD.10126",
+        "error_msg": "The current media asset status does not allow upload confirmation.",
+    }
     assert vod.post("/extract_audio", {"asset_id": asset_id}).json()["error_code"] == "VOD.10083"
     [deleted] = vod.delete("", asset_id=asset_id).json()["delete_result_array"]
     assert deleted["status"] == "FAILED"
