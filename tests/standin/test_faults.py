@@ -84,6 +84,9 @@ class TestAnswers:
         assert answer.text.startswith('{"asset_info_array"')
         with pytest.raises(ValueError, match="Unterminated"):
             answer.json()
+        spoil(calm, "truncate")
+        url = calm.standin.url + "/cdn/asset/nothing/here"
+        assert httpx.get(url).text == "404 No"
 
     def test_late(self, calm):
         spoil(calm, "latency,call=info,seconds=0.2")

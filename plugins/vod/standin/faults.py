@@ -143,6 +143,8 @@ class Truncate(CallFault):
 
     async def after(self, request: Request, response: Response) -> Response:
         body = bytes(getattr(response, "body", b""))
+        if not body:
+            return response  # a file
         return Response(body[: len(body) // 2], response.status_code, media_type=response.media_type)
 
 

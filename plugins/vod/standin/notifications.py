@@ -85,6 +85,12 @@ class Certificate:
         return base64.b64encode(self._key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())).decode()
 
 
+@functools.cache
+def _certificate(region: str) -> Certificate:
+    """The certificate of this process, made when it is needed: finding the primes takes a while."""
+    return Certificate(region)
+
+
 @dataclass
 class Subscription:
     url: str
@@ -225,9 +231,9 @@ class Topic:
             "signing_cert_url": f"{self._url}/smn/{self._seal.name}",
         }
 
-    @functools.cached_property
+    @property
     def _seal(self) -> Certificate:
-        return Certificate(self._settings.region)
+        return _certificate(self._settings.region)
 
     def _link(self, action: str, subscription: Subscription, **query: str) -> str:
         query = {"token": subscription.token, **query, "region": self._settings.region}
