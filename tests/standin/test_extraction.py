@@ -105,6 +105,18 @@ def test_no_more_at_a_time_than_workers(vod, source):
     assert vod.stats()["peak_parallel_extractions"] == 2
 
 
+def test_a_fault_of_its_own_does_not_stop_the_others(vod, source, monkeypatch, caplog):
+    def broken(_):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vod.standin._extractor, "_ended", broken)
+        vod.wait(vod.extract(source), "CREATED")
+        vod.wait(vod.extract(source), "CREATED")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    vod.wait(vod.extract(source), "CREATED")
+
+
 def test_the_queue_and_the_library_survive_a_restart(settings, media, connect):
     settings.behaviour.queue_seconds = 3600
     with running(settings) as standin, connect(standin) as vod:

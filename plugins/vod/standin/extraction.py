@@ -83,17 +83,25 @@ class Extractor:
         while True:
             self._changed.clear()
             while self._done and self._past(self._done[0], self._behaviour.running_seconds):
-                self._end(heapq.heappop(self._done)[1])
+                self._step(self._end, heapq.heappop(self._done)[1])
                 await asyncio.sleep(0)
             while (
                 self._queue
                 and len(self._works) < self._settings.workers
                 and self._past(self._queue[0], self._behaviour.queue_seconds)
             ):
-                self._begin(self._queue.popleft()[1])
+                self._step(self._begin, self._queue.popleft()[1])
                 await asyncio.sleep(0)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), LOOK)
+
+    @staticmethod
+    def _step(step: Callable[[str], None], asset_id: str) -> None:
+        """One asset, whose trouble must not be that of the others."""
+        try:
+            step(asset_id)
+        except Exception:
+            log.exception("asset %s: the stand-in itself failed", asset_id)
 
     @staticmethod
     def _past(entry: tuple[float, str], seconds: float) -> bool:
