@@ -388,14 +388,15 @@ def cancel_words(cancelled: bool) -> str:
 
 def progress_logger(total: int) -> Callable[[Mapping[str, Asset], float], None]:
     """Give the ``on_poll`` of a wait: one line each time that more of a batch is ready or failed."""
+    settled: set[str] = set()
     told: int | None = None
 
     def on_poll(read: Mapping[str, Asset], pause: float) -> None:
         nonlocal told
-        ready = total - sum(not asset.settled(grace=True) for asset in read.values())
-        if ready != told:
-            log.info("Ready %d/%d audio assets, next look in %.0f s.", ready, total, pause)
-        told = ready
+        settled.update(asset_id for asset_id, asset in read.items() if asset.settled(grace=True))
+        if len(settled) != told:
+            log.info("Ready %d/%d audio assets, next look in %.0f s.", len(settled), total, pause)
+        told = len(settled)
 
     return on_poll
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import httpx
 from airflow.providers.http.hooks.http import HttpHook
@@ -18,6 +20,7 @@ from requests.auth import AuthBase
 
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.identity import Login
+from vod.cloud.poller import Poller
 from vod.cloud.signing import Credentials
 from vod.errors import InvalidInputError, VodError
 from vod.provider_info import REGIONS
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 DEFAULT_CONNECTION = "vod_default"
+
+
+# Of the triggerer: one process, one loop, and one poller for each connection as it is at the moment.
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, tuple[Poller, AsyncVodClient]]]
+_pollers = WeakKeyDictionary()
 
 
 class InvalidConnectionError(InvalidInputError):
@@ -176,15 +184,34 @@ class VodHook(HttpHook):
     @asynccontextmanager
     async def async_client(self) -> AsyncIterator[AsyncVodClient]:
         """The client for the triggerer: no call blocks its event loop."""
-        try:
-            connection = await self.aget_connection(self.vod_conn_id)
-        except AirflowNotFoundException as error:
-            raise self._undefined() from error
-        client = Settings.of(connection, await connection.aextra_dejson()).async_client()
+        client = (await self._async_settings()).async_client()
         try:
             yield client
         finally:
             await client.aclose()
+
+    @asynccontextmanager
+    async def poller(self) -> AsyncIterator[Poller]:
+        """The poller that all who wait on this event loop with this connection share."""
+        settings = await self._async_settings()
+        pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+        if settings not in pollers:
+            client = settings.async_client()
+            pollers[settings] = (Poller(client), client)
+        poller, client = pollers[settings]
+        try:
+            yield poller
+        finally:
+            if poller.idle and pollers.get(settings, (None,))[0] is poller:
+                del pollers[settings]
+                await client.aclose()
+
+    async def _async_settings(self) -> Settings:
+        try:
+            connection = await self.aget_connection(self.vod_conn_id)
+        except AirflowNotFoundException as error:
+            raise self._undefined() from error
+        return Settings.of(connection, await connection.aextra_dejson())
 
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None

@@ -58,8 +58,8 @@ class AudioAssetTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         extractions = self._extractions()
         try:
-            async with VodHook(self.vod_conn_id).async_client() as client:
-                await client.wait_until_settled(
+            async with VodHook(self.vod_conn_id).poller() as poller:
+                await poller.wait(
                     [extraction.audio_asset_id for extraction in extractions],
                     deadline=self.deadline,
                     interval=self.poll_interval,

@@ -240,11 +240,11 @@ class UploadGrant:
 class PullRequest:
     """A video that VOD is to fetch (section 8).
 
-    :param url: http or https, ending with the file's extension.
+    :param url: http or https, ending with the file's extension. It may be signed: not in ``repr``.
     :param container: ``video_type``; taken from the URL's extension when omitted.
     """
 
-    url: str
+    url: str = field(repr=False)
     title: str
     container: str | None = None
     auto_publish: bool = False
@@ -263,7 +263,7 @@ class PullRequest:
 class PullResult:
     """What VOD made of one :class:`PullRequest`: an asset id, or an error."""
 
-    url: str
+    url: str = field(repr=False)
     asset_id: str | None
     error_code: str | None = None
     error_message: str | None = None

@@ -1,0 +1,221 @@
+"""One poller for all that wait on an event loop: tasks share their calls (contract, sections 5 and 12)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from vod.cloud.assets import Asset
+from vod.cloud.client import IDS_PER_CALL, AsyncVodClient
+from vod.cloud.errors import CloudError
+
+log = logging.getLogger(__name__)
+
+OnPoll = Callable[[Mapping[str, Asset], float], None]
+
+_EARLY = 0.2  # of its interval an id may be asked early, to fill a call
+_JITTER = 0.1  # of its interval, so that batches that began together drift apart
+_GROWTH = 1.5
+_CALLS_AT_ONCE = 4
+
+
+@dataclass
+class _Watched:
+    """One asset that somebody waits for."""
+
+    interval: float
+    longest_interval: float
+    due: float
+    last: Asset | None = None
+    waiting: set[_Wait] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class _Wait:
+    """One call of :meth:`Poller.wait`."""
+
+    pending: set[str]
+    grace_until: float
+    on_poll: OnPoll | None
+    # Where log lines belong: the triggerer tells its triggers apart by context.
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    error: Exception | None = None
+    troubled: bool = False
+
+
+class Poller:
+    """Reads the assets that waiting tasks ask for, ten to a call, each at its own growing interval.
+
+    A passing fault postpones, it never ends a wait. While nobody waits, nothing runs.
+
+    :param client: Reads; its budget paces.
+    """
+
+    def __init__(self, client: AsyncVodClient) -> None:
+        self._client = client
+        self._watched: dict[str, _Watched] = {}
+        self._queue: list[tuple[float, str]] = []
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._reading: set[asyncio.Task[None]] = set()
+
+    async def wait(
+        self,
+        asset_ids: Iterable[str],
+        *,
+        deadline: float,
+        interval: float = 5.0,
+        longest_interval: float = 30.0,
+        grace_until: float = 0.0,
+        on_poll: OnPoll | None = None,
+    ) -> list[str]:
+        """Wait until each asset is settled. Parameters, result and errors are those of
+        :meth:`AsyncVodClient.wait_until_settled`; ``on_poll`` is told of each asset that was read.
+        """
+        ids = list(dict.fromkeys(asset_ids))
+        wait = _Wait(pending=set(ids), grace_until=grace_until, on_poll=on_poll)
+        now = time.time()
+        for asset_id in ids:
+            watched = self._watched.get(asset_id)
+            if watched is None:
+                watched = self._watched[asset_id] = _Watched(interval, longest_interval, now)
+            else:  # somebody new is in a hurry
+                watched.interval = min(watched.interval, interval)
+                watched.due = min(watched.due, now)
+            watched.waiting.add(wait)
+            heapq.heappush(self._queue, (watched.due, asset_id))
+        if wait.pending:
+            self._wake()
+            try:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(wait.done.wait(), max(deadline - now, 0.0))
+            finally:
+                self._leave(wait)
+        if wait.error:
+            raise wait.error
+        return [asset_id for asset_id in ids if asset_id in wait.pending]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits."""
+        return not self._watched
+
+    def _wake(self) -> None:
+        self._changed.set()
+        if self._task is None or self._task.done():
+            # It outlives whoever starts it, so it takes nothing of his context along.
+            self._task = contextvars.Context().run(asyncio.create_task, self._run())
+
+    def _leave(self, wait: _Wait) -> None:
+        for asset_id in wait.pending:
+            watched = self._watched.get(asset_id)
+            if watched:
+                watched.waiting.discard(wait)
+                if not watched.waiting:
+                    del self._watched[asset_id]
+        self._changed.set()
+
+    async def _run(self) -> None:
+        while self._watched or self._reading:
+            self._changed.clear()
+            if len(self._reading) < _CALLS_AT_ONCE and (group := self._due()):
+                task = asyncio.create_task(self._read(group))
+                self._reading.add(task)
+                task.add_done_callback(self._finished)
+                continue
+            pause = None
+            if self._queue and len(self._reading) < _CALLS_AT_ONCE:
+                pause = max(self._queue[0][0] - time.time(), 0.0)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), pause)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._reading.discard(task)
+        self._changed.set()
+
+    def _due(self) -> list[str]:
+        """The ids of the next call: what is due, filled up with what nearly is."""
+        now = time.time()
+        group: list[str] = []
+        while self._queue and len(group) < IDS_PER_CALL:
+            due, asset_id = self._queue[0]
+            watched = self._watched.get(asset_id)
+            stale = watched is None or due != watched.due
+            if not stale and due > now + (watched.interval * _EARLY if watched and group else 0.0):
+                break
+            heapq.heappop(self._queue)
+            if not stale and asset_id not in group:
+                group.append(asset_id)
+        return group
+
+    async def _read(self, group: list[str]) -> None:
+        read: dict[str, Asset] = {}
+        try:
+            read = await self._client.asset_info(group)
+        except CloudError as error:
+            if not error.retryable:
+                self._fail(group, error)
+                return
+            self._trouble(group, error)
+        except Exception as error:  # noqa: BLE001 - whoever waits must learn of it, whatever it is
+            self._fail(group, error)
+            return
+        told: dict[_Wait, dict[str, Asset]] = {}
+        for asset_id in group:
+            watched = self._watched.get(asset_id)
+            if watched is None:
+                continue
+            if asset_id in read:
+                for wait in list(watched.waiting):
+                    told.setdefault(wait, {})[asset_id] = read[asset_id]
+                    if read[asset_id].settled(grace=time.time() < wait.grace_until):
+                        wait.pending.discard(asset_id)
+                        watched.waiting.discard(wait)
+            if watched.waiting:
+                self._postpone(asset_id, watched)
+            else:
+                del self._watched[asset_id]
+        for wait, assets in told.items():
+            wait.troubled = False
+            if wait.on_poll:
+                wait.context.run(wait.on_poll, assets, self._next_look(wait))
+            if not wait.pending:
+                wait.done.set()
+
+    def _postpone(self, asset_id: str, watched: _Watched) -> None:
+        spread = 1.0 + random.uniform(-_JITTER, _JITTER)  # noqa: S311 - no secret
+        watched.due = time.time() + watched.interval * spread
+        watched.interval = min(watched.interval * _GROWTH, watched.longest_interval)
+        heapq.heappush(self._queue, (watched.due, asset_id))
+
+    def _next_look(self, wait: _Wait) -> float:
+        dues = [self._watched[asset_id].due for asset_id in wait.pending if asset_id in self._watched]
+        return max(min(dues) - time.time(), 0.0) if dues else 0.0
+
+    def _trouble(self, group: list[str], error: CloudError) -> None:
+        for wait in self._waiting(group):
+            if not wait.troubled:
+                wait.troubled = True
+                wait.context.run(log.warning, "VOD cannot be read, trying on: %s", error)
+
+    def _fail(self, group: list[str], error: Exception) -> None:
+        for wait in self._waiting(group):
+            wait.error = error
+            wait.done.set()
+            self._leave(wait)
+
+    def _waiting(self, group: list[str]) -> set[_Wait]:
+        return {
+            wait
+            for asset_id in group
+            if asset_id in self._watched
+            for wait in self._watched[asset_id].waiting
+        }

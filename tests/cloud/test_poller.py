@@ -1,0 +1,121 @@
+"""Many tasks wait, one poller asks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import stats
+from vod.cloud.client import AsyncVodClient, VodClient
+from vod.cloud.errors import AuthenticationError
+from vod.cloud.poller import Poller
+from vod.cloud.signing import Credentials
+from vod.standin import Standin
+from vod.standin.faults import parse
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def poller(standin: Standin) -> Poller:
+    settings = standin.settings
+    keys = Credentials(ak=settings.access_key, sk=settings.secret_key)
+    return Poller(AsyncVodClient(standin.url, settings.project_id, keys))
+
+
+@pytest.fixture
+def audio(standin: Standin, client: VodClient, video: Path) -> Iterator[list[str]]:
+    """Forty audio assets that stay in the queue until a test lets them go."""
+    standin.behaviour.queue_seconds = 3600
+    source = client.upload(video)
+    yield [client.extract_audio(source).audio_asset_id for _ in range(40)]
+    standin.behaviour.queue_seconds = 0
+
+
+async def test_the_ids_of_many_tasks_share_their_calls(
+    standin: Standin, poller: Poller, audio: list[str]
+) -> None:
+    tasks = [
+        asyncio.create_task(poller.wait(audio[start : start + 4], deadline=time.time() + 1.0, interval=10))
+        for start in range(0, 40, 4)
+    ]
+    assert sum(map(len, await asyncio.gather(*tasks))) == 40
+    assert stats(standin)["calls"]["info"]["total"] == 4, "ten tasks, forty ids, four calls"
+    assert poller.idle
+
+
+async def test_an_id_that_several_wait_for_is_asked_for_once(
+    standin: Standin, poller: Poller, audio: list[str]
+) -> None:
+    tasks = [
+        asyncio.create_task(poller.wait(audio[:10], deadline=time.time() + 1.0, interval=10))
+        for _ in range(5)
+    ]
+    await asyncio.gather(*tasks)
+    assert stats(standin)["calls"]["info"]["total"] <= 2, "those who join ask at once, together"
+
+
+async def test_each_learns_of_its_own_and_only_of_those(
+    standin: Standin, poller: Poller, audio: list[str]
+) -> None:
+    seen: list[set[str]] = [set(), set()]
+
+    async def wait(number: int) -> list[str]:
+        mine = audio[number * 5 : number * 5 + 5]
+        return await poller.wait(
+            mine, deadline=time.time() + 30, interval=0.05, on_poll=lambda read, _: seen[number].update(read)
+        )
+
+    tasks = [asyncio.create_task(wait(number)) for number in (0, 1)]
+    await asyncio.sleep(0)
+    standin.behaviour.queue_seconds = 0
+    assert await asyncio.gather(*tasks) == [[], []]
+    assert seen == [set(audio[:5]), set(audio[5:10])]
+
+
+async def test_the_interval_grows(standin: Standin, poller: Poller, audio: list[str]) -> None:
+    await poller.wait(audio[:1], deadline=time.time() + 2.0, interval=0.1, longest_interval=0.8)
+    assert 4 <= stats(standin)["calls"]["info"]["total"] <= 9, "0, 0.1, 0.25, 0.48, 0.81, 1.3, 2.1 s"
+
+
+async def test_a_passing_fault_postpones_and_is_told_once(
+    standin: Standin, poller: Poller, audio: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    standin.behaviour.faults = [parse("error,call=info,count=6")]
+    standin.behaviour.queue_seconds = 0
+    poller._client._session._patience = 0.0  # the poller itself is what goes on here
+    with caplog.at_level(logging.WARNING, logger="vod.cloud.poller"):
+        assert await poller.wait(audio[:3], deadline=time.time() + 30, interval=0.05) == []
+    assert caplog.text.count("VOD cannot be read, trying on") == 1
+
+
+async def test_a_refusal_that_will_not_pass_ends_the_wait(standin: Standin, audio: list[str]) -> None:
+    wrong = Credentials(ak=standin.settings.access_key, sk="not-the-secret")
+    poller = Poller(AsyncVodClient(standin.url, standin.settings.project_id, wrong))
+    with pytest.raises(AuthenticationError):
+        await poller.wait(audio[:1], deadline=time.time() + 30)
+    assert poller.idle
+
+
+async def test_whoever_is_cancelled_leaves_the_others_waiting(
+    standin: Standin, poller: Poller, audio: list[str]
+) -> None:
+    first = asyncio.create_task(poller.wait(audio[:5], deadline=time.time() + 30, interval=0.05))
+    second = asyncio.create_task(poller.wait(audio[3:8], deadline=time.time() + 30, interval=0.05))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    standin.behaviour.queue_seconds = 0
+    assert await second == []
+    assert poller.idle
+
+
+async def test_nothing_to_wait_for_is_no_wait(poller: Poller) -> None:
+    assert await poller.wait([], deadline=time.time() + 30) == []
+    assert poller.idle

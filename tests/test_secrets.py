@@ -1,0 +1,326 @@
+"""No secret leaves a full run: not in logs at DEBUG, results, errors, nor in the repr of anything.
+
+The run is in a process of its own (this file, as a script), because logging belongs to the whole process.
+All that it sends is written down where it leaves the process, so that the test knows every signature and
+token that must not be found elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from tests.conftest import SAMPLES, DictStore, connection_json, first_event
+from vod.standin import Standin
+from vod.standin.faults import parse
+
+ROOT = Path(__file__).parent.parent
+SECURITY_TOKEN = "security-token-of-temporary-keys"
+WRONG = "not-the-secret-but-one-all-the-same"
+LOGGERS = (
+    "httpx",
+    "httpcore",
+    "urllib3",
+    "requests",
+    "vod",
+    "fsspec",
+    "airflow",
+    "asyncio",
+    "huaweicloudsdkcore",
+)
+SECRET_HEADERS = ("authorization", "x-auth-token", "x-security-token", "x-subject-token")
+SECRET_QUERY = ("signature", "awsaccesskeyid")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a full run said (``output``), and the secrets that it used (``secrets``)."""
+    from vod.standin import Settings, running
+
+    folder = tmp_path_factory.mktemp("run")
+    with running(Settings(data=folder / "standin")) as standin:
+        standin.behaviour.faults = [
+            parse("cut,call=storage download,count=1"),
+            parse("error,call=details,count=1"),
+            parse("page,call=storage upload,count=1"),
+            parse("truncate,call=authority,count=1"),
+            parse("throttle,call=publish,count=1,retry_after=0"),
+        ]
+        settings = standin.settings
+        connections = {
+            "VOD_KEYS": connection_json(standin, security_token=SECURITY_TOKEN),
+            "VOD_TOKEN": _login(standin, settings.password),
+            "VOD_WRONG": json.dumps({**json.loads(connection_json(standin)), "password": WRONG}),
+            "VOD_WRONG_LOGIN": _login(standin, WRONG),
+            "VOD_NOWHERE": json.dumps({**json.loads(connection_json(standin)), "host": "http://127.0.0.1:1"}),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.test_secrets", str(folder), json.dumps(connections)],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+    assert done.returncode == 0, done.stdout[-3000:]
+    sent = [tuple(pair) for pair in map(json.loads, (folder / "sent").read_text().splitlines())]
+    mine = [("SK", settings.secret_key), ("password", settings.password), ("wrong", WRONG)]
+    return {
+        "output": done.stdout,
+        "secrets": {*sent, *mine, ("security token", SECURITY_TOKEN)},
+        "access key": settings.access_key,
+    }
+
+
+def _login(standin: Standin, password: str) -> str:
+    connection = json.loads(
+        connection_json(standin, account=standin.settings.account, iam_endpoint=standin.url)
+    )
+    return json.dumps({**connection, "login": standin.settings.user, "password": password})
+
+
+def test_the_run_did_what_it_is_to_do(told: dict[str, Any]) -> None:
+    """Else the others would prove nothing."""
+    output, secrets = told["output"], told["secrets"]
+    kinds = {kind for kind, _ in secrets}
+    assert kinds >= {*SECRET_HEADERS, *SECRET_QUERY}, "the run used signatures, tokens and signed URLs"
+    for said in ("extracted", "transcribed", "[vod.", "AuthenticationError", "TransferError", "NotSentError"):
+        assert said in output
+    for logger in ("httpcore", "httpx", "urllib3", "vod"):
+        assert re.search(rf"^LOG {logger}\S* DEBUG|^LOG {logger}\S* INFO", output, re.MULTILINE), logger
+
+
+def test_no_secret_is_told(told: dict[str, Any]) -> None:
+    found = {
+        (kind, line[:300])
+        for line in told["output"].splitlines()
+        for kind, secret in told["secrets"]
+        if secret != told["access key"] and secret in line
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"Signature=(?!\*\*\*)",
+        r"AWSAccessKeyId=(?!\*\*\*)",
+        r"SDK-HMAC-SHA256 (Access|Credential)=",
+        r"(?i)x-(subject|auth|security)-token\W+(b\W)?\w{8,}",
+    ],
+)
+def test_nothing_looks_like_a_secret(told: dict[str, Any], pattern: str) -> None:
+    lines = [line[:300] for line in told["output"].splitlines() if re.search(pattern, line)]
+    assert not lines
+
+
+# --- the run ---------------------------------------------------------------------------------------
+
+
+def main(folder: Path, connections: dict[str, str]) -> None:
+    for name, value in connections.items():
+        os.environ[f"AIRFLOW_CONN_{name}"] = value
+    with (folder / "sent").open("w") as sent:
+        _write_down_what_is_sent(lambda kind, secret: print(json.dumps([kind, secret]), file=sent))
+        import vod.operators
+        import vod.sensors  # noqa: F401 - Airflow sets up logging when it is imported
+
+        _log_everything()
+        for conn_id in ("vod_keys", "vod_token"):
+            _work(conn_id, folder / conn_id)
+        for conn_id in ("vod_wrong", "vod_wrong_login", "vod_nowhere"):
+            _fail(conn_id)
+
+
+def _log_everything() -> None:
+    root = logging.getLogger()
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("LOG %(name)s %(levelname)s %(message)s"))
+    root.handlers = [handler]
+    for name in ("", *LOGGERS, *logging.root.manager.loggerDict):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.DEBUG)
+        logger.disabled = False
+        logger.propagate = True
+        if name:
+            logger.handlers = []
+
+
+def _write_down_what_is_sent(write: Callable[[str, str], None]) -> None:
+    """Put an ear on the transports of both HTTP libraries."""
+    import httpx
+    from requests.adapters import HTTPAdapter
+
+    def overhear(url: str, *headers: Any) -> None:
+        for name, value in [
+            *parse_qsl(urlsplit(url).query),
+            *(pair for some in headers for pair in some.items()),
+        ]:
+            if name.lower() in (*SECRET_HEADERS, *SECRET_QUERY):
+                write(name.lower(), value)
+                if name.lower() == "authorization":
+                    write("signature of a call", value.rpartition("=")[2])
+
+    blocking, on_a_loop = httpx.HTTPTransport.handle_request, httpx.AsyncHTTPTransport.handle_async_request
+    through_requests = HTTPAdapter.send
+
+    def handle(self: Any, request: httpx.Request) -> httpx.Response:
+        overhear(str(request.url), request.headers)
+        response = blocking(self, request)
+        overhear("", response.headers)
+        return response
+
+    async def handle_async(self: Any, request: httpx.Request) -> httpx.Response:
+        overhear(str(request.url), request.headers)
+        response = await on_a_loop(self, request)
+        overhear("", response.headers)
+        return response
+
+    def send(self: Any, request: Any, *arguments: Any, **options: Any) -> Any:
+        overhear(request.url, request.headers)
+        return through_requests(self, request, *arguments, **options)
+
+    httpx.HTTPTransport.handle_request = handle  # type: ignore[method-assign]
+    httpx.AsyncHTTPTransport.handle_async_request = handle_async  # type: ignore[method-assign]
+    HTTPAdapter.send = send  # type: ignore[method-assign]
+
+
+def _context() -> Any:
+    from datetime import datetime, timezone
+    from types import SimpleNamespace
+
+    return {"task_state_store": DictStore(), "ti": SimpleNamespace(start_date=datetime.now(timezone.utc))}
+
+
+def _run(operator: Any) -> Any:
+    from airflow.sdk.exceptions import TaskDeferred
+
+    context = _context()
+    try:
+        result = operator.execute(context)
+    except TaskDeferred as deferred:
+        _tell(deferred.trigger, deferred.trigger.serialize())
+        event = asyncio.run(first_event(deferred.trigger))
+        _tell(event)
+        result = getattr(operator, deferred.method_name)(context, event=event)
+    _tell(operator, vars(context["task_state_store"]), result)
+    return result
+
+
+def _work(conn_id: str, folder: Path) -> None:
+    """All that this package does, with one connection."""
+    from vod.cloud.assets import PullRequest
+    from vod.hooks import VodHook
+    from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
+    from vod.sensors import AudioAssetSensor
+
+    folder.mkdir()
+    big = folder / "big.mp4"
+    with big.open("wb") as file:
+        file.truncate(21 * 1024 * 1024)
+    hook = VodHook(conn_id)
+    with _failure():
+        hook.client.upload(SAMPLES / "lake.mov")
+    assets = [hook.client.upload(SAMPLES / "lake.mov"), hook.client.upload(big)]
+    common: dict[str, Any] = {"vod_conn_id": conn_id, "on_failure": "report"}
+
+    for deferrable in (True, False):
+        options = {
+            "destination": str(folder / str(deferrable)),
+            "deferrable": deferrable,
+            "poll_interval": 0.05,
+        }
+        records = _run(
+            ExtractAudioOperator(task_id="x", assets=[*assets, "f" * 32], engine="vod", **options, **common)
+        )
+    _run(TranscribeAudioOperator(task_id="t", audio=records, destination=str(folder), **common))
+    submitted = _run(ExtractAudioOperator(task_id="y", assets=assets, wait=False, **common))
+    for deferrable in (True, False):
+        _run(
+            AudioAssetSensor(
+                task_id="s", audio_assets=submitted, poke_interval=0.05, deferrable=deferrable, **common
+            )
+        )
+    local = [*assets, str(SAMPLES / "lake.mov"), "f" * 32, str(folder / "nothing.mp4")]
+    _run(ExtractAudioOperator(task_id="f", assets=local, engine="ffmpeg", destination=str(folder), **common))
+
+    client = hook.client
+    read = client.asset_info(assets)
+    _tell(read, client.asset_details(assets[0]))
+    _tell(client.publish(assets), client.unpublish(assets))
+    _tell(client.pull([PullRequest(url="http://127.0.0.1:1/a.mp4?Signature=foreign", title="pulled")]))
+    project = hook.settings.project_id
+    _tell(VodHook(conn_id).run(f"/v1.0/{project}/asset/info", data={"asset_id": assets}).json())
+    with _failure():
+        VodHook(conn_id).run(f"/v1.0/{project}/asset/nonsense")
+    _tell(hook.test_connection(), client.delete(assets))
+    _tell_all_objects()
+
+
+def _fail(conn_id: str) -> None:
+    """Everything again, with a connection that cannot work."""
+    from vod.hooks import VodHook
+    from vod.operators import ExtractAudioOperator
+
+    hook = VodHook(conn_id)
+    _tell(hook.test_connection())
+    client = hook.settings.client(patience=0.0)
+    for call in (
+        lambda: client.upload(SAMPLES / "lake.mov"),
+        lambda: client.download("a" * 32, Path(os.devnull)),
+        lambda: client.asset_details("a"),
+        lambda: hook.get_conn().get(f"{hook.settings.endpoint}/v1.0/x/asset/info"),
+    ):
+        with _failure():
+            call()
+    if conn_id != "vod_nowhere":  # it would be patient
+        with _failure():
+            _run(ExtractAudioOperator(task_id="x", assets=["a"], engine="vod", vod_conn_id=conn_id))
+    _tell_all_objects()
+
+
+class _failure:  # noqa: N801 - used like a function
+    """A failure, told in every way in which Python tells of one."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        link = error
+        while link is not None:
+            _tell(link, str(link), vars(link))
+            link = link.__cause__ or link.__context__
+        if isinstance(error, Exception):
+            logging.getLogger("failures").error("It failed", exc_info=error)
+        return isinstance(error, Exception)
+
+
+def _tell(*things: Any) -> None:
+    for thing in things:
+        print("TOLD", repr(thing), str(thing))
+
+
+def _tell_all_objects() -> None:
+    """The repr of every living object whose class is ours."""
+    for thing in gc.get_objects():
+        module = getattr(type(thing), "__module__", "")
+        if isinstance(module, str) and module.startswith("vod."):
+            print(f"OBJECT [{module}]", repr(thing))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
