@@ -13,10 +13,11 @@ from airflow.sdk import BaseOperator
 from vod import results
 from vod.batches import OnFailure, asset_list, check_choice, conclude, fail_at_once
 from vod.errors import InvalidInputError, VodError
-from vod.extraction import VISIBILITY_GRACE, LocalEngine, VodEngine, progress_logger
+from vod.extraction import VISIBILITY_GRACE, VodEngine, progress_logger
 from vod.hooks import DEFAULT_CONNECTION, VodHook
 from vod.ledger import Ledger
 from vod.links import VodConsoleLink
+from vod.local_extraction import LocalEngine
 from vod.results import AUDIO_FORMATS, ENGINES, AssetFailure, ExtractedAudio, Record, SubmittedExtraction
 from vod.results import Transcript as TranscriptRecord
 from vod.speech import WRITERS, Transcriber
