@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
 from vod.media import probe
 from vod.standin import running
+from vod.standin.extraction import Extractor
+from vod.standin.library import Library
 
 
 @pytest.fixture
@@ -146,3 +150,24 @@ def test_the_log_has_one_line_for_each_change_and_no_secret(vod, source, caplog)
         f"asset {audio}: WAITING_TRANSCODE -> TRANSCODING",
         f"asset {audio}: TRANSCODING -> CREATED",
     ]
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_it_stops_also_in_the_moment_when_something_changes(settings, steps):
+    """In Python before 3.12, ``asyncio.wait_for`` swallows a cancellation that comes then."""
+
+    async def start_and_stop():
+        library = Library(settings.data)
+        extractor = Extractor(library, settings, ended=lambda _: None)
+        extractor.start()
+        await asyncio.sleep(0.01)
+        extractor._changed.set()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(extractor.stop())
+        done, _ = await asyncio.wait([stopping], timeout=3)
+        library.close()
+        extractor._dispatcher.cancel()
+        return bool(done)
+
+    assert asyncio.run(start_and_stop())

@@ -6,19 +6,17 @@ import json
 
 import httpx
 import pytest
-
-from vod.standin.openapi import OPERATIONS
-
-schemathesis = pytest.importorskip("schemathesis")
-
-from hypothesis import given, settings  # noqa: E402
-from schemathesis import GenerationMode  # noqa: E402
-from schemathesis.checks import not_a_server_error  # noqa: E402
-from schemathesis.specs.openapi.checks import (  # noqa: E402
+import schemathesis
+from hypothesis import given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
+
+from vod.standin.openapi import OPERATIONS
 
 CHECKS = [
     not_a_server_error,

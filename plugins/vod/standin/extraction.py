@@ -68,8 +68,9 @@ class Extractor:
     async def stop(self) -> None:
         """Ends running ffmpeg processes; what they were doing starts anew after the next start."""
         self._stopping.set()
-        self._dispatcher.cancel()
-        await asyncio.gather(self._dispatcher, *self._works.values(), return_exceptions=True)
+        self._changed.set()
+        await self._dispatcher
+        await asyncio.gather(*self._works.values(), return_exceptions=True)
         self._threads.shutdown()
 
     def submit(self, asset: Asset) -> None:
@@ -79,8 +80,11 @@ class Extractor:
         self._changed.set()
 
     async def _dispatch(self) -> None:
-        """Behaviour is changed by plain assignment, maybe from another thread: only looking shows it."""
-        while True:
+        """Behaviour is changed by plain assignment, maybe from another thread: only looking shows it.
+
+        It is asked to stop, not cancelled: before Python 3.12 ``wait_for`` may swallow a cancellation.
+        """
+        while not self._stopping.is_set():
             self._changed.clear()
             while self._done and self._past(self._done[0], self._behaviour.running_seconds):
                 self._step(self._end, heapq.heappop(self._done)[1])

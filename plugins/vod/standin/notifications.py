@@ -18,6 +18,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
+import anyio
 import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -284,7 +285,9 @@ class Topic:
         }
         async with self._room:
             try:
-                posting = self._http.post(subscription.url, content=json.dumps(envelope), headers=headers)
-                return (await asyncio.wait_for(posting, PATIENCE)).status_code
-            except (httpx.HTTPError, httpx.InvalidURL, asyncio.TimeoutError):
+                with anyio.fail_after(PATIENCE):
+                    content = json.dumps(envelope)
+                    answer = await self._http.post(subscription.url, content=content, headers=headers)
+                    return answer.status_code
+            except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
                 return None
