@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,7 +58,7 @@ def connection(standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def context() -> dict[str, Any]:
     """What a task's context holds that the operators read."""
-    return {"task_state_store": DictStore(), "ti": SimpleNamespace(start_date=datetime.now(timezone.utc))}
+    return context_of(DictStore())
 
 
 @pytest.fixture(scope="session")
@@ -92,8 +94,34 @@ async def first_event(trigger: Any) -> dict[str, Any]:
     raise AssertionError("the trigger gave no event")
 
 
+def context_of(store: DictStore, **of_instance: Any) -> dict[str, Any]:
+    """The context of one try of a task, whose state store is given."""
+    return {
+        "task_state_store": store,
+        "ti": TaskInstance(**of_instance),
+        "outlet_events": defaultdict(SimpleNamespace),
+    }
+
+
+@dataclass
+class TaskInstance:
+    """What the operators read of a task instance. Its state is what the API server would say."""
+
+    try_number: int = 1
+    max_tries: int = 0
+    state: str = "running"
+    dag_id: str = "dag"
+    run_id: str = "run"
+    task_id: str = "extract"
+    map_index: int = -1
+    start_date: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+    def get_task_states(self, **_: Any) -> dict[str, dict[str, str]]:
+        return {self.run_id: {self.task_id: self.state}}
+
+
 class DictStore:
-    """A task's state store without a task: the same three methods, and a count of reads."""
+    """A task's state store without a task: the same methods, values as JSON, and a count of reads."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -103,12 +131,8 @@ class DictStore:
         self.reads += 1
         return self.values.get(key, default)
 
-    def set(self, key: str, value: Any) -> None:
-        assert value is not None
-        self.values[key] = value
-
-    def delete(self, key: str) -> None:
-        self.values.pop(key, None)
+    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+        self.values[key] = json.loads(json.dumps(value))
 
 
 def connection_json(standin: Standin, **extra: object) -> str:

@@ -12,9 +12,11 @@ def test_the_next_try_finds_what_was_done() -> None:
     first.intend("a", 1.0)
     first.intend("b", 2.0)
     first.accept("b", "audio-b", 2.5)
+    assert Ledger(store, INPUTS).get("b") == {"intended": 2.0}, "noted, not written"
     first.finish("c", {"uri": "file:///c.mp3"})
     first.intend("d", 3.0)
     first.forget("d")
+    first.save()
 
     second = Ledger(store, INPUTS)
     assert second.get("a") == {"intended": 1.0}
@@ -26,14 +28,49 @@ def test_the_next_try_finds_what_was_done() -> None:
 
 def test_other_inputs_start_afresh_and_leave_the_rest_alone() -> None:
     store = DictStore()
-    Ledger(store, INPUTS).accept("a", "audio-a", 1.0)
+    Ledger(store, INPUTS).finish("a", {})
     assert Ledger(store, {**INPUTS, "format": "AAC"}).get("a") is None
     assert Ledger(store, INPUTS).get("a") is not None
 
 
-def test_a_first_try_spares_itself_the_reads() -> None:
+def test_a_final_failure_is_final_for_one_attempt() -> None:
+    store = DictStore()
+    first = Ledger(store, INPUTS, attempt=2)
+    first.fail("a", {"message": "m"}, refused=True)
+    first.save()
+    assert Ledger(store, INPUTS, attempt=2).get("a") == {
+        "failure": {"message": "m"},
+        "attempt": 2,
+        "refused": True,
+    }
+    assert Ledger(store, INPUTS, attempt=3).get("a") is None
+
+
+def test_two_ledgers_of_one_task_do_not_overwrite_each_other() -> None:
+    store = DictStore()
+    vod = Ledger(store, INPUTS)
+    vod.intend("a", 1.0)
+    local = vod.beside({"engine": "ffmpeg"})
+    local.finish("a", {"uri": "u"})
+    vod.intend("b", 2.0)
+    assert Ledger(store, INPUTS).get("b") == {"intended": 2.0}
+    assert Ledger(store, {"engine": "ffmpeg"}).get("a") == {"record": {"uri": "u"}}
+
+
+def test_a_thousand_assets_take_twenty_rows_one_write_each_and_few_reads() -> None:
     store = DictStore()
     ledger = Ledger(store, INPUTS)
-    for number in range(100):
+    for number in range(1000):
         assert ledger.get(str(number)) is None
+        ledger.intend(str(number), 1.0)
+        ledger.accept(str(number), f"{number:032}", 1.0)
+    ledger.save()
     assert store.reads == 1
+    assert len(store.values) == 20
+    again = Ledger(store, INPUTS)
+    assert store.reads == 22
+    assert all(
+        again.get(str(number)) == {"audio": f"{number:032}", "accepted": 1.0} for number in range(1000)
+    )
+    assert len(again.audio_assets()) == 1000
+    assert max(len(str(page)) for page in store.values.values()) < 6000

@@ -47,8 +47,10 @@ async def test_it_hands_the_records_back_once_all_are_settled(
 ) -> None:
     standin.behaviour.no_asset_polls = 2
     extraction = submit(client, video)
-    assert await event_of(trigger_of(FAILED, extraction)) == {
-        "records": [FAILED.to_json(), extraction.to_json()]
+    deadline = time.time() + 20
+    assert await event_of(trigger_of(FAILED, extraction, deadline=deadline)) == {
+        "records": [FAILED.to_json(), extraction.to_json()],
+        "deadline": deadline,
     }
     assert client.asset_info([extraction.audio_asset_id])[extraction.audio_asset_id].status == "CREATED"
 

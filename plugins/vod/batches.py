@@ -73,17 +73,22 @@ def asset_list(assets: Any) -> list[str]:
     return list(wanted)
 
 
-def conclude(records: Sequence[Record], on_failure: OnFailure) -> list[dict[str, Any]]:
+def conclude(
+    records: Sequence[Record], on_failure: OnFailure, *, may_retry: bool = False
+) -> list[dict[str, Any]]:
     """Turn the outcomes of a batch into what the task returns.
 
     :param on_failure: ``fail`` raises if any asset failed, ``report`` returns failures among the others.
-    :raises AssetsFailedError: an asset failed, and ``on_failure`` is ``fail``.
+    :param may_retry: Whether another try follows a failure of the task: then also ``report`` raises for what
+        may succeed on it.
+    :raises AssetsFailedError: an asset failed, and it is not only to be reported.
     """
     failures = [record for record in records if isinstance(record, AssetFailure)]
     for failure in failures:
         log.warning("%s", failure)
-    if failures and on_failure == "fail":
-        raise AssetsFailedError(failures, len(records))
+    error = AssetsFailedError(failures, len(records))
+    if failures and (on_failure == "fail" or (may_retry and error.retryable)):
+        raise error
     return [record.to_json() for record in records]
 
 
@@ -94,6 +99,18 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """
     if isinstance(value, str) and "{{" not in value and value not in choices:
         raise InvalidInputError(f"{name} {value!r} is unknown.", remedy=f"Use one of {', '.join(choices)}.")
+
+
+def is_true(name: str, value: Any) -> bool:
+    """Read a switch that a template may have made text.
+
+    :raises InvalidInputError: it is neither true nor false.
+    """
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "none": False}
+    answer = words.get(str(value).strip().lower() or "false")
+    if answer is None:
+        raise InvalidInputError(f"{name} is {value!r}.", remedy="Use true or false.")
+    return answer
 
 
 @contextmanager

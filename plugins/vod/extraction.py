@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from vod import media
+from vod import media, results
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.client import CLOCK_MARGIN
 from vod.cloud.errors import (
@@ -24,12 +27,13 @@ from vod.cloud.errors import (
     ExtractionFailedError,
     ForbiddenError,
     NotSentError,
+    SourceNotReadyError,
     ThrottledError,
 )
 from vod.errors import VodError
-from vod.hooks import VodHook
+from vod.hooks import Settings, VodHook
 from vod.ledger import Ledger
-from vod.results import AssetFailure, ExtractedAudio, Record, SubmittedExtraction
+from vod.results import AssetFailure, ExtractedAudio, PostponedExtraction, Record, SubmittedExtraction
 from vod.storage import Destination, asset_uri, file_stem
 
 log = logging.getLogger(__name__)
@@ -40,7 +44,25 @@ VISIBILITY_GRACE = 60.0
 RECOVERY_WINDOW = 15.0
 """Seconds in which the list may not show a new audio asset yet: a guess, the contract has no number."""
 
-_ALL_WOULD_FAIL = (AuthenticationError, ForbiddenError, AccountError, ThrottledError, NotSentError)
+_SECONDS_BETWEEN_WORDS = 10.0
+_CANCELS_AT_ONCE = 8
+
+_ALL_WOULD_FAIL = (AuthenticationError, ForbiddenError, AccountError)
+_NOBODY_IS_TAKEN = (ThrottledError, NotSentError)
+
+_MOST_LOST = 3
+"""Lost answers in a row after which VOD counts as out of order: more submissions would only be lost too."""
+
+_REFUSALS = (AccountError, AssetNotSupportedError, ExtractionFailedError, SourceNotReadyError)
+"""What another engine may still do from the original."""
+
+
+class SubmissionStoppedError(VodError):
+    """Somebody ended the task while it submitted."""
+
+    outcome = "cancelled"
+    retryable = True
+    remedy = "Clear the task to go on: what was submitted and not cancelled is not submitted again."
 
 
 class ExtractionTimeoutError(VodError):
@@ -83,89 +105,150 @@ class VodEngine:
     """Extraction by the service: submit, wait elsewhere, collect.
 
     :param ledger: Remembers each submission before and after it is sent.
+    :param destination: Where to copy the audio; ``None`` leaves it in VOD.
+    :param patience: Seconds before an asset that VOD does not take yet is submitted again; doubled each
+        time, up to twenty times that.
+    :param impatient: Do not wait for sources that are not ready as long as their original can be read.
+    :param tell: Told in words how far the batch is.
     """
 
-    def __init__(self, hook: VodHook, ledger: Ledger, audio_format: str) -> None:
+    def __init__(
+        self,
+        hook: VodHook,
+        ledger: Ledger,
+        audio_format: str,
+        *,
+        destination: Destination | None = None,
+        patience: float = 15.0,
+        impatient: bool = False,
+        tell: Callable[[str], None] = log.info,
+    ) -> None:
         self._hook = hook
         self._ledger = ledger
         self._audio_format = audio_format
+        self._destination = destination
+        self._patience = patience
+        self._impatient = impatient
+        self._tell = tell
+        self.stopping = threading.Event()
+        """Set it, from any thread, to have :meth:`submit` stop."""
+        self.refused: set[str] = set()
+        """Assets that VOD does not extract, and that another engine may."""
+        self.underway: list[SubmittedExtraction] = []
+        """What is waited for. Another thread may read it at any time."""
 
-    def submit(self, assets: Iterable[str]) -> dict[str, Record]:
+    def submit(self, assets: Iterable[str], postponed: Mapping[str, int] | None = None) -> dict[str, Record]:
         """Submit each asset for which no earlier try did so.
 
-        :returns: for each asset a :class:`SubmittedExtraction`, or the :class:`AssetFailure` that prevented
+        :param postponed: How often an asset was postponed already.
+        :returns: for each asset an :class:`ExtractedAudio` that was ready, a :class:`SubmittedExtraction`, a
+            :class:`PostponedExtraction` if it may be taken later, or the :class:`AssetFailure` that prevents
             it.
         :raises CloudError: a refusal that concerns all assets, found before anything was submitted.
+        :raises SubmissionStoppedError: :attr:`stopping` was set.
         """
-        entries = {asset: self._ledger.get(asset) or {} for asset in assets}
-        accepted = {asset: entry["audio"] for asset, entry in entries.items() if "audio" in entry}
-        read = self._hook.client.asset_info([*entries, *accepted.values()])
-        intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
+        wanted = list(assets)
+        tries = {asset: (postponed or {}).get(asset, 0) for asset in wanted}
+        entries = {asset: self._ledger.get(asset) or {} for asset in wanted}
         outcomes: dict[str, Record] = {
-            asset: self._submitted(asset, audio, entries[asset]["accepted"])
-            for asset, audio in accepted.items()
-            if self._is_usable(read[audio], entries[asset]["accepted"])
+            asset: results.from_json(entry["failure"])
+            for asset, entry in entries.items()
+            if "failure" in entry
         }
-        outcomes |= self._recover(intents, read, outcomes)
-        lost: dict[str, float] = {}
-        stopped: CloudError | None = None
-        for asset in entries:
-            if asset in outcomes:
-                continue
-            started = time.time()
-            try:
-                if stopped:
-                    raise stopped
-                outcomes[asset] = self._submit_one(read[asset], started)
-            except CloudError as error:
-                if isinstance(error, _ALL_WOULD_FAIL):
-                    stopped = error
-                if isinstance(error, AnswerLostError):
-                    lost[asset] = started
-                outcomes[asset] = AssetFailure.of(asset, error)
-        outcomes |= self._recover(lost, read, outcomes)
-        submitted = sum(isinstance(outcome, SubmittedExtraction) for outcome in outcomes.values())
-        log.info("Submitted %d/%d assets to VOD.", submitted, len(outcomes))
-        return {asset: outcomes[asset] for asset in entries}
+        self.refused.update(asset for asset in outcomes if entries[asset]["refused"])
+        accepted = {asset: entry["audio"] for asset, entry in entries.items() if "audio" in entry}
+        try:
+            read = self._hook.client.asset_info([*(entries.keys() - outcomes.keys()), *accepted.values()])
+        except CloudError as error:
+            if not error.retryable:
+                raise
+            rest = [asset for asset in wanted if asset not in outcomes]
+            return outcomes | {
+                asset: self._postponed(asset, error, tries[asset], watch=False) for asset in rest
+            }
+        for asset, audio in accepted.items():
+            extraction = self._submitted(asset, audio, entries[asset]["accepted"])
+            if read[audio].readiness is Readiness.READY:
+                outcomes[asset] = self._outcome(extraction, read[audio])
+            elif not read[audio].settled(grace=within_grace(extraction.accepted)):
+                outcomes[asset] = extraction
+                self.underway.append(extraction)
+        intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
+        outcomes |= self._recover(intents, read)
+        outcomes |= self._submit_all([read[asset] for asset in wanted if asset not in outcomes], tries, read)
+        self._ledger.save()
+        return {asset: outcomes[asset] for asset in wanted}
 
-    def collect(
-        self, submitted: Iterable[SubmittedExtraction], destination: Destination | None
-    ) -> dict[str, Record]:
+    def collect(self, submitted: Iterable[SubmittedExtraction], *, last: bool) -> dict[str, Record]:
         """Turn extractions that were waited for into audio, or into the reason why there is none.
 
-        What is not settled has run out of time: it is cancelled where it is still queued.
-
-        :param destination: Where to copy the audio; ``None`` leaves it in VOD.
+        :param last: Whether the time is up: what is not settled is cancelled where it is still queued, and
+            has failed. Otherwise it is returned as it is.
+        :raises CloudError: a refusal that will not pass.
         """
         extractions = list(submitted)
-        read = self._hook.client.asset_info(extraction.audio_asset_id for extraction in extractions)
+        try:
+            read = self._hook.client.asset_info(extraction.audio_asset_id for extraction in extractions)
+        except CloudError as error:
+            if last or not error.retryable:
+                raise
+            log.warning("VOD cannot be read, waiting on: %s", error)
+            return {extraction.asset: extraction for extraction in extractions}
         outcomes: dict[str, Record] = {}
+        late: list[SubmittedExtraction] = []
         for extraction in extractions:
-            try:
-                audio = read[extraction.audio_asset_id]
-                if not audio.settled(grace=within_grace(extraction.accepted)):
-                    self._give_up(extraction, audio)
-                outcomes[extraction.asset] = self._deliver(extraction, audio, destination)
-            except VodError as error:
-                outcomes[extraction.asset] = AssetFailure.of(extraction.asset, error)
-                if isinstance(error, ExtractionFailedError):
-                    self._ledger.forget(extraction.asset)
+            audio = read[extraction.audio_asset_id]
+            if audio.settled(grace=within_grace(extraction.accepted)):
+                outcomes[extraction.asset] = self._outcome(extraction, audio)
+            elif last:
+                late.append(extraction)
+                timeout = ExtractionTimeoutError(
+                    f"The audio asset {audio.asset_id} is still {audio.status or 'unknown'}.",
+                    asset=extraction.asset,
+                )
+                outcomes[extraction.asset] = AssetFailure.of(extraction.asset, timeout)
+            else:
+                outcomes[extraction.asset] = extraction
+        cancelled = cancel(self._hook.settings, late)
+        for asset in cancelled:
+            self._ledger.forget(asset)
+        self._ledger.save()
         return outcomes
 
-    def cancel(self, submitted: Iterable[SubmittedExtraction]) -> None:
-        """Cancel what is still queued; say of the rest that it goes on (contract, section 4)."""
-        for extraction in submitted:
-            try:
-                cancelled = self._hook.client.cancel_extraction(extraction.asset, extraction.audio_asset_id)
-            except CloudError as error:
-                log.warning("Cancelling the extraction of %s failed: %s", extraction.asset, error)
+    def _submit_all(
+        self, sources: list[Asset], tries: Mapping[str, int], read: Mapping[str, Asset]
+    ) -> dict[str, Record]:
+        outcomes: dict[str, Record] = {}
+        lost: dict[str, float] = {}
+        in_a_row = 0
+        stopped: CloudError | None = None
+        progress = Progress("Submitted", len(sources), "assets to VOD", self._tell)
+        for source in sources:
+            asset = source.asset_id
+            if stopped:
+                outcomes[asset] = self._refusal(source, stopped, tries[asset])
                 continue
-            if cancelled:
-                self._ledger.forget(extraction.asset)
-            log.info("Extraction of %s: %s.", extraction.asset, cancel_words(cancelled))
+            try:
+                outcomes[asset] = extraction = self._submit_one(source)
+                self.underway.append(extraction)
+                in_a_row = 0
+                progress.step()
+            except CloudError as error:
+                outcomes[asset] = self._refusal(source, error, tries[asset])
+                if isinstance(error, AnswerLostError):
+                    lost[asset] = time.time()
+                in_a_row = in_a_row + 1 if isinstance(error, AnswerLostError) else 0
+                if isinstance(error, _ALL_WOULD_FAIL + _NOBODY_IS_TAKEN) or in_a_row == _MOST_LOST:
+                    stopped = error
+        progress.end()
+        if lost:
+            outcomes |= self._recover(lost, read, patience=RECOVERY_WINDOW)
+        return outcomes
 
-    def _submit_one(self, source: Asset, now: float) -> SubmittedExtraction:
+    def _submit_one(self, source: Asset) -> SubmittedExtraction:
         asset = source.asset_id
+        if self.stopping.is_set():
+            raise SubmissionStoppedError("The task was ended while it submitted.")
         if source.readiness is Readiness.GONE:
             raise AssetNotFoundError("VOD knows no such asset.", asset=asset)
         if source.is_audio:
@@ -173,6 +256,9 @@ class VodEngine:
                 f"This is already an audio asset ({source.container}); VOD extracts only from videos.",
                 asset=asset,
             )
+        if source.status == "CREATING":
+            raise SourceNotReadyError("The video is still being created.", asset=asset)
+        now = time.time()
         self._ledger.intend(asset, now)
         try:
             submission = self._hook.client.extract_audio(asset, self._audio_format)
@@ -184,42 +270,76 @@ class VodEngine:
         self._ledger.accept(asset, submission.audio_asset_id, now)
         return self._submitted(asset, submission.audio_asset_id, now)
 
+    def _refusal(self, source: Asset, error: CloudError, tries: int) -> Record:
+        """What becomes of an asset that was not taken."""
+        asset = source.asset_id
+        failure = AssetFailure.of(asset, error)
+        if isinstance(error, SourceNotReadyError) and self._impatient and source.url:
+            self.refused.add(asset)
+            return failure
+        if error.retryable:
+            processed = source.readiness is Readiness.TRANSIENT
+            watch = processed and isinstance(error, SourceNotReadyError)
+            return self._postponed(asset, error, tries, watch=watch)
+        if isinstance(error, _REFUSALS):
+            self.refused.add(asset)
+        if not isinstance(error, _ALL_WOULD_FAIL):
+            self._ledger.fail(asset, failure.to_json(), refused=asset in self.refused)
+        return failure
+
+    def _postponed(self, asset: str, error: CloudError, tries: int, *, watch: bool) -> PostponedExtraction:
+        pause = self._patience * min(2**tries, 20)
+        return PostponedExtraction(
+            asset=asset,
+            again=time.time() + pause,
+            tries=tries + 1,
+            watch=watch,
+            failure=AssetFailure.of(asset, error).to_json(),
+        )
+
+    def _outcome(self, extraction: SubmittedExtraction, audio: Asset) -> Record:
+        try:
+            record = extracted(extraction, audio, self._hook.vod_conn_id)
+            return self._copy(record) if self._destination else record
+        except VodError as error:
+            if isinstance(error, ExtractionFailedError):
+                self._ledger.forget(extraction.asset)
+                self.refused.add(extraction.asset)
+            return AssetFailure.of(extraction.asset, error)
+
     def _recover(
-        self, intents: Mapping[str, float], sources: Mapping[str, Asset], known: Mapping[str, Record]
+        self, intents: Mapping[str, float], sources: Mapping[str, Asset], patience: float = 0.0
     ) -> dict[str, Record]:
         """Find the audio assets of submissions that may have been accepted (contract, section 3).
 
-        A new asset may take a moment to be listed: what is not found is looked for until the last intent is
-        :data:`RECOVERY_WINDOW` old.
-
         :param intents: When each submission was about to be sent.
-        :param known: Outcomes so far; their audio assets are not candidates.
+        :param patience: Seconds to go on looking, since a new asset may take a moment to be listed; at least
+            until the last intent is :data:`RECOVERY_WINDOW` old.
         :returns: an outcome for each asset that was found, or of which several were found.
         """
         found: dict[str, Record] = {}
-        claimed = {
-            outcome.audio_asset_id for outcome in known.values() if isinstance(outcome, SubmittedExtraction)
-        }
 
         def look() -> bool:
             missing = {asset: at for asset, at in intents.items() if asset not in found}
-            found.update(self._candidates(missing, sources, claimed))
+            found.update(self._candidates(missing, sources))
             return len(found) == len(intents)
 
         if intents:
-            patience = max(intents.values()) + RECOVERY_WINDOW - time.time()
+            patience = max(patience, max(intents.values()) + RECOVERY_WINDOW - time.time())
             Retrying(
                 retry=retry_if_result(lambda complete: not complete),
                 wait=wait_fixed(2),
-                stop=stop_after_delay(max(patience, 0.0)),
+                stop=stop_after_delay(patience),
                 retry_error_callback=lambda _: None,
             )(look)
             log.info("Recovered %d/%d submissions whose answer was lost.", len(found), len(intents))
+            self.underway += [
+                outcome for outcome in found.values() if isinstance(outcome, SubmittedExtraction)
+            ]
         return found
 
-    def _candidates(
-        self, intents: Mapping[str, float], sources: Mapping[str, Asset], claimed: set[str]
-    ) -> dict[str, Record]:
+    def _candidates(self, intents: Mapping[str, float], sources: Mapping[str, Asset]) -> dict[str, Record]:
+        claimed = self._ledger.audio_assets()
         titles = Counter(sources[asset].title or "" for asset in intents)
         since = datetime.fromtimestamp(min(intents.values()), timezone.utc)
         listed = self._hook.client.find_audio_assets(set(titles), self._audio_format, since=since)
@@ -244,38 +364,22 @@ class VodEngine:
                 found[asset] = AssetFailure.of(asset, error)
         return found
 
-    def _deliver(
-        self, extraction: SubmittedExtraction, audio: Asset, destination: Destination | None
-    ) -> ExtractedAudio:
-        record = extracted(extraction, audio, self._hook.vod_conn_id)
-        return record if destination is None else self._copy(record, destination)
-
-    def _copy(self, record: ExtractedAudio, destination: Destination) -> ExtractedAudio:
+    def _copy(self, record: ExtractedAudio) -> ExtractedAudio:
+        assert self._destination
         name = file_stem(record.asset) + media.EXTENSIONS[record.audio_format]
-        with destination.writing(name) as path:
+        with self._destination.writing(name) as path:
             self._hook.client.download(record.audio_asset_id or "", path)
             info = media.probe(path)
         track = info.audio[0]
-        return ExtractedAudio(
-            **{
-                **record.to_json(),
-                "uri": destination.uri(name),
-                "codec": track.codec,
-                "duration": info.duration,
-                "size": info.size,
-                "sample_rate": track.sample_rate,
-                "channels": track.channels,
-            }
+        return replace(
+            record,
+            uri=self._destination.uri(name),
+            codec=track.codec,
+            duration=info.duration,
+            size=info.size,
+            sample_rate=track.sample_rate,
+            channels=track.channels,
         )
-
-    def _give_up(self, extraction: SubmittedExtraction, audio: Asset) -> None:
-        self.cancel([extraction])
-        raise ExtractionTimeoutError(
-            f"The audio asset {audio.asset_id} is still {audio.status or 'unknown'}.", asset=extraction.asset
-        )
-
-    def _is_usable(self, audio: Asset, accepted: float) -> bool:
-        return audio.readiness is Readiness.READY or not audio.settled(grace=within_grace(accepted))
 
     def _submitted(self, asset: str, audio_asset_id: str, accepted: float) -> SubmittedExtraction:
         return SubmittedExtraction(
@@ -286,9 +390,70 @@ class VodEngine:
         )
 
 
-def cancel_words(cancelled: bool) -> str:
-    """What to say of an attempt to cancel: only queued extractions can be (contract, section 4)."""
-    return "cancelled" if cancelled else "already running or ended, VOD cannot cancel it"
+def cancel(settings: Settings, extractions: Sequence[SubmittedExtraction]) -> list[str]:
+    """Cancel what is still queued, many at a time; say of the rest that it goes on (contract, section 4).
+
+    It uses nothing that is in use elsewhere: a signal handler's thread may call it.
+
+    :returns: assets whose extraction is cancelled.
+    """
+    return asyncio.run(cancel_all(settings, extractions)) if extractions else []
+
+
+async def cancel_all(settings: Settings, extractions: Sequence[SubmittedExtraction]) -> list[str]:
+    """:func:`cancel` on an event loop."""
+    places = asyncio.Semaphore(_CANCELS_AT_ONCE)
+    client = settings.async_client()
+
+    async def cancel_one(extraction: SubmittedExtraction) -> bool | CloudError:
+        async with places:
+            try:
+                return await client.cancel_extraction(extraction.asset, extraction.audio_asset_id)
+            except CloudError as error:
+                return error
+
+    try:
+        results = await asyncio.gather(*map(cancel_one, extractions))
+    finally:
+        await client.aclose()
+    cancelled = [
+        extraction.asset for extraction, result in zip(extractions, results, strict=True) if result is True
+    ]
+    running = [
+        extraction.asset for extraction, result in zip(extractions, results, strict=True) if result is False
+    ]
+    if extractions:
+        log.info("Cancelled %d/%d extractions that were queued.", len(cancelled), len(extractions))
+    if running:
+        log.info("Already running or ended, VOD cannot cancel them: %s.", ", ".join(running))
+    for extraction, result in zip(extractions, results, strict=True):
+        if isinstance(result, CloudError):
+            log.warning("Cancelling the extraction of %s failed: %s", extraction.asset, result)
+    return cancelled
+
+
+class Progress:
+    """Tells how far a batch is: now and then, and at its end.
+
+    :param tell: Gets the words.
+    """
+
+    def __init__(self, done: str, total: int, what: str, tell: Callable[[str], None]) -> None:
+        self._words = f"{done} {{}}/{total} {what}."
+        self._tell = tell
+        self._count = 0
+        self._total = total
+        self._told_at = time.monotonic()
+
+    def step(self) -> None:
+        self._count += 1
+        if self._count < self._total and time.monotonic() - self._told_at >= _SECONDS_BETWEEN_WORDS:
+            self.end()
+
+    def end(self) -> None:
+        self._told_at = time.monotonic()
+        if self._total:
+            self._tell(self._words.format(self._count))
 
 
 def progress_logger(total: int) -> Callable[[Mapping[str, Asset], float], None]:

@@ -184,7 +184,7 @@ class VodHook(HttpHook):
     @asynccontextmanager
     async def async_client(self) -> AsyncIterator[AsyncVodClient]:
         """The client for the triggerer: no call blocks its event loop."""
-        client = (await self._async_settings()).async_client()
+        client = (await self.async_settings()).async_client()
         try:
             yield client
         finally:
@@ -193,10 +193,10 @@ class VodHook(HttpHook):
     @asynccontextmanager
     async def poller(self) -> AsyncIterator[Poller]:
         """The poller that all who wait on this event loop with this connection share."""
-        settings = await self._async_settings()
+        settings = await self.async_settings()
         pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
         if settings not in pollers:
-            client = settings.async_client()
+            client = settings.async_client(patience=0.0)  # the poller itself goes on after a fault
             pollers[settings] = (Poller(client), client)
         poller, client = pollers[settings]
         try:
@@ -206,7 +206,8 @@ class VodHook(HttpHook):
                 del pollers[settings]
                 await client.aclose()
 
-    async def _async_settings(self) -> Settings:
+    async def async_settings(self) -> Settings:
+        """:attr:`settings` without blocking the triggerer's event loop."""
         try:
             connection = await self.aget_connection(self.vod_conn_id)
         except AirflowNotFoundException as error:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from typing import Any, Protocol
+
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
+ENTRIES_PER_PAGE = 50
+"""A write takes 6 to 11 ms whatever its size up to some kilobytes, and that is what so many entries have."""
 
 
 class Store(Protocol):
@@ -11,9 +17,46 @@ class Store(Protocol):
 
     def get(self, key: str, default: Any = None) -> Any: ...
 
-    def set(self, key: str, value: Any) -> None: ...
+    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None: ...
 
-    def delete(self, key: str) -> None: ...
+
+class _Pages:
+    """All entries of a task instance, in pages: one key of the store holds many entries."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pages: list[dict[str, Any]] = []
+        while page := store.get(self._name(len(self._pages))):
+            self._pages.append(page)
+        self._places = {key: number for number, page in enumerate(self._pages) for key in page}
+        self._changed: set[int] = set()
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        place = self._places.get(key)
+        entry = None if place is None else self._pages[place].get(key)
+        return entry if isinstance(entry, dict) else None
+
+    def set(self, key: str, entry: dict[str, Any]) -> None:
+        place = self._places.get(key)
+        if place is None:
+            if not self._pages or len(self._pages[-1]) >= ENTRIES_PER_PAGE:
+                self._pages.append({})
+            place = self._places[key] = len(self._pages) - 1
+        self._pages[place][key] = entry
+        self._changed.add(place)
+
+    def values(self) -> list[dict[str, Any]]:
+        return [entry for page in self._pages for entry in page.values()]
+
+    def save(self) -> None:
+        for number in sorted(self._changed):
+            # The ledger ends with its DAG run, not before: whoever clears an old task must find it.
+            self._store.set(self._name(number), self._pages[number], retention=NEVER_EXPIRE)
+        self._changed.clear()
+
+    @staticmethod
+    def _name(number: int) -> str:
+        return f"vod_ledger_{number}"
 
 
 class Ledger:
@@ -22,46 +65,67 @@ class Ledger:
     An entry's key is a digest of the asset and of everything that shapes its audio, so that changed inputs
     start afresh while the other assets of a batch keep what they have. States of an entry:
 
-    - absent: nothing was done;
+    - absent or empty: nothing was done;
     - ``{"intended": t}``: a submission may have been sent at ``t`` (seconds since the epoch), its answer is
       unknown;
     - ``{"audio": id, "accepted": t}``: VOD accepted it and ``id`` is the audio asset;
-    - ``{"record": {...}}``: the finished record of an extraction on this worker.
+    - ``{"record": {...}}``: the finished record of an extraction on this worker;
+    - ``{"failure": {...}, "attempt": n, "refused": bool}``: a failure that no retry of attempt ``n`` can
+      change; whether another engine may still extract it.
 
     :param inputs: What besides the asset shapes the audio: engine, format, connection and so on.
+    :param attempt: The same for all tries of one attempt, another once a person cleared the task.
     """
 
-    _MARK = "vod_ledger"
-
-    def __init__(self, store: Store, inputs: dict[str, Any]) -> None:
-        self._store = store
+    def __init__(self, store: Store, inputs: dict[str, Any], attempt: int = 0) -> None:
+        self._pages = _Pages(store)
         self._inputs = inputs
-        # A first try finds no mark and spares itself one read an asset.
-        self._read = bool(store.get(self._MARK))
-        if not self._read:
-            store.set(self._MARK, True)
+        self._attempt = attempt
+
+    def beside(self, inputs: dict[str, Any]) -> Ledger:
+        """The ledger of the same task for other inputs. A store has one set of pages: never open it twice."""
+        other = Ledger.__new__(Ledger)
+        other._pages, other._inputs, other._attempt = self._pages, inputs, self._attempt
+        return other
 
     def get(self, asset: str) -> dict[str, Any] | None:
         """What an earlier try did for the asset; ``None`` when it did nothing."""
-        entry = self._store.get(self._key(asset)) if self._read else None
-        return entry if isinstance(entry, dict) else None
+        entry = self._pages.get(self._key(asset))
+        if entry and "failure" in entry and entry["attempt"] != self._attempt:
+            return None
+        return entry or None
+
+    def audio_assets(self) -> set[str]:
+        """All audio assets that this task knows to be its own, also those of other inputs."""
+        return {entry["audio"] for entry in self._pages.values() if "audio" in entry}
 
     def intend(self, asset: str, at: float) -> None:
-        """A submission is about to be sent."""
-        self._store.set(self._key(asset), {"intended": at})
+        """A submission is about to be sent. Takes along what :meth:`accept` noted: one write a submission."""
+        self._pages.set(self._key(asset), {"intended": round(at, 3)})
+        self._pages.save()
 
     def accept(self, asset: str, audio_asset_id: str, at: float) -> None:
-        """VOD accepted the submission."""
-        self._store.set(self._key(asset), {"audio": audio_asset_id, "accepted": at})
+        """VOD accepted the submission. Kept with the next write: until then the intent stands for it."""
+        self._pages.set(self._key(asset), {"audio": audio_asset_id, "accepted": round(at, 3)})
 
     def finish(self, asset: str, record: dict[str, Any]) -> None:
         """The audio lies at its destination."""
-        self._store.set(self._key(asset), {"record": record})
+        self._pages.set(self._key(asset), {"record": record})
+        self._pages.save()
+
+    def fail(self, asset: str, failure: dict[str, Any], *, refused: bool) -> None:
+        """Note a failure that no retry can change; kept with the next write."""
+        entry = {"failure": failure, "attempt": self._attempt, "refused": refused}
+        self._pages.set(self._key(asset), entry)
 
     def forget(self, asset: str) -> None:
-        """The asset has to be done again from the start."""
-        self._store.delete(self._key(asset))
+        """The asset has to be done again from the start; kept with the next write."""
+        self._pages.set(self._key(asset), {})
+
+    def save(self) -> None:
+        """Write what was only noted."""
+        self._pages.save()
 
     def _key(self, asset: str) -> str:
         identity = "\n".join([asset, *(f"{name}={self._inputs[name]}" for name in sorted(self._inputs))])
-        return f"vod_{hashlib.sha256(identity.encode()).hexdigest()[:24]}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]

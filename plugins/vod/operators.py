@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import Asset, BaseOperator
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from vod import results
-from vod.batches import OnFailure, asset_list, check_choice, conclude, fail_at_once
+from vod.batches import OnFailure, asset_list, check_choice, conclude, fail_at_once, is_true
 from vod.errors import InvalidInputError, VodError
-from vod.extraction import VISIBILITY_GRACE, VodEngine, progress_logger
+from vod.extraction import SubmissionStoppedError, VodEngine, cancel
 from vod.hooks import DEFAULT_CONNECTION, VodHook
 from vod.ledger import Ledger
-from vod.links import VodConsoleLink
+from vod.links import AudioLink, VodConsoleLink
 from vod.local_extraction import LocalEngine
-from vod.results import AUDIO_FORMATS, ENGINES, AssetFailure, ExtractedAudio, Record, SubmittedExtraction
+from vod.results import (
+    AUDIO_FORMATS,
+    ENGINES,
+    AssetFailure,
+    ExtractedAudio,
+    PostponedExtraction,
+    Record,
+    SubmittedExtraction,
+)
 from vod.results import Transcript as TranscriptRecord
 from vod.speech import WRITERS, Transcriber
 from vod.storage import Destination, check_source, file_stem, is_asset_id, local_copy
@@ -28,12 +42,27 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+_FINISHED = ("extracted", "transcribed")
+
+_ENDED_BY_A_PERSON = ("failed", "success", "skipped", "restarting", "removed")
+"""States that a running task gets only when somebody marks, clears or deletes it."""
+
+_TRIGGER_DELAY = timedelta(hours=1)
+"""Time that the triggerer may be away or late. The trigger itself ends in time."""
+
+
 class _BatchOperator(BaseOperator):
     """What both operators share: the connection, and what becomes of failed assets.
 
+    An event of each Airflow asset among its ``outlets`` carries the records of what was done in its extra.
+
     :param on_failure: ``fail`` finishes what can be finished, then fails naming the bad assets; ``report``
-        succeeds and returns failures as records among the others.
+        returns failures as records among the others and succeeds. Both use the task's retries for what may
+        succeed on a retry, and only for that.
     """
+
+    event_key: ClassVar[str]
+    """Under which key of an asset event's extra the records are."""
 
     def __init__(
         self, *, vod_conn_id: str = DEFAULT_CONNECTION, on_failure: OnFailure = "fail", **kwargs: Any
@@ -42,13 +71,23 @@ class _BatchOperator(BaseOperator):
         check_choice("on_failure", on_failure, ("fail", "report"))
         self.vod_conn_id = vod_conn_id
         self.on_failure = on_failure
+        self.finished: list[dict[str, Any]] = []
 
     @cached_property
     def hook(self) -> VodHook:
         return VodHook(self.vod_conn_id)
 
-    def _result(self, order: Iterable[str], outcomes: Mapping[str, Record]) -> list[dict[str, Any]]:
-        return conclude([outcomes[asset] for asset in order], self.on_failure)
+    def _result(
+        self, context: Context, order: Iterable[str], outcomes: Mapping[str, Record]
+    ) -> list[dict[str, Any]]:
+        records = conclude(
+            [outcomes[asset] for asset in order], self.on_failure, may_retry=_may_retry(context)
+        )
+        self.finished[:] = [record for record in records if record["outcome"] in _FINISHED]
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra = {self.event_key: [*self.finished]}
+        return records
 
     def _destination(self, destination: str | None) -> Destination:
         location = destination or self.hook.settings.destination
@@ -66,6 +105,8 @@ class ExtractAudioOperator(_BatchOperator):
     Returns one record an asset (:class:`vod.results.ExtractedAudio`) in input order, duplicates collapsed,
     the same from both engines: map over it with ``expand``, or hand it to :class:`TranscribeAudioOperator`.
     A task that was killed or cleared goes on where it stopped: what was submitted is not submitted again.
+    What VOD does not take yet, because the video is still being processed, the quota is used up or VOD is
+    out of order, is submitted later, within ``timeout``.
 
     :param assets: VOD asset ids; for the ffmpeg engine also absolute paths, ``file://`` and object-storage
         URLs. One, a list of up to 1,000, or a string with a JSON list or one asset a line. (templated)
@@ -75,6 +116,10 @@ class ExtractAudioOperator(_BatchOperator):
         the connection; the vod engine copies the audio there only if it is given here. (templated)
     :param language: Which audio track the ffmpeg engine takes, ISO 639; its default track when omitted.
         (templated)
+    :param fallback: ``ffmpeg`` extracts on the worker, from the original, what VOD refuses for quota,
+        arrears, type or state, or ends without audio.
+    :param force: Extract again what an earlier attempt of this task finished. Retries of the same attempt
+        still do nothing twice. (templated)
     :param vod_conn_id: Connection of type ``vod``. With files, ffmpeg and a destination none is needed.
         (templated)
     :param wait: Wait for the audio; otherwise return :class:`vod.results.SubmittedExtraction` records for
@@ -82,15 +127,18 @@ class ExtractAudioOperator(_BatchOperator):
     :param deferrable: Wait in the triggerer instead of in a worker slot.
     :param poll_interval: Seconds before the second look at an extraction; it grows to 30.
     :param timeout: Seconds that VOD may take for the batch; then what is queued is cancelled.
-    :param cancel_on_kill: Cancel queued extractions when a person marks the task failed or clears it.
+    :param cancel_on_kill: Cancel queued extractions when a person ends or clears the task, or when it runs
+        into its ``execution_timeout``. A crash or a restart cancels nothing.
     :param on_failure: ``fail`` or ``report``, see there.
     :raises AirflowFailException: the input is wrong, or no failed asset can succeed on a retry.
     :raises AssetsFailedError: assets failed that may succeed on a retry.
     """
 
-    template_fields = ("assets", "engine", "audio_format", "destination", "language", "vod_conn_id")
-    operator_extra_links = (VodConsoleLink(),)
+    template_fields = ("assets", "engine", "audio_format", "destination", "language", "force", "vod_conn_id")
+    operator_extra_links = (VodConsoleLink(), AudioLink())
     ui_color = "#d8ecf3"
+
+    event_key = "audio"
 
     def __init__(
         self,
@@ -100,6 +148,8 @@ class ExtractAudioOperator(_BatchOperator):
         audio_format: str = "MP3",
         destination: str | None = None,
         language: str | None = None,
+        fallback: str | None = None,
+        force: bool | str = False,
         wait: bool = True,
         deferrable: bool = True,
         poll_interval: float = 5.0,
@@ -110,50 +160,133 @@ class ExtractAudioOperator(_BatchOperator):
         super().__init__(**kwargs)
         check_choice("engine", engine, ENGINES)
         check_choice("audio_format", audio_format, AUDIO_FORMATS)
+        check_choice("fallback", fallback, ("ffmpeg",))
         self.assets = assets
         self.engine = engine
         self.audio_format = audio_format
         self.destination = destination
         self.language = language
+        self.fallback = fallback
+        self.force = force
         self.wait = wait
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.cancel_on_kill = cancel_on_kill
         self._local: LocalEngine | None = None
-        self._submitted: list[SubmittedExtraction] = []
         self._vod: VodEngine | None = None
+        self._killer: threading.Thread | None = None
 
     def execute(self, context: Context) -> Any:
-        with fail_at_once():
+        with fail_at_once(), self._cancelled_by_timeout():
             assets = asset_list(self.assets)
             check_choice("audio_format", self.audio_format, AUDIO_FORMATS)
             check_choice("engine", self.engine or None, ENGINES)
             engine = self.engine or self.hook.settings.engine
-            ledger = Ledger(context["task_state_store"], self._inputs(engine))
+            ledger = self._ledger(context, engine)
             if engine == "ffmpeg":
-                return self._result(assets, self._extract_here(assets, ledger))
-            return self._extract_in_vod(assets, ledger)
+                return self._result(context, assets, self._extract_here(assets, ledger))
+            for asset in assets:
+                if not is_asset_id(asset):
+                    raise InvalidInputError(
+                        "VOD extracts only from its own assets.",
+                        asset=asset,
+                        remedy="Give an asset id, or use engine='ffmpeg' for files and URLs.",
+                    )
+            if self.fallback:
+                self._destination(self.destination)
+            self._vod = self._vod_engine(context, ledger)
+            outcomes = self._submit(assets, ledger)
+            return self._go_on(context, assets, outcomes, time.time() + self.timeout, ledger)
 
     def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Collect after the trigger's wait."""
-        with fail_at_once():
-            ledger = Ledger(context["task_state_store"], self._inputs("vod"))
-            return self._collect([results.from_json(record) for record in event["records"]], ledger)
+        """Go on after the trigger's wait: collect, and submit what was postponed."""
+        with fail_at_once(), self._cancelled_by_timeout():
+            ledger = self._ledger(context, "vod")
+            self._vod = self._vod_engine(context, ledger)
+            outcomes = {record["asset"]: results.from_json(record) for record in event["records"]}
+            outcomes = self._advance(outcomes, event["deadline"], ledger)
+            return self._go_on(context, list(outcomes), outcomes, event["deadline"], ledger)
 
     def on_kill(self) -> None:
-        if self._local:
-            self._local.cancel()
-        if self._vod and self.cancel_on_kill:
-            self._vod.cancel(self._submitted)
+        # This is a signal handler. The interrupted code may hold any lock, and goes on afterwards.
+        if self._killer is None:
+            self._killer = threading.Thread(target=self._end, name="on_kill", daemon=True)
+            self._killer.start()
 
-    def _inputs(self, engine: str) -> dict[str, Any]:
-        inputs: dict[str, Any] = {"engine": engine, "format": self.audio_format}
-        if engine == "ffmpeg":
-            inputs |= {"destination": self.destination, "language": self.language}
-        else:
-            inputs["connection"] = self.vod_conn_id
-        return inputs
+    def _go_on(
+        self,
+        context: Context,
+        order: list[str],
+        outcomes: dict[str, Record],
+        deadline: float,
+        ledger: Ledger,
+    ) -> list[dict[str, Any]]:
+        """Wait as long as there is something to wait for and time to do so, then give the result."""
+        while self.wait and time.time() < deadline and any(map(_is_open, outcomes.values())):
+            trigger = AudioAssetTrigger(
+                vod_conn_id=self.vod_conn_id,
+                records=[outcomes[asset].to_json() for asset in order],
+                deadline=deadline,
+                poll_interval=self.poll_interval,
+                cancel_on_kill=self.cancel_on_kill,
+            )
+            counts = Counter(outcome.outcome for outcome in outcomes.values() if _is_open(outcome))
+            self._tell(
+                context, f"Waiting for VOD: {counts['submitted']} running, {counts['postponed']} to come."
+            )
+            if self.deferrable:
+                spare = timedelta(seconds=deadline - time.time()) + _TRIGGER_DELAY
+                self.defer(trigger=trigger, method_name="resume", timeout=spare)
+            asyncio.run(_first(trigger))
+            outcomes = self._advance(outcomes, deadline, ledger)
+        if self.wait and any(map(_is_open, outcomes.values())):
+            outcomes = self._advance(outcomes, deadline, ledger)
+        if not self.wait:
+            outcomes = {
+                asset: results.from_json(outcome.failure)
+                if isinstance(outcome, PostponedExtraction)
+                else outcome
+                for asset, outcome in outcomes.items()
+            }
+        return self._result(context, order, outcomes)
+
+    def _submit(
+        self, assets: list[str], ledger: Ledger, tries: dict[str, int] | None = None
+    ) -> dict[str, Record]:
+        assert self._vod
+        try:
+            return self._fall_back(self._vod.submit(assets, tries), ledger)
+        except SubmissionStoppedError:
+            if self._killer:
+                self._killer.join()
+            self._cancel()  # what was accepted while the others were being cancelled
+            raise
+
+    def _advance(self, outcomes: dict[str, Record], deadline: float, ledger: Ledger) -> dict[str, Record]:
+        """Collect what is ready, and submit what was postponed; if the time is up, give up on the rest."""
+        assert self._vod
+        last = time.time() >= deadline
+        submitted = [outcome for outcome in outcomes.values() if isinstance(outcome, SubmittedExtraction)]
+        self._vod.underway = list(submitted)
+        outcomes |= self._fall_back(self._vod.collect(submitted, last=last), ledger)
+        postponed = [outcome for outcome in outcomes.values() if isinstance(outcome, PostponedExtraction)]
+        if last:
+            return outcomes | {outcome.asset: results.from_json(outcome.failure) for outcome in postponed}
+        tries = {outcome.asset: outcome.tries for outcome in postponed}
+        return outcomes | (self._submit(list(tries), ledger, tries) if tries else {})
+
+    def _fall_back(self, outcomes: dict[str, Record], ledger: Ledger) -> dict[str, Record]:
+        assert self._vod
+        refused = [
+            asset
+            for asset, outcome in outcomes.items()
+            if isinstance(outcome, AssetFailure) and asset in self._vod.refused
+        ]
+        if not self.fallback or not refused:
+            return outcomes
+        self.log.info("VOD does not extract %d assets; ffmpeg does it here.", len(refused))
+        return outcomes | self._extract_here(refused, ledger.beside(self._inputs("ffmpeg")))
 
     def _extract_here(self, assets: list[str], ledger: Ledger) -> dict[str, Record]:
         for asset in assets:
@@ -167,48 +300,65 @@ class ExtractAudioOperator(_BatchOperator):
         )
         return self._local.extract(assets)
 
-    def _extract_in_vod(self, assets: list[str], ledger: Ledger) -> Any:
-        for asset in assets:
-            if not is_asset_id(asset):
-                raise InvalidInputError(
-                    "VOD extracts only from its own assets.",
-                    asset=asset,
-                    remedy="Give an asset id, or use engine='ffmpeg' for files and URLs.",
-                )
-        if self.destination:
-            Destination(self.destination)
-        self._vod = VodEngine(self.hook, ledger, self.audio_format)
-        outcomes = list(self._vod.submit(assets).values())
-        self._submitted = [outcome for outcome in outcomes if isinstance(outcome, SubmittedExtraction)]
-        if not self.wait or not self._submitted:
-            return self._result(assets, {outcome.asset: outcome for outcome in outcomes})
-        deadline = time.time() + self.timeout
-        if self.deferrable:
-            self.defer(
-                trigger=AudioAssetTrigger(
-                    vod_conn_id=self.vod_conn_id,
-                    records=[outcome.to_json() for outcome in outcomes],
-                    deadline=deadline,
-                    poll_interval=self.poll_interval,
-                    cancel_on_kill=self.cancel_on_kill,
-                ),
-                method_name="resume",
-            )
-        self.hook.client.wait_until_settled(
-            [extraction.audio_asset_id for extraction in self._submitted],
-            deadline=deadline,
-            interval=self.poll_interval,
-            grace_until=max(extraction.accepted for extraction in self._submitted) + VISIBILITY_GRACE,
-            on_poll=progress_logger(len(self._submitted)),
+    def _vod_engine(self, context: Context, ledger: Ledger) -> VodEngine:
+        return VodEngine(
+            self.hook,
+            ledger,
+            self.audio_format,
+            destination=Destination(self.destination) if self.destination else None,
+            patience=3 * self.poll_interval,
+            impatient=self.fallback is not None,
+            tell=partial(self._tell, context),
         )
-        return self._collect(outcomes, ledger)
 
-    def _collect(self, outcomes: list[Record], ledger: Ledger) -> list[dict[str, Any]]:
-        submitted = [outcome for outcome in outcomes if isinstance(outcome, SubmittedExtraction)]
-        destination = Destination(self.destination) if self.destination else None
-        engine = VodEngine(self.hook, ledger, self.audio_format)
-        collected = {outcome.asset: outcome for outcome in outcomes} | engine.collect(submitted, destination)
-        return self._result([outcome.asset for outcome in outcomes], collected)
+    def _ledger(self, context: Context, engine: str) -> Ledger:
+        # A clear raises max_tries, a retry does not: it tells attempts apart.
+        self._attempt = int(getattr(context["ti"], "max_tries", 0))
+        self._ti = context["ti"]
+        return Ledger(context["task_state_store"], self._inputs(engine), self._attempt)
+
+    def _inputs(self, engine: str) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"engine": engine, "format": self.audio_format}
+        if engine == "ffmpeg":
+            inputs |= {"destination": self.destination, "language": self.language}
+        else:
+            inputs["connection"] = self.vod_conn_id
+        return inputs | ({"forced": self._attempt} if is_true("force", self.force) else {})
+
+    def _tell(self, context: Context, words: str) -> None:
+        """Say how far the batch is, in the log and on the task instance's page (Task State)."""
+        self.log.info(words)
+        context["task_state_store"].set("progress", words)
+
+    @contextmanager
+    def _cancelled_by_timeout(self) -> Iterator[None]:
+        try:
+            yield
+        except AirflowTaskTimeout:
+            self._cancel()
+            raise
+
+    def _end(self) -> None:
+        """End the work if a person ended the task. A worker that is shut down leaves it to the next try."""
+        try:
+            state = _state_of(self._ti)
+        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from answering, it is no order
+            self.log.warning("Whether a person ended the task cannot be found out: %s", error)
+            return
+        if state in _ENDED_BY_A_PERSON:
+            self.log.info("The task was ended from outside: it is %s now.", state)
+            self._cancel()
+        else:
+            self.log.info("This worker is shut down while the task is %s: the next try goes on.", state)
+
+    def _cancel(self) -> None:
+        if self._local:
+            self._local.cancel()
+        if self._vod:
+            self._vod.stopping.set()
+            underway = [self._vod.underway.pop() for _ in range(len(self._vod.underway))]
+            if self.cancel_on_kill:
+                cancel(self.hook.settings, underway)
 
 
 class TranscribeAudioOperator(_BatchOperator):
@@ -231,6 +381,8 @@ class TranscribeAudioOperator(_BatchOperator):
 
     template_fields = ("audio", "model", "language", "destination", "vod_conn_id")
     ui_color = "#e4e0f5"
+
+    event_key = "transcripts"
 
     def __init__(
         self,
@@ -267,7 +419,7 @@ class TranscribeAudioOperator(_BatchOperator):
                 else:
                     outcomes[record.asset] = record
                 self.log.info("Transcribed %d/%d.", len(outcomes), len(records))
-            return self._result(outcomes, outcomes)
+            return self._result(context, outcomes, outcomes)
 
     def _transcribe(
         self, record: ExtractedAudio, transcriber: Transcriber, destination: Destination
@@ -291,6 +443,32 @@ class TranscribeAudioOperator(_BatchOperator):
             uris=uris,
             seconds=round(time.monotonic() - started, 3),
         )
+
+
+def _is_open(outcome: Record) -> bool:
+    return isinstance(outcome, (SubmittedExtraction, PostponedExtraction))
+
+
+async def _first(trigger: AudioAssetTrigger) -> None:
+    async for _ in trigger.run():
+        return
+
+
+def _may_retry(context: Context) -> bool:
+    """Whether Airflow runs the task again if this try fails."""
+    ti = context["ti"]
+    return bool(getattr(ti, "try_number", 1) <= getattr(ti, "max_tries", 0))
+
+
+def _state_of(ti: Any) -> str:
+    """What Airflow says of a task instance at this moment; ``removed`` when it knows it no longer."""
+    states = ti.get_task_states(
+        dag_id=ti.dag_id,
+        task_ids=[ti.task_id],
+        run_ids=[ti.run_id],
+        map_index=ti.map_index if (ti.map_index or -1) >= 0 else None,
+    )
+    return next((str(state) for state in states.get(ti.run_id, {}).values()), "removed")
 
 
 def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:

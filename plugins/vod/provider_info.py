@@ -37,7 +37,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": _conn_fields(),
             }
         ],
-        "extra-links": ["vod.links.VodConsoleLink"],
+        "extra-links": ["vod.links.VodConsoleLink", "vod.links.AudioLink"],
         "filesystems": ["vod.obs"],
     }
 

@@ -68,6 +68,24 @@ class SubmittedExtraction(_Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PostponedExtraction(_Record):
+    """An extraction that VOD does not take yet; only the operator and its trigger see this record.
+
+    :param again: When to ask again at the latest, seconds since the epoch.
+    :param tries: How often it was postponed.
+    :param watch: Whether it is worth asking as soon as the source is no longer being processed.
+    :param failure: What becomes of it when time runs out: an :class:`AssetFailure` as JSON.
+    """
+
+    asset: str
+    again: float
+    tries: int
+    watch: bool
+    failure: dict[str, Any]
+    outcome: Literal["postponed"] = "postponed"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Transcript(_Record):
     """What was said in one audio.
 
@@ -121,11 +139,12 @@ class AssetFailure(_Record):
         return f"{self.asset}: {self.message}{' ' + self.remedy if self.remedy else ''} [{self.outcome}]"
 
 
-Record = ExtractedAudio | SubmittedExtraction | Transcript | AssetFailure
+Record = ExtractedAudio | SubmittedExtraction | PostponedExtraction | Transcript | AssetFailure
 
 _BY_OUTCOME: dict[str, type[Record]] = {
     "extracted": ExtractedAudio,
     "submitted": SubmittedExtraction,
+    "postponed": PostponedExtraction,
     "transcribed": Transcript,
 }
 

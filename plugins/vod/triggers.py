@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from vod import results
+from vod.cloud.assets import Asset, Readiness
+from vod.cloud.poller import Poller
 from vod.errors import VodError
-from vod.extraction import VISIBILITY_GRACE, cancel_words, progress_logger
+from vod.extraction import VISIBILITY_GRACE, cancel_all, progress_logger
 from vod.hooks import VodHook
-from vod.results import SubmittedExtraction
+from vod.results import PostponedExtraction, SubmittedExtraction
+
+R = TypeVar("R", SubmittedExtraction, PostponedExtraction)
+
+_cancelling: set[asyncio.Future[list[str]]] = set()
 
 
 class AudioAssetTrigger(BaseTrigger):
-    """Waits until audio assets are ready, have failed, or the deadline has passed.
+    """Waits until there is something to do for a batch: its audio assets are ready or have failed, VOD may
+    take an extraction that was postponed, or the deadline has passed.
 
     The event hands the records back as they are: whoever resumes reads the assets itself. They travel through
     the trigger because ``dag.test()`` drops the keyword arguments of ``defer`` (Airflow 3.3.2).
 
     :param vod_conn_id: Connection of type ``vod``; no credential is serialised.
-    :param records: Records of the batch; those that say ``submitted`` are waited for.
+    :param records: Records of the batch; those that say ``submitted`` or ``postponed`` are waited for.
     :param deadline: Seconds since the epoch, so that a restarted triggerer keeps it.
     :param poll_interval: Seconds before the second look; it grows to 30.
     :param cancel_on_kill: Cancel what is queued when a person ends or clears the task.
@@ -56,33 +65,73 @@ class AudioAssetTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        extractions = self._extractions()
+        extractions, postponed = self._of(SubmittedExtraction), self._of(PostponedExtraction)
         try:
             async with VodHook(self.vod_conn_id).poller() as poller:
-                await poller.wait(
-                    [extraction.audio_asset_id for extraction in extractions],
-                    deadline=self.deadline,
-                    interval=self.poll_interval,
-                    grace_until=max(extraction.accepted for extraction in extractions) + VISIBILITY_GRACE,
-                    on_poll=progress_logger(len(extractions)),
-                )
+                waits = [
+                    asyncio.ensure_future(wait)
+                    for wait in (
+                        self._audio(poller, extractions) if extractions else None,
+                        self._turn(poller, postponed) if postponed else None,
+                    )
+                    if wait
+                ]
+                try:
+                    # Audio need not be collected before all of it is there, but a turn is to be taken.
+                    await (waits[-1] if postponed else asyncio.gather(*waits))
+                finally:
+                    for wait in waits:
+                        wait.cancel()
+                    await asyncio.gather(*waits, return_exceptions=True)
         except VodError as error:
             # Whoever resumes makes the same call and fails with the same error, in the task's own terms.
             self.log.warning("Waiting ended: %s", error)
-        yield TriggerEvent({"records": self.records})
+        yield TriggerEvent({"records": self.records, "deadline": self.deadline})
 
     async def on_kill(self) -> None:
-        if not self.cancel_on_kill:
-            return
-        async with VodHook(self.vod_conn_id).async_client() as client:
-            for extraction in self._extractions():
-                try:
-                    cancelled = await client.cancel_extraction(extraction.asset, extraction.audio_asset_id)
-                except VodError as error:
-                    self.log.warning("Cancelling the extraction of %s failed: %s", extraction.asset, error)
-                else:
-                    self.log.info("Extraction of %s: %s.", extraction.asset, cancel_words(cancelled))
+        extractions = self._of(SubmittedExtraction)
+        if self.cancel_on_kill and extractions:
+            settings = await VodHook(self.vod_conn_id).async_settings()
+            task = asyncio.ensure_future(cancel_all(settings, extractions))
+            # The triggerer gives up on this method after 30 s, but what it began goes on.
+            _cancelling.add(task)
+            task.add_done_callback(_cancelling.discard)
+            await asyncio.shield(task)
 
-    def _extractions(self) -> list[SubmittedExtraction]:
+    async def _audio(self, poller: Poller, extractions: list[SubmittedExtraction]) -> None:
+        await poller.wait(
+            [extraction.audio_asset_id for extraction in extractions],
+            deadline=self.deadline,
+            interval=self.poll_interval,
+            grace_until=max(extraction.accepted for extraction in extractions) + VISIBILITY_GRACE,
+            on_poll=progress_logger(len(extractions)),
+        )
+
+    async def _turn(self, poller: Poller, postponed: list[PostponedExtraction]) -> None:
+        """Wait until it is worth submitting again: a source is ready, or some time has passed."""
+        again = min(self.deadline, *(extraction.again for extraction in postponed))
+        watched = [extraction.asset for extraction in postponed if extraction.watch]
+        self.log.info(
+            "VOD takes %d assets not yet, next try in %.0f s at the latest; the first says: %s",
+            len(postponed),
+            max(again - time.time(), 0.0),
+            results.from_json(postponed[0].failure),
+        )
+        # What VOD refused although nothing is being done with it is not worth a look, but its time comes.
+        await poller.wait(
+            watched,
+            deadline=again,
+            interval=self.poll_interval,
+            settled=_is_idle,
+            any_will_do=True,
+        )
+        if not watched:
+            await asyncio.sleep(max(again - time.time(), 0.0))
+
+    def _of(self, kind: type[R]) -> list[R]:
         records = [results.from_json(record) for record in self.records]
-        return [record for record in records if isinstance(record, SubmittedExtraction)]
+        return [record for record in records if isinstance(record, kind)]
+
+
+def _is_idle(source: Asset) -> bool:
+    return source.readiness is not Readiness.TRANSIENT

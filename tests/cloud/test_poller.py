@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.conftest import stats
+from tests.conftest import auth_of, stats
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.errors import AuthenticationError
 from vod.cloud.poller import Poller
@@ -32,9 +33,24 @@ def poller(standin: Standin) -> Poller:
 def audio(standin: Standin, client: VodClient, video: Path) -> Iterator[list[str]]:
     """Forty audio assets that stay in the queue until a test lets them go."""
     standin.behaviour.queue_seconds = 3600
-    source = client.upload(video)
-    yield [client.extract_audio(source).audio_asset_id for _ in range(40)]
+    body = {"asset_id": client.upload(video)}
+    url = f"{standin.url}/v1.0/{standin.settings.project_id}/asset/extract_audio"
+    # Not with the client, which would take its time.
+    with httpx.Client(auth=auth_of(standin), headers={"Content-Type": "application/json"}) as http:
+        yield [http.post(url, json=body).json()["audio_asset_id"] for _ in range(40)]
     standin.behaviour.queue_seconds = 0
+
+
+async def test_one_of_several_may_be_enough(
+    standin: Standin, poller: Poller, client: VodClient, audio: list[str]
+) -> None:
+    wait = asyncio.create_task(
+        poller.wait(audio[:5], deadline=time.time() + 30, interval=0.05, any_will_do=True)
+    )
+    await asyncio.sleep(0)
+    standin.behaviour.faults = [parse(f"spelling,shows=PUBLISHED,asset={audio[2]}")]
+    assert await wait == [*audio[:2], *audio[3:5]]
+    assert poller.idle
 
 
 async def test_the_ids_of_many_tasks_share_their_calls(

@@ -6,11 +6,21 @@ import threading
 import time
 from collections.abc import Callable
 
-QUOTAS = {"extract": 100, "info": 1500, "list": 1500, "upload": 1500, "pull": 100, "manage": 100}
-"""Calls a minute and tenant, by the rows of section 12 that share one quota."""
+QUOTAS = {
+    "extract": 100,
+    "cancel": 100,
+    "info": 1500,
+    "list": 1500,
+    "upload": 1500,
+    "pull": 100,
+    "manage": 100,
+}
+"""Calls a minute and tenant, by the rows of section 12 that share one quota. ``cancel`` shares that of
+``extract``, but is apart: cancels come at once and rarely, and whoever is being killed cannot pace them."""
 
 # Of a quota this part may come at once; the rest is paced, so that no minute sees more than the quota.
 _BURST_SHARE = 0.02
+_BURST_SHARES = {"cancel": 0.5}
 _CUT, _LEAST_SHARE = 0.6, 0.01
 _REGAIN_SECONDS = 60.0  # from a cut back to the whole quota
 
@@ -22,10 +32,17 @@ class Budget:
     the pace, and calm lets it grow again, so that many processes together settle below the quota.
 
     :param quota: Calls a minute that this process may make at most.
+    :param burst_share: Part of them that may come at once.
     """
 
-    def __init__(self, quota: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._burst = max(1.0, quota * _BURST_SHARE)
+    def __init__(
+        self,
+        quota: float,
+        burst_share: float = _BURST_SHARE,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._burst = max(1.0, quota * burst_share)
         self._full_rate = max(quota - self._burst, quota * 0.5) / 60.0
         self._rate = self._full_rate
         self._clock = clock
@@ -80,5 +97,5 @@ def budget_of(service: str, quota: str, share: float) -> Budget:
     key = (service, quota, share)
     with _budgets_lock:
         if key not in _budgets:
-            _budgets[key] = Budget(QUOTAS[quota] * share)
+            _budgets[key] = Budget(QUOTAS[quota] * share, _BURST_SHARES.get(quota, _BURST_SHARE))
         return _budgets[key]

@@ -162,7 +162,7 @@ class AsyncVodClient:
                     "DELETE",
                     "/asset/extract_audio",
                     _nothing,
-                    quota="extract",
+                    quota="cancel",
                     params={"asset_id": candidate},
                     asset=asset_id,
                 )

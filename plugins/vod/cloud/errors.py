@@ -126,9 +126,14 @@ class AnswerLostError(CloudError):
 
 
 class ExtractionFailedError(CloudError):
-    """VOD accepted the extraction and ended it without audio."""
+    """VOD accepted the extraction and ended it without audio.
+
+    Its codes are not documented, so nobody can tell whether another extraction would end better: it may be
+    tried.
+    """
 
     outcome = "extraction_failed"
+    retryable = True
     remedy = "Look at the asset in the VOD console; the ffmpeg engine may still read the original."
 
 

@@ -42,13 +42,18 @@ class _Wait:
     """One call of :meth:`Poller.wait`."""
 
     pending: set[str]
-    grace_until: float
+    settled: Callable[[Asset], bool]
+    any_will_do: bool
     on_poll: OnPoll | None
     # Where log lines belong: the triggerer tells its triggers apart by context.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     done: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
     troubled: bool = False
+    asked: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.asked = len(self.pending)
 
 
 class Poller:
@@ -75,13 +80,23 @@ class Poller:
         interval: float = 5.0,
         longest_interval: float = 30.0,
         grace_until: float = 0.0,
+        settled: Callable[[Asset], bool] | None = None,
+        any_will_do: bool = False,
         on_poll: OnPoll | None = None,
     ) -> list[str]:
         """Wait until each asset is settled. Parameters, result and errors are those of
         :meth:`AsyncVodClient.wait_until_settled`; ``on_poll`` is told of each asset that was read.
+
+        :param settled: What to wait for, when that is not that the audio is ready or has failed.
+        :param any_will_do: Wait for one of the assets instead of all.
         """
         ids = list(dict.fromkeys(asset_ids))
-        wait = _Wait(pending=set(ids), grace_until=grace_until, on_poll=on_poll)
+        wait = _Wait(
+            pending=set(ids),
+            settled=settled or (lambda asset: asset.settled(grace=time.time() < grace_until)),
+            any_will_do=any_will_do,
+            on_poll=on_poll,
+        )
         now = time.time()
         for asset_id in ids:
             watched = self._watched.get(asset_id)
@@ -176,7 +191,7 @@ class Poller:
             if asset_id in read:
                 for wait in list(watched.waiting):
                     told.setdefault(wait, {})[asset_id] = read[asset_id]
-                    if read[asset_id].settled(grace=time.time() < wait.grace_until):
+                    if wait.settled(read[asset_id]):
                         wait.pending.discard(asset_id)
                         watched.waiting.discard(wait)
             if watched.waiting:
@@ -187,7 +202,7 @@ class Poller:
             wait.troubled = False
             if wait.on_poll:
                 wait.context.run(wait.on_poll, assets, self._next_look(wait))
-            if not wait.pending:
+            if not wait.pending or (wait.any_will_do and len(wait.pending) < wait.asked):
                 wait.done.set()
 
     def _postpone(self, asset_id: str, watched: _Watched) -> None:
