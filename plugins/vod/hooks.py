@@ -102,11 +102,17 @@ class Settings:
         if connection.port and not re.search(r":\d+$", urlsplit(endpoint).netloc):
             endpoint = f"{endpoint}:{connection.port}"
         login, password = connection.login or "", connection.password or ""
-        credentials: Credentials | Login = (
-            Login(account=account, user=login, password=password)
-            if account
-            else Credentials(ak=login, sk=password, security_token=extra.get("security_token") or None)
-        )
+        credentials: Credentials | Login
+        try:
+            credentials = (
+                Login(account=account, user=login, password=password)
+                if account
+                else Credentials(ak=login, sk=password, security_token=extra.get("security_token") or None)
+            )
+        except InvalidInputError as error:
+            raise InvalidConnectionError(
+                f"The connection {connection.conn_id!r} cannot be used. {error.message}", remedy=error.remedy
+            ) from None
         return cls(
             conn_id=connection.conn_id,
             endpoint=endpoint,

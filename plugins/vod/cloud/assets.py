@@ -269,8 +269,9 @@ class PullResult:
     error_message: str | None = None
 
     @classmethod
-    def parse_all(cls, body: dict[str, Any]) -> list[PullResult]:
-        return [
+    def parse_all(cls, body: dict[str, Any], *, expected: int) -> list[PullResult]:
+        """:param expected: How many were asked for: results and requests belong together by their order."""
+        results = [
             cls(
                 url=_text(element.get("url")),
                 asset_id=_text(element.get("asset_id")) or None,
@@ -279,3 +280,6 @@ class PullResult:
             )
             for element in body["upload_assets"]
         ]
+        if len(results) != expected:
+            raise ValueError("one result for each request is expected")
+        return results

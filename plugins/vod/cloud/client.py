@@ -182,9 +182,7 @@ class AsyncVodClient:
             found |= await self._session.call(
                 "GET", "/asset/info", _assets, quota="info", params={"asset_id": group}
             )
-        return {
-            asset_id: found.get(asset_id, Asset(asset_id=asset_id, status="NO_ASSET")) for asset_id in wanted
-        }
+        return _one_for_each(wanted, found)
 
     async def wait_until_settled(
         self,
@@ -342,9 +340,10 @@ class AsyncVodClient:
         results: list[PullResult] = []
         for group in _groups(list(requests), PULLS_PER_CALL):
             body = {"upload_metadatas": [request.to_wire() for request in group]}
+            parse = functools.partial(PullResult.parse_all, expected=len(group))
             try:
                 results += await self._session.call(
-                    "POST", "/asset/upload_by_url", PullResult.parse_all, quota="pull", body=body
+                    "POST", "/asset/upload_by_url", parse, quota="pull", body=body
                 )
             except ServiceError as error:
                 raise _lost("VOD did not say whether it accepted the URLs.", error, None) from error
@@ -366,12 +365,13 @@ class AsyncVodClient:
 
         :returns: for each id whether it is deleted; assets in processing cannot be.
         """
+        wanted = list(dict.fromkeys(asset_ids))
         deleted: dict[str, bool] = {}
-        for group in _groups(list(dict.fromkeys(asset_ids)), IDS_PER_CALL):
+        for group in _groups(wanted, IDS_PER_CALL):
             deleted |= await self._session.call(
                 "DELETE", "/asset", _deletions, quota="manage", params={"asset_id": group}
             )
-        return deleted
+        return {asset_id: deleted.get(asset_id, False) for asset_id in wanted}
 
     async def download(self, asset_id: str, target: Path | Writable) -> int:
         """Download the original file of an asset; for an audio asset that is the audio (section 6).
@@ -384,19 +384,15 @@ class AsyncVodClient:
         :raises AssetNotFoundError: there is no such asset.
         :raises TransferError: the asset has no file, or the storage did not deliver it whole.
         """
-
-        async def url() -> str | None:
-            asset = await self.asset_details(asset_id)
-            return asset.signed_url or asset.url
-
-        return await self._transfers.download(url, target, asset=asset_id)
+        return await self._transfers.download(lambda: self.asset_details(asset_id), target, asset=asset_id)
 
     async def _change(self, path: str, asset_ids: Iterable[str]) -> dict[str, Asset]:
+        wanted = list(dict.fromkeys(asset_ids))
         changed: dict[str, Asset] = {}
-        for group in _groups(list(dict.fromkeys(asset_ids)), IDS_PER_CALL):
+        for group in _groups(wanted, IDS_PER_CALL):
             body = {"asset_id": group}  # an array under a singular name
             changed |= await self._session.call("POST", path, _assets, quota="manage", body=body)
-        return changed
+        return _one_for_each(wanted, changed)
 
     async def _confirm(self, asset_id: str, status: str) -> None:
         body = {"asset_id": asset_id, "status": status}
@@ -413,9 +409,13 @@ def _assets(answer: Any) -> dict[str, Asset]:
     return {asset.asset_id: asset for asset in map(Asset.parse, answer.get("asset_info_array") or ())}
 
 
+def _one_for_each(wanted: Iterable[str], found: Mapping[str, Asset]) -> dict[str, Asset]:
+    return {asset_id: found.get(asset_id, Asset(asset_id=asset_id, status="NO_ASSET")) for asset_id in wanted}
+
+
 def _deletions(answer: Any) -> dict[str, bool]:
     return {
-        str(result["asset_id"]): normalize_status(result["status"]) == "DELETED"
+        str(result["asset_id"]): normalize_status(str(result["status"])) == "DELETED"
         for result in answer["delete_result_array"]
     }
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from vod.errors import VodError
 
+MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
+"""Whatever reading an answer of the wrong shape can raise."""
+
 
 class CloudError(VodError):
     """VOD, or the gateway before it, refused a call or could not be reached.

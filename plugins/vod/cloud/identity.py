@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from vod.cloud.errors import AuthenticationError
+from vod.cloud.errors import MISSHAPEN, AuthenticationError
 from vod.cloud.runtime import LoopRuntime
 from vod.cloud.signing import Credentials, SignatureAuth
 
@@ -47,8 +47,8 @@ class Identity(Protocol):
 
     async def authorize(self, request: httpx.Request, project_id: str | None) -> None: ...
 
-    async def renew(self) -> bool:
-        """After a refusal: whether trying once more makes sense."""
+    async def renew(self, refused: httpx.Request) -> bool:
+        """After a refusal of a request: whether trying once more makes sense."""
 
     async def project_id(self) -> str | None:
         """The project that the identity itself is bound to, if it is."""
@@ -63,7 +63,7 @@ class KeyIdentity:
     async def authorize(self, request: httpx.Request, project_id: str | None) -> None:
         next(SignatureAuth(self._credentials, project_id).auth_flow(request))
 
-    async def renew(self) -> bool:
+    async def renew(self, refused: httpx.Request) -> bool:
         return False
 
     async def project_id(self) -> str | None:
@@ -76,9 +76,8 @@ class _Token:
     expires: float
     project_id: str | None
 
-    @property
-    def fresh(self) -> bool:
-        return time.time() < self.expires - RENEWAL_MARGIN
+    def good(self, refused: str | None) -> bool:
+        return time.time() < self.expires - RENEWAL_MARGIN and self.value != refused
 
 
 class TokenIdentity:
@@ -113,22 +112,22 @@ class TokenIdentity:
     async def authorize(self, request: httpx.Request, project_id: str | None) -> None:
         request.headers["X-Auth-Token"] = (await self._current(refused=None)).value
 
-    async def renew(self) -> bool:
-        refused, self._token = self._token, None
-        await self._current(refused=refused)
+    async def renew(self, refused: httpx.Request) -> bool:
+        # By the token that was sent: another task may have renewed it in the meantime.
+        await self._current(refused=refused.headers["X-Auth-Token"])
         return True
 
     async def project_id(self) -> str | None:
         return (await self._current(refused=None)).project_id
 
-    async def _current(self, refused: _Token | None) -> _Token:
-        if self._token and self._token.fresh and self._token != refused:
+    async def _current(self, refused: str | None) -> _Token:
+        if self._token and self._token.good(refused):
             return self._token
         folder = _private_folder()
         with await self._runtime.call(_locked, folder / f"{self._name}.lock" if folder else None):
             cache = folder / self._name if folder else None
             token = _read(cache)
-            if token is None or not token.fresh or token == refused:
+            if token is None or not token.good(refused):
                 token = await self._fetch()
                 _write(cache, token)
         self._token = token
@@ -158,7 +157,7 @@ class TokenIdentity:
             expires = datetime.fromisoformat(granted["expires_at"].replace("Z", "+00:00")).timestamp()
             project = (granted.get("project") or {}).get("id")
             return _Token(response.headers["X-Subject-Token"], expires, project)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except MISSHAPEN as error:
             raise AuthenticationError(
                 "IAM's answer holds no token.", remedy="Check the IAM endpoint of the connection."
             ) from error
@@ -167,8 +166,12 @@ class TokenIdentity:
 def _private_folder() -> Path | None:
     """Where the processes of this user share tokens; ``None`` if somebody else could read them there."""
     folder = Path(tempfile.gettempdir(), f"vod-tokens-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        log.warning("%s cannot be made (%s): tokens are not shared between processes.", folder, error)
+        return None
     if status.st_uid != os.getuid() or status.st_mode & 0o077 or folder.is_symlink():
         log.warning("%s is open to others: tokens are not shared between processes.", folder)
         return None
@@ -198,8 +201,11 @@ def _locked(path: Path | None) -> _Locked:
 
 
 def _read(cache: Path | None) -> _Token | None:
+    if cache is None:
+        return None
     try:
-        return _Token(*json.loads(cache.read_text())) if cache else None
+        value, expires, project_id = json.loads(cache.read_text())
+        return _Token(str(value), float(expires), project_id)
     except (OSError, TypeError, ValueError):
         return None
 
@@ -208,6 +214,9 @@ def _write(cache: Path | None, token: _Token) -> None:
     if cache is None:
         return
     part = cache.with_suffix(f".{os.getpid()}")
-    part.touch(mode=0o600)
-    part.write_text(json.dumps([token.value, token.expires, token.project_id]))
-    part.replace(cache)
+    try:
+        part.touch(mode=0o600)
+        part.write_text(json.dumps([token.value, token.expires, token.project_id]))
+        part.replace(cache)
+    except OSError as error:  # a full disk, for one; this process has its token
+        log.warning("The token cannot be shared between processes: %s", error)

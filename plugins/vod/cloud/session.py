@@ -15,9 +15,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 from vod import __version__
 from vod.cloud.budget import budget_of
 from vod.cloud.errors import (
+    MISSHAPEN,
     AnswerLostError,
     AuthenticationError,
     CloudError,
+    InvalidRequestError,
     NotSentError,
     ServiceError,
     ThrottledError,
@@ -35,8 +37,6 @@ T = TypeVar("T")
 
 _MOST_TRIES = 5
 _CLOCK_TOLERANCE = timedelta(minutes=15)  # section 1.1
-# Whatever a parser can raise on an answer of the wrong shape.
-_MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 class Session:
@@ -74,7 +74,7 @@ class Session:
                 iam_endpoint=self._iam,
                 region=region,
                 project_id=project_id,
-                send=self._send,
+                send=self._ask_iam,
                 runtime=runtime,
             )
         else:
@@ -102,22 +102,23 @@ class Session:
         :param quota: Key of :data:`vod.cloud.budget.QUOTAS`.
         :raises CloudError: in one of its kinds, and nothing else.
         """
-        project_id = await self.project_id()
-        url = httpx.URL(f"{self.endpoint}/{version}/{project_id}{path}", params=params)
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        sent: httpx.Request | None = None
 
         async def attempt() -> T:
-            request = self.http.build_request(
-                method, url, content=content, headers={"Content-Type": "application/json"}
-            )
+            nonlocal sent
+            sent = None
+            base = f"{self.endpoint}/{version}/{await self.project_id()}"
+            request = self._request(method, f"{base}{path}", params=params, content=content, asset=asset)
             await self.authorize(request)
+            sent = request
             return _parsed(await self._paced(request, quota, asset), parse, asset)
 
         repeat = self._repeating(also_after_sending=method == "GET")
         try:
             return await repeat(attempt)
         except AuthenticationError:
-            if not await self._identity.renew():
+            if sent is None or not await self._identity.renew(sent):
                 raise
             return await repeat(attempt)
 
@@ -135,10 +136,9 @@ class Session:
         return self._project_id
 
     async def _look_up_project(self) -> str:
-        url = httpx.URL(f"{self._iam}/v3/projects", params={"name": self._region})
-        request = self.http.build_request("GET", url, headers={"Content-Type": "application/json"})
+        request = self._request("GET", f"{self._iam}/v3/projects", params={"name": self._region})
         await self._identity.authorize(request, None)
-        response = await self._send(request)
+        response = await self._ask_iam(request)
         projects = _parsed(
             response, lambda answer: [str(project["id"]) for project in answer["projects"]], None
         )
@@ -148,6 +148,41 @@ class Session:
                 remedy="Set the project id in the connection: console, My Credentials, Projects.",
             )
         return projects[0]
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        asset: str | None = None,
+    ) -> httpx.Request:
+        try:
+            return self.http.build_request(
+                method,
+                httpx.URL(url, params=params),
+                content=content,
+                headers={"Content-Type": "application/json"},
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise InvalidRequestError(
+                f"This cannot be asked: {error}.",
+                remedy="Check endpoint and project id of the connection, and the asset id.",
+            ) from error
+
+    async def _ask_iam(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._send(request)
+        except (ServiceError, AnswerLostError) as error:
+            # A call of VOD that waits for this was not sent, so that even a start may be tried again.
+            raise NotSentError(
+                f"IAM at {request.url.host} did not answer as it should ({error.message})",
+                code=error.code,
+                status=error.status,
+                request_id=error.request_id,
+                remedy="Try again later, or check the IAM endpoint of the connection.",
+            ) from error
 
     async def _paced(self, request: httpx.Request, quota: str, asset: str | None) -> httpx.Response:
         budget = budget_of(f"{self.endpoint}/{self._project_id}", quota, self._quota_share)
@@ -199,7 +234,7 @@ class Session:
 def _parsed(response: httpx.Response, parse: Callable[[Any], T], asset: str | None) -> T:
     try:
         return parse(response.json() if response.content else None)
-    except _MISSHAPEN as error:
+    except MISSHAPEN as error:
         raise ServiceError(
             f"VOD's answer is not as documented ({type(error).__name__}).",
             status=response.status_code,

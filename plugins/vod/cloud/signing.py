@@ -9,6 +9,8 @@ import httpx
 from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
+from vod.errors import InvalidInputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
@@ -20,6 +22,15 @@ class Credentials:
     ak: str
     sk: str = field(repr=False)
     security_token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        given = {"access key": self.ak, "secret key": self.sk, "security token": self.security_token or ""}
+        for name, value in given.items():
+            if not (value.isascii() and value.isprintable()) or value != value.strip():
+                raise InvalidInputError(
+                    f"The {name} holds a character that no key has.",
+                    remedy="Copy it again, without blanks and line ends.",
+                )
 
 
 class SignatureAuth(httpx.Auth):

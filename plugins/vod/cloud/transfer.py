@@ -16,7 +16,7 @@ import defusedxml.ElementTree
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from vod.cloud.assets import UploadGrant
+from vod.cloud.assets import Asset, UploadGrant
 from vod.cloud.errors import CloudError, TransferError
 from vod.cloud.session import Session
 from vod.cloud.transport import FileStream
@@ -42,21 +42,21 @@ class Transfers:
         self._session = session
 
     async def download(
-        self, url_of: Callable[[], Awaitable[str | None]], target: Path | Writable, *, asset: str
+        self, details: Callable[[], Awaitable[Asset]], target: Path | Writable, *, asset: str
     ) -> int:
         """Download a file; a connection that breaks is taken up where it broke.
 
-        :param url_of: Gives a fresh URL each time it is called: signed ones expire.
+        :param details: Reads the asset anew each time it is called: signed URLs expire.
         :param target: A path, under which the file appears only when it is complete, or an open binary file.
         :returns: bytes received.
         :raises TransferError: there is no file, or it did not arrive whole.
         """
         if not isinstance(target, Path):
-            return await self._stream(url_of, target, asset)
+            return await self._stream(details, target, asset)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             with part.open("wb") as file:
-                received = await self._stream(url_of, file, asset)
+                received = await self._stream(details, file, asset)
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
@@ -73,14 +73,15 @@ class Transfers:
             return
         await self._upload_parts(grant, source, size, content_type)
 
-    async def _stream(self, url_of: Callable[[], Awaitable[str | None]], sink: Writable, asset: str) -> int:
+    async def _stream(self, details: Callable[[], Awaitable[Asset]], sink: Writable, asset: str) -> int:
         received = 0
 
         async def attempt() -> None:
             nonlocal received
-            url = await url_of()
-            if not url:
+            found = await details()
+            if not (found.signed_url or found.url):
                 raise _final("The asset has no file to download.", asset=asset)
+            url = _url(found.signed_url or found.url or "")
             before = received
             try:
                 headers = {"Range": f"bytes={received}-"} if received else {}
@@ -92,8 +93,10 @@ class Transfers:
                         skip -= min(skip, len(chunk))
                         await self._session.runtime.call(sink.write, fresh)
                         received += len(fresh)
-                if size is not None and received != size:
-                    raise TransferError(f"Got {received} of {size} bytes.", asset=asset)
+                # A file cut short in the storage agrees with its own length, but not with VOD's record of it.
+                whole = max(size or received, found.metadata.size or 0)
+                if received != whole:
+                    raise TransferError(f"Got {received} of {whole} bytes.", asset=asset)
             except httpx.HTTPError as error:
                 raise TransferError(
                     f"The download broke off after {received} bytes ({type(error).__name__}).", asset=asset
@@ -117,7 +120,7 @@ class Transfers:
         except BaseException:
             with suppress(CloudError, httpx.HTTPError):
                 url = await self._authority(grant, "DELETE", upload_id=upload_id)
-                await self._session.http.delete(url)
+                await self._session.http.delete(_url(url))
             raise
 
     async def _initiate(self, grant: UploadGrant, content_type: str) -> str:
@@ -181,7 +184,7 @@ class Transfers:
         content: bytes | None = None,
         stream: FileStream | None = None,
     ) -> httpx.Response:
-        request = self._session.http.build_request(method, url, content=content, headers=headers)
+        request = self._session.http.build_request(method, _url(url), content=content, headers=headers)
         if stream:
             request.stream = stream
         try:
@@ -207,6 +210,13 @@ class Transfers:
         )
 
 
+def _url(text: str) -> httpx.URL:
+    try:
+        return httpx.URL(text)
+    except (httpx.InvalidURL, ValueError):  # its text may hold the signed URL
+        raise _final("VOD gave a URL that is none.") from None
+
+
 def _extent(response: httpx.Response, received: int, asset: str) -> tuple[int, int | None]:
     """How many bytes of an answer are known already, and how long the whole file is, if that is said."""
     if response.status_code == 206 and received:
@@ -229,7 +239,7 @@ def _storage_error(message: str, response: httpx.Response, asset: str | None = N
     return error
 
 
-def _final(message: str, *, asset: str) -> TransferError:
+def _final(message: str, *, asset: str | None = None) -> TransferError:
     error = TransferError(message, asset=asset)
     error.retryable = False
     return error
