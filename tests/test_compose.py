@@ -16,7 +16,8 @@ from airflow.configuration import retrieve_configuration_description
 from airflow.models import Connection
 from jsonschema.validators import validator_for
 
-from dev import up
+from dev.airflow import Airflow
+from dev.processes import Processes
 from vod import standin
 from vod.hooks import Settings
 
@@ -197,11 +198,8 @@ def test_standin_understands_its_command_and_knows_the_connection(variables: dic
     assert options.host == "0.0.0.0", "the other containers must reach it"
 
 
-def test_it_agrees_with_make_up(
-    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(up, "STATE", tmp_path)
-    native = up.airflow_environment("postgresql://", "http://127.0.0.1:8600", 8080)
+def test_it_agrees_with_make_up(variables: dict[str, str], tmp_path: Path) -> None:
+    native = Airflow(tmp_path, Processes(), "postgresql://", "http://127.0.0.1:8600").environment
 
     shared = {name for name in ENVIRONMENT if name.startswith("AIRFLOW__")} & native.keys()
     assert {"AIRFLOW__CORE__LOAD_EXAMPLES", *ON_PURPOSE_DIFFERENT} <= shared
