@@ -54,10 +54,14 @@ def check_source(asset: str) -> None:
                 remedy="Give the whole path: a task's working directory is nobody's promise.",
             )
         return
-    _remote(asset)
+    remote_path(asset)
 
 
-def _remote(url: str) -> ObjectStoragePath:
+def remote_path(url: str) -> ObjectStoragePath:
+    """The path on object storage that a URL means.
+
+    :raises InvalidInputError: no file system is installed for such URLs.
+    """
     try:
         return ObjectStoragePath(url)
     except (ValueError, ImportError) as error:
@@ -85,7 +89,7 @@ def local_copy(location: str, hook: VodHook) -> Iterator[Path]:
         if is_asset_id(location) or location.startswith("vod://"):
             hook.client.download(location.rsplit("/", 1)[-1], copy)
         else:
-            source = _remote(location)
+            source = remote_path(location)
             with source.open("rb") as remote, copy.open("wb") as file:
                 while chunk := remote.read(1024 * 1024):
                     file.write(chunk)
@@ -101,7 +105,7 @@ class Destination:
 
     def __init__(self, location: str) -> None:
         self._folder = local_path(location)
-        self._remote = None if self._folder else _remote(location)
+        self._remote = None if self._folder else remote_path(location)
         if self._folder is not None and not self._folder.is_absolute():
             raise InvalidInputError(
                 f"The destination {location!r} is not an absolute path.",
@@ -136,6 +140,14 @@ class Destination:
         path = self._remote / name if self._remote else self._require_folder() / name
         try:
             return int(path.stat().st_size)
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> bytes | None:
+        """Contents of the file of that name; ``None`` when there is none."""
+        path = self._remote / name if self._remote else self._require_folder() / name
+        try:
+            return path.read_bytes()
         except FileNotFoundError:
             return None
 

@@ -1,0 +1,148 @@
+"""A list of assets as a run works it off: what is missing, in which batches, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from functools import cached_property
+from typing import Any
+
+from vod import manifests, plans
+from vod.catalogue import Catalogue
+from vod.errors import InvalidInputError
+from vod.hooks import DEFAULT_CONNECTION
+from vod.manifests import Entry, InvalidManifestError
+from vod.reports import collect, words
+from vod.results import AssetFailure, ExtractedAudio, Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetList:
+    """A manifest, or one day of it.
+
+    :param manifest: Absolute path or URL of the list (:mod:`vod.manifests`).
+    :param day: Only the assets of this date; all when ``None``.
+    :param engine: The connection's when empty.
+    :param audio_format: For lines that name none.
+    :param destination: Where audio lies, and the records of what is done; the connection's when empty.
+    """
+
+    manifest: str
+    day: date | None = None
+    engine: str = ""
+    audio_format: str = "MP3"
+    destination: str | None = None
+    batch_size: int = plans.BATCH
+    vod_conn_id: str = DEFAULT_CONNECTION
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any], dag_run: Any) -> AssetList:
+        """What a run was asked for. One of ``airflow backfill`` takes the day of its data interval.
+
+        :raises InvalidManifestError: no list was named.
+        """
+        if not params["manifest"]:
+            raise InvalidManifestError(
+                "No list was named.",
+                remedy='Name one in the form, or with --dag-run-conf \'{"manifest": "/path/list.csv"}\'.',
+            )
+        start: datetime | None = dag_run.data_interval_start if dag_run.run_type == "backfill" else None
+        return cls(
+            manifest=params["manifest"],
+            day=start.astimezone(timezone.utc).date() if start else None,
+            engine=params["engine"].replace("default", ""),
+            audio_format=params["audio_format"],
+            destination=params["destination"],
+            batch_size=params["batch_size"],
+        )
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The lines to work off, those of higher priority first.
+
+        :raises InvalidManifestError: the list cannot be read, or lacks a date that is needed.
+        :raises plans.TooManyAssetsError: there are more than one run takes.
+        """
+        entries = []
+        for entry in manifests.read(self.manifest):
+            if self.day and entry.date is None:
+                raise InvalidManifestError(
+                    f"Line {entry.line} of {self.manifest} has no date.",
+                    remedy="A backfill by date needs one in each line; without, trigger the DAG by hand.",
+                )
+            if self.day is None or entry.date == self.day:
+                entries.append(entry)
+            if len(entries) > plans.MOST_ASSETS:
+                raise plans.TooManyAssetsError(
+                    f"{self.manifest} has more than the {plans.MOST_ASSETS} assets that one run takes."
+                )
+        return sorted(entries, key=lambda entry: -entry.priority)
+
+    def plan(self, store: Any) -> list[dict[str, Any]]:
+        """Batches of what is missing (:func:`vod.plans.batches`).
+
+        :raises InvalidInputError: the list, or a line of it, cannot be worked off; nothing was submitted.
+        """
+        lines = {entry.asset: entry.line for entry in self.entries}
+        try:
+            plans.check_sources(lines, self.engine, self.vod_conn_id)
+        except InvalidInputError as error:
+            raise InvalidManifestError(
+                f"Line {lines[error.asset or '']} of {self.manifest}: {error}",
+                remedy="Correct it and run again.",
+            ) from error
+        done = self._done()
+        missing = {entry.asset: self._arguments(entry) for entry in self.entries if entry.asset not in done}
+        return plans.batches(missing, store, self.batch_size)
+
+    def write_results(
+        self, planned: Sequence[Mapping[str, Any]], returned: Iterable[Iterable[dict[str, Any]] | None]
+    ) -> tuple[list[Record], int]:
+        """Write the result manifest: what this run did, and what was done before.
+
+        :param planned: The batches of this run.
+        :param returned: What their extractions returned.
+        :returns: the records of this run, and how many assets had been done before it.
+        """
+        assets = [asset for batch in planned for asset in batch["assets"]]
+        records = collect(assets, returned)
+        known: dict[str, Record] = {**self._done(), **{record.asset: record for record in records}}
+        transcripts = self._catalogue.transcripts(known)
+        manifests.write_results(
+            manifests.results_location(self.manifest, self.day.isoformat() if self.day else None),
+            (
+                _row(entry, known[entry.asset], transcripts.get(entry.asset))
+                for entry in self.entries
+                if entry.asset in known
+            ),
+        )
+        return records, len(self.entries) - len(records)
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        return Catalogue.of(self.destination, self.vod_conn_id)
+
+    def _done(self) -> dict[str, ExtractedAudio]:
+        return self._catalogue.find((entry.asset, self._format(entry)) for entry in self.entries)
+
+    def _format(self, entry: Entry) -> str:
+        return entry.audio_format or self.audio_format
+
+    def _arguments(self, entry: Entry) -> dict[str, Any]:
+        language = {"language": entry.language} if entry.language else {}
+        return {"audio_format": self._format(entry), **language}
+
+
+def _row(entry: Entry, record: Record, transcript: str | None) -> dict[str, Any]:
+    return {
+        "asset": entry.asset,
+        "date": entry.date or "",
+        "language": entry.language or "",
+        "format": entry.audio_format or "",
+        "priority": entry.priority or "",
+        "audio": getattr(record, "uri", ""),
+        "transcript": transcript or "",
+        "status": "transcribed" if transcript else record.outcome,
+        "reason": words(record) if isinstance(record, AssetFailure) else "",
+    }

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from tests.conftest import DictStore
+from vod import plans
+from vod.errors import InvalidInputError
+from vod.standin import Standin
+
+MIDNIGHT = datetime(2026, 1, 10, tzinfo=timezone.utc)
+
+
+class Store(DictStore):
+    def set(self, key: str, value: object, *, retention: object = None) -> None:
+        super().set(key, value)
+
+
+def test_what_a_person_pasted_becomes_a_list() -> None:
+    assert plans.cleaned([" a ", "", "b\t", "a", "\n"]) == ["a", "b"]
+    with pytest.raises(InvalidInputError, match="No assets were given"):
+        plans.cleaned(["", " "])
+    with pytest.raises(plans.TooManyAssetsError, match="3 assets are more than the 2"):
+        plans.cleaned(["a", "b", "c"], most=2)
+
+
+def test_what_an_engine_cannot_take_is_refused_before_anything_is_submitted(connection: str) -> None:
+    plans.check_sources(["a", "/m/b.mp4", "file:///m/b.mp4"], "ffmpeg")
+    plans.check_sources(["a"], "vod")
+    plans.check_sources(["a"], "", connection)
+    for engine in ("vod", ""):
+        with pytest.raises(InvalidInputError, match="only from its own assets") as caught:
+            plans.check_sources(["a", "/m/b.mp4"], engine, connection)
+        assert caught.value.asset == "/m/b.mp4"
+    with pytest.raises(InvalidInputError, match="neither an asset id nor an absolute path"):
+        plans.check_sources(["b.mp4"], "ffmpeg")
+
+
+def test_batches_hold_assets_with_the_same_arguments() -> None:
+    german = {"audio_format": "MP3", "language": "de"}
+    assets = {
+        "a": {"audio_format": "MP3"},
+        "b": german,
+        "c": {"audio_format": "MP3"},
+        "d": german,
+        "e": german,
+    }
+    assert plans.batches(assets, Store(), size=2) == [
+        {"audio_format": "MP3", "assets": ["a", "c"]},
+        {"audio_format": "MP3", "language": "de", "assets": ["b", "d"]},
+        {"audio_format": "MP3", "language": "de", "assets": ["e"]},
+    ]
+
+
+def test_planned_again_each_asset_stays_in_its_batch_and_new_ones_follow() -> None:
+    store = Store()
+    first = plans.batches(["b", "d", "f"], store, size=2)
+    assert first == [{"assets": ["b", "d"]}, {"assets": ["f"]}]
+    again = plans.batches(["a", "b", "e", "f"], store, size=2)
+    assert again == [*first, {"assets": ["a", "e"]}], "also d stays: its batch may be at work on it"
+    assert plans.batches([], store, size=2) == again
+    assert plans.batches([], Store()) == []
+
+
+def test_intervals_give_each_video_once_also_on_their_borders(standin: Standin, connection: str) -> None:
+    hours = 3 * 24
+    videos = standin.add_virtual(
+        hours + 1, created_from=MIDNIGHT, created_to=MIDNIGHT + timedelta(hours=hours), title="one title"
+    )
+    standin.add_virtual(1, created_from=MIDNIGHT, created_to=MIDNIGHT, video_type="MP3")
+    days = [MIDNIGHT + timedelta(days=number) for number in range(4)]
+    found = [plans.new_videos(start, start + timedelta(days=1), connection) for start in days]
+    assert found == [videos[:24], videos[24:48], videos[48:72], videos[72:]]
+
+
+def test_transcripts_go_beside_their_audio() -> None:
+    records = [
+        {"asset": "a", "uri": "file:///x/a.mp3"},
+        {"asset": "b", "uri": "vod://vod_default/1"},
+        {"asset": "c", "uri": "s3://bucket/x/c.mp3"},
+        {"asset": "a", "uri": "file:///x/a.mp3", "size": 2},
+        {"asset": "d", "uri": "file:///x/d.mp3"},
+    ]
+    assert plans.audio_batches(records) == [
+        {"destination": "file:///x", "audio": [records[3], records[4]]},
+        {"destination": None, "audio": [records[1]]},
+        {"destination": "s3://bucket/x", "audio": [records[2]]},
+    ]
