@@ -11,6 +11,21 @@ RECORDS: list[Record] = [
     ExtractedAudio(
         asset="a", uri="vod://c/b", audio_format="MP3", codec=None, duration=None, size=0, engine="vod"
     ),
+    ExtractedAudio(
+        asset="a",
+        uri="file:///b",
+        audio_format="FLAC",
+        codec="flac",
+        duration=1.0,
+        size=5,
+        engine="ffmpeg",
+        track=1,
+        alternatives=["eng (track 0, aac)"],
+        others=[{"track": 0, "uri": "file:///c"}],
+        offset=-0.02,
+        silent=True,
+        warnings=["odd"],
+    ),
     SubmittedExtraction(asset="a", audio_asset_id="b", audio_format="MP3", accepted=1.5),
     Transcript(
         asset="a",
@@ -25,9 +40,22 @@ RECORDS: list[Record] = [
 ]
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.outcome)
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: f"{record.outcome}-{len(record.to_json())}")
 def test_records_survive_json(record: Record) -> None:
     assert from_json(json.loads(json.dumps(record.to_json()))) == record
+
+
+def test_what_is_at_its_default_does_not_travel() -> None:
+    assert set(RECORDS[0].to_json()) == {
+        "asset",
+        "uri",
+        "audio_format",
+        "codec",
+        "duration",
+        "size",
+        "engine",
+        "outcome",
+    }
 
 
 def test_a_key_of_a_newer_version_is_ignored() -> None:

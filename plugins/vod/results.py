@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from vod.errors import VodError
@@ -12,13 +12,22 @@ AudioFormat = Literal["MP3", "AAC"]
 
 ENGINES: tuple[str, ...] = get_args(Engine)
 AUDIO_FORMATS: tuple[str, ...] = get_args(AudioFormat)
+"""What both engines make."""
+LOCAL_AUDIO_FORMATS = (*AUDIO_FORMATS, "WAV", "FLAC", "OPUS")
+"""What the ffmpeg engine makes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Record:
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON-native values, as it travels in XCom."""
-        return asdict(self)
+        """The record as JSON-native values, as it travels in XCom: what is at its default is left out."""
+        usual = {
+            entry.name: entry.default if entry.default_factory is MISSING else entry.default_factory()
+            for entry in fields(self)
+        }
+        return {
+            name: value for name, value in asdict(self).items() if name == "outcome" or value != usual[name]
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +36,7 @@ class ExtractedAudio(_Record):
 
     :param asset: The source as the caller named it: a VOD asset id, a path or a URL.
     :param uri: Where the audio is: ``file:///…``, ``s3://…``, ``vod://<connection>/<asset>``. Never signed.
-    :param audio_format: Container asked for, ``MP3`` or ``AAC``.
+    :param audio_format: Format asked for, one of :data:`LOCAL_AUDIO_FORMATS`.
     :param codec: Codec found in the file, for example ``mp3`` or ``aac``; ``None`` when VOD did not say.
     :param duration: Seconds; ``None`` when VOD did not say.
     :param size: Bytes; 0 when VOD did not say.
@@ -36,6 +45,19 @@ class ExtractedAudio(_Record):
     :param audio_asset_id: The VOD asset that holds the audio, with the ``vod`` engine.
     :param seconds: What the extraction took: by the worker's clock, or from creation to last change by VOD's,
         which counts whole seconds and includes the queue.
+    :param speech_uri: Where a 16 kHz mono WAV of the same sound is, when one was asked for.
+    :param track: Which audio track of the source this is, from 0.
+    :param language: ISO 639-2 code of the track, when the source has one.
+    :param alternatives: The source's other audio tracks, in words.
+    :param others: Tracks extracted besides, when all were asked for: ``track``, ``language``, ``uri``,
+        ``duration`` and ``size`` of each.
+    :param offset: Seconds after the start of the video at which this audio starts: add it to a time in the
+        audio to get the time in the video. Negative when the audio starts first.
+    :param silent: There is nothing to be heard in it.
+    :param corrupt_frames: Frames of the source that could not be decoded and are missing here.
+    :param copied: The track was taken over as it was, not encoded again.
+    :param reused: An earlier run's file, made from the same source in the same way, was at the destination.
+    :param warnings: What was odd and no reason to fail, one sentence each.
     """
 
     asset: str
@@ -50,6 +72,17 @@ class ExtractedAudio(_Record):
     audio_asset_id: str | None = None
     title: str | None = None
     seconds: float | None = None
+    speech_uri: str | None = None
+    track: int = 0
+    language: str | None = None
+    alternatives: list[str] = field(default_factory=list)
+    others: list[dict[str, Any]] = field(default_factory=list)
+    offset: float = 0.0
+    silent: bool = False
+    corrupt_frames: int = 0
+    copied: bool = False
+    reused: bool = False
+    warnings: list[str] = field(default_factory=list)
     outcome: Literal["extracted"] = "extracted"
 
 
