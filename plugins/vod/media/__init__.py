@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from vod.media.command import Tags
 from vod.media.errors import (
+    CorruptFramesError,
     DestinationError,
+    DownloadError,
     EmptyTrackError,
     ExtractionCancelledError,
     ExtractionTimeoutError,
@@ -13,18 +16,29 @@ from vod.media.errors import (
     MediaError,
     NoAudioTrackError,
     NoSpaceError,
+    TooLargeError,
+    TrackNotFoundError,
     TruncatedMediaError,
     UnreadableMediaError,
     UnsupportedTrackError,
 )
-from vod.media.extract import EXTENSIONS, Extraction, choose_tracks, extract
+from vod.media.extract import Extraction, extract, extract_all
+from vod.media.formats import EXTENSIONS, FORMATS, SPEECH, Output
+from vod.media.partials import scratch_folder, sweep
 from vod.media.probe import AudioTrack, MediaInfo, VideoTrack, probe
-from vod.media.process import find_ffmpeg
+from vod.media.process import Ceiling, Progress, find_ffmpeg, inspect
+from vod.media.tracks import ALL, Selection, choose_tracks
 
 __all__ = [
+    "ALL",
     "EXTENSIONS",
+    "FORMATS",
+    "SPEECH",
     "AudioTrack",
+    "Ceiling",
+    "CorruptFramesError",
     "DestinationError",
+    "DownloadError",
     "EmptyTrackError",
     "Extraction",
     "ExtractionCancelledError",
@@ -36,12 +50,22 @@ __all__ = [
     "MediaInfo",
     "NoAudioTrackError",
     "NoSpaceError",
+    "Output",
+    "Progress",
+    "Selection",
+    "Tags",
+    "TooLargeError",
+    "TrackNotFoundError",
     "TruncatedMediaError",
     "UnreadableMediaError",
     "UnsupportedTrackError",
     "VideoTrack",
     "choose_tracks",
     "extract",
+    "extract_all",
     "find_ffmpeg",
+    "inspect",
     "probe",
+    "scratch_folder",
+    "sweep",
 ]

@@ -46,6 +46,50 @@ class LanguageNotFoundError(MediaError):
     remedy = "Choose one of these languages, or leave the language out to take the default track."
 
 
+class TrackNotFoundError(MediaError):
+    """No audio track has the number or mark asked for."""
+
+    outcome = "track_not_found"
+    remedy = "Choose one of these tracks, or leave the track out to take the default one."
+
+
+class CorruptFramesError(MediaError):
+    """Frames of the source cannot be decoded, and the caller asked for all or nothing.
+
+    :param frames: How many.
+    """
+
+    outcome = "corrupt"
+    remedy = "Export or upload the file again, or extract it without `strict` and do without these frames."
+
+    def __init__(
+        self, message: str, *, asset: str | None = None, remedy: str | None = None, frames: int = 0
+    ) -> None:
+        super().__init__(message, asset=asset, remedy=remedy)
+        self.frames = frames
+
+
+class TooLargeError(MediaError):
+    """The source, the audio, or the memory that ffmpeg needs for it is larger than what was allowed."""
+
+    outcome = "too_large"
+    remedy = "Look whether the file is what it claims to be, and raise the limit if it is."
+
+
+class DownloadError(MediaError):
+    """The source could not be fetched from where its URL says."""
+
+    outcome = "download_failed"
+    retryable = True
+    remedy = "Check the URL, and that this machine reaches it."
+
+    def __init__(
+        self, message: str, *, asset: str | None = None, remedy: str | None = None, retryable: bool = True
+    ) -> None:
+        super().__init__(message, asset=asset, remedy=remedy)
+        self.retryable = retryable
+
+
 class TruncatedMediaError(MediaError):
     """The end of the source is missing.
 

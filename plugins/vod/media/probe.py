@@ -29,9 +29,12 @@ make ffmpeg open files that they name; nor are formats that take any bytes for s
 MAX_TRACKS = 256
 """Tracks of all kinds in one file; more is an attack or an accident."""
 
-MP4_NAMES = frozenset({"mov", "mp4", "m4a", "3gp", "3g2", "mj2"})
-
 UNKNOWN_CODEC = "unknown"
+
+DISPOSITIONS = tuple(mark.name for mark in Disposition if mark.name)
+"""What a track may be marked as, in ffmpeg's words."""
+
+_LOSSLESS = ("pcm_", "flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp")
 
 OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_streams": str(MAX_TRACKS)}
 """Limits for opening a file, the same for PyAV and ffmpeg."""
@@ -51,6 +54,9 @@ class AudioTrack:
     :param language: ISO 639-2 code as written in the file, or ``None``.
     :param default: Whether the file marks this track as the one to play.
     :param duration: Seconds that the file claims for this track. Headers lie: compare with what was written.
+    :param start: Seconds on the file's clock at which it starts, on which the earliest track starts at 0.
+    :param bits: Bits of a sample, of a codec that loses nothing.
+    :param dispositions: What the file marks it as, in ffmpeg's words, for example ``default``, ``comment``.
     """
 
     index: int
@@ -62,6 +68,9 @@ class AudioTrack:
     default: bool
     title: str | None
     duration: float | None
+    start: float = 0.0
+    bits: int | None = None
+    dispositions: tuple[str, ...] = ()
 
     def speaks(self, language: str) -> bool:
         """Whether this track is in *language*, an ISO 639 code; never when the file does not say."""
@@ -74,11 +83,12 @@ class AudioTrack:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTrack:
-    """The first picture track that is not a cover; *width* and *height* in pixels."""
+    """The first picture track that is not a cover; *width* and *height* in pixels, *start* as in audio."""
 
     codec: str
     width: int
     height: int
+    start: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +108,7 @@ class MediaInfo:
     title: str | None
     audio: tuple[AudioTrack, ...]
     video: VideoTrack | None
+    comment: str | None = None
 
 
 def probe(source: Path, *, limits: Limits | None = None) -> MediaInfo:
@@ -111,14 +122,15 @@ def probe(source: Path, *, limits: Limits | None = None) -> MediaInfo:
     try:
         size = _regular_file_size(source)
         with open_media(source, limits or Limits(PROBE_TIMEOUT)) as container:
-            audio = container.streams.audio
+            tags = _tags(container)
             return MediaInfo(
                 container=_container_name(container.format.name, source),
                 duration=container.duration / av.time_base if container.duration else None,
                 size=size,
                 bit_rate=container.bit_rate or None,
-                title=container.metadata.get("title") or None,
-                audio=tuple(_audio_track(index, stream) for index, stream in enumerate(audio)),
+                title=tags.get("title") or None,
+                comment=tags.get("comment") or None,
+                audio=tuple(_audio_track(container, index) for index in range(len(container.streams.audio))),
                 video=_video_track(container),
             )
     except MediaError as error:
@@ -232,12 +244,24 @@ def _container_name(demuxer: str, source: Path) -> str:
     return names[0]
 
 
-def _audio_track(index: int, stream: av.AudioStream) -> AudioTrack:
+def _tags(container: InputContainer) -> dict[str, str]:
+    """The tags of the whole file, by lower-case name; Ogg has them in its first track."""
+    ogg = (
+        container.streams.audio[0].metadata
+        if "ogg" in container.format.name and container.streams.audio
+        else {}
+    )
+    return {name.lower(): text for name, text in {**ogg, **container.metadata}.items()}
+
+
+def _audio_track(container: InputContainer, index: int) -> AudioTrack:
+    stream = container.streams.audio[index]
     context = stream.codec_context  # None when no decoder is known
     language = (stream.language or "und").lower()
+    codec = context.codec.canonical_name if context else UNKNOWN_CODEC
     return AudioTrack(
         index=index,
-        codec=context.codec.canonical_name if context else UNKNOWN_CODEC,
+        codec=codec,
         sample_rate=(context.sample_rate or None) if context else None,
         channels=(context.layout.nb_channels or None) if context else None,
         bit_rate=(context.bit_rate or None) if context else None,
@@ -245,7 +269,16 @@ def _audio_track(index: int, stream: av.AudioStream) -> AudioTrack:
         default=bool(stream.disposition & Disposition.default),
         title=stream.metadata.get("title") or None,
         duration=_duration(stream),
+        start=_start(container, stream),
+        bits=context.format.bits if context and context.format and codec.startswith(_LOSSLESS) else None,
+        dispositions=tuple(mark.name for mark in Disposition if mark.name and mark & stream.disposition),
     )
+
+
+def _start(container: InputContainer, stream: av.AudioStream | av.VideoStream) -> float:
+    if stream.start_time is None or stream.time_base is None:
+        return 0.0
+    return float(stream.start_time * stream.time_base) - (container.start_time or 0) / av.time_base
 
 
 def _duration(stream: av.AudioStream) -> float | None:
@@ -264,8 +297,10 @@ def _duration(stream: av.AudioStream) -> float | None:
 def _video_track(container: InputContainer) -> VideoTrack | None:
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
-            context = stream.codec_context
+            context, start = stream.codec_context, _start(container, stream)
             if context is None:
-                return VideoTrack(codec=UNKNOWN_CODEC, width=0, height=0)
-            return VideoTrack(codec=context.codec.canonical_name, width=context.width, height=context.height)
+                return VideoTrack(codec=UNKNOWN_CODEC, width=0, height=0, start=start)
+            return VideoTrack(
+                codec=context.codec.canonical_name, width=context.width, height=context.height, start=start
+            )
     return None

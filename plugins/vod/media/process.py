@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import functools
 import os
 import re
@@ -14,7 +15,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from vod.media.errors import FfmpegNotFoundError
+try:
+    import resource
+except ImportError:  # no such limits on this system
+    resource = None  # type: ignore[assignment]
+
+from vod.media.errors import FfmpegNotFoundError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,26 +34,69 @@ _TICK = 0.1
 _GRACE = 1.0
 """Seconds that ffmpeg gets between SIGTERM and SIGKILL; it is deaf while it searches a damaged file."""
 _LONGEST_LINE = 4096
-_SENDER = re.compile(r"^(\[[^\]]*\] )+")
-"""What ffmpeg puts before a line: ``[mov,mp4 @ 0x55d0] ``."""
+_SENDER = re.compile(r"^((\[[^\]]*\] )+)")
+"""What ffmpeg puts before a line: ``[mov,mp4 @ 0x55d0] [error] ``."""
+_CORRUPT = ("Error while decoding stream", "Error submitting packet to decoder", "CRC mismatch!")
+"""Said once for each packet that was lost: by ffmpeg 5, by newer ones, and for Ogg."""
+_NO_MEMORY = ("Cannot allocate memory", "Failed to allocate")
 
 
 @dataclass
 class Complaints:
-    """What ffmpeg wrote to stderr: how many lines, and the last ones."""
+    """What ffmpeg wrote to stderr, with ``-v repeat+level+…``.
+
+    :param count: Lines that are errors.
+    :param corrupt: Frames that could not be decoded.
+    :param last: The last errors.
+    :param notes: The last lines of lesser weight.
+    """
 
     count: int = 0
+    corrupt: int = 0
     last: deque[str] = field(default_factory=lambda: deque(maxlen=20))
+    notes: deque[str] = field(default_factory=lambda: deque(maxlen=40))
 
     def add(self, line: str) -> None:
-        text = "".join(c if c.isprintable() else "?" for c in _SENDER.sub("", line)).strip()
-        if text:
-            self.count += 1
-            self.last.append(text[:300])
+        sender = _SENDER.match(line)
+        text = "".join(c if c.isprintable() else "?" for c in _SENDER.sub("", line)).strip()[:300]
+        if not text:
+            return
+        if sender and sender[1].endswith(("[warning] ", "[info] ")):
+            self.notes.append(text)
+            return
+        self.count += 1
+        self.corrupt += text.startswith(_CORRUPT)
+        self.last.append(text)
 
     def mention(self, *phrases: str) -> bool:
-        """Whether one of the last lines contains one of the *phrases*."""
+        """Whether one of the last errors contains one of the *phrases*."""
         return any(phrase in line for line in self.last for phrase in phrases)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an extraction is.
+
+    :param fraction: Part that is done, 0 to 1.
+    :param speed: Seconds of sound that are done in one second.
+    :param left: Seconds that it will still take at this speed.
+    """
+
+    fraction: float
+    speed: float | None = None
+    left: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """What one ffmpeg may use at most, as far as the system can hold it to that.
+
+    :param memory: Bytes of address space.
+    :param file: Bytes of one file that it writes.
+    """
+
+    memory: int = 4 << 30
+    file: int = 16 << 30
 
 
 def find_ffmpeg() -> str:
@@ -72,16 +121,68 @@ def find_ffmpeg() -> str:
         raise FfmpegNotFoundError("There is no ffmpeg on this machine.") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ffmpeg:
+    """An ffmpeg that was asked what it can.
+
+    :param version: As it says itself, for example ``5.1.9-0+deb12u1``.
+    """
+
+    path: str
+    version: str
+    encoders: frozenset[str]
+
+    def require(self, encoder: str) -> None:
+        """:raises FfmpegNotFoundError: it has no such encoder."""
+        if encoder not in self.encoders:
+            raise FfmpegNotFoundError(
+                f"ffmpeg {self.version} ({self.path}) has no encoder {encoder}.",
+                remedy="Install an ffmpeg that has it; the one of `pip install imageio-ffmpeg` does.",
+            )
+
+
+@functools.cache
+def inspect(path: str) -> Ffmpeg:
+    """Ask the ffmpeg at *path* for its version and encoders, once.
+
+    :raises FfmpegNotFoundError: it cannot be run.
+    """
+    try:
+        answer = subprocess.run(  # noqa: S603
+            [path, "-nostdin", "-encoders"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = getattr(error, "strerror", None) or "it does not answer"
+        raise FfmpegNotFoundError(f"{path} cannot be run: {reason}.") from error
+    version = re.search(r"^ffmpeg version (\S+)", answer.stderr, re.MULTILINE)
+    encoders = frozenset(re.findall(r"^ [VAS][A-Z.]{5} (\S+)", answer.stdout, re.MULTILINE))
+    if answer.returncode != 0 or not encoders:
+        raise FfmpegNotFoundError(f"{path} cannot be run, or is no ffmpeg.")
+    return Ffmpeg(path=path, version=version[1] if version else "of unknown version", encoders=encoders)
+
+
 def run(
-    command: Sequence[str], *, limits: Limits, on_position: Callable[[float], None] | None = None
+    command: Sequence[str],
+    *,
+    limits: Limits,
+    on_position: Callable[[float], None] | None = None,
+    ceiling: Ceiling | None = None,
 ) -> tuple[int, Complaints]:
     """Run one ffmpeg to its end. However this function is left, the process group is gone.
 
     :param on_position: Called with the seconds of output written so far.
+    :param ceiling: What it may use; the default of :class:`Ceiling` when omitted.
     :returns: Exit code, and what was said on stderr.
     :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
+    :raises TooLargeError: it ran into the *ceiling*.
     :raises FfmpegNotFoundError: the program could not be started.
     """
+    ceiling = ceiling or Ceiling()
     environment = {key: value for key, value in os.environ.items() if key != "FFREPORT"}
     complaints = Complaints()
 
@@ -96,12 +197,14 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment | {"AV_LOG_FORCE_NOCOLOR": "1"},
+            # Each thread's own heap would reserve 64 MB of address space.
+            env=environment | {"AV_LOG_FORCE_NOCOLOR": "1", "MALLOC_ARENA_MAX": "2"},
             start_new_session=True,
         )
     except OSError as error:
         raise FfmpegNotFoundError(f"{command[0]} cannot be run: {error.strerror}.") from error
     try:
+        _limit(process.pid, ceiling)
         assert process.stdout is not None
         assert process.stderr is not None
         _drain({process.stdout: read_progress, process.stderr: complaints.add}, limits)
@@ -114,9 +217,22 @@ def run(
                 continue
         if code in {126, 127}:  # not ffmpeg's, but those of what should have started it
             raise FfmpegNotFoundError(f"{command[0]} cannot be run.")
+        if code == -signal.SIGXFSZ:
+            raise TooLargeError(f"The audio would be larger than {ceiling.file / 1e9:.3g} GB.")
+        if code != 0 and complaints.mention(*_NO_MEMORY):
+            raise TooLargeError(f"ffmpeg needed more than {ceiling.memory / 1e9:.3g} GB of memory.")
         return code, complaints
     finally:
         _end(process)
+
+
+def _limit(pid: int, ceiling: Ceiling) -> None:
+    if resource is None or not hasattr(resource, "prlimit"):
+        return
+    # The process may be gone, or have been given less already.
+    with contextlib.suppress(OSError, ValueError):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (ceiling.file, ceiling.file))
+        resource.prlimit(pid, resource.RLIMIT_AS, (ceiling.memory, ceiling.memory))
 
 
 @functools.cache

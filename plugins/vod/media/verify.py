@@ -11,8 +11,10 @@ from vod.media.measure import Measurement, measure
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vod.media.formats import Format
     from vod.media.limits import Limits
     from vod.media.probe import AudioTrack, MediaInfo
+    from vod.media.tracks import Selection
 
 TOLERANCE = 0.25
 """Seconds that audio may be shorter than expected: more than the longest frame of any codec."""
@@ -25,21 +27,21 @@ _MOST_PADDING = 3456
 announces 4096 when it copies MP3 out of Matroska, and players then skip 0.07 s of sound."""
 
 
-def measure_written(written: Path, *, codec: str, demuxer: str, limits: Limits) -> Measurement:
+def measure_written(written: Path, form: Format, *, limits: Limits) -> Measurement:
     """Measure what ffmpeg wrote.
 
-    :raises FfmpegError: it is not readable, not decodable, not *codec*, or has no sound in it.
+    :raises FfmpegError: it is not readable, not decodable, not what *form* may hold, or has no sound in it.
     """
     try:
-        found = measure(written, demuxer=demuxer, limits=limits)
+        found = measure(written, demuxer=form.demuxer, limits=limits)
     except UnreadableMediaError as error:
         raise FfmpegError("ffmpeg wrote nothing that can be read.") from error
     if playing_time(found) < LEAST_SOUND:
         raise FfmpegError("ffmpeg wrote a file without sound.")
-    if not found.decodable or found.codec != codec:
-        raise FfmpegError(f"ffmpeg wrote {found.codec} that cannot be decoded as {codec}.")
+    if not found.decodable or found.codec not in form.codecs:
+        raise FfmpegError(f"ffmpeg wrote {found.codec} that cannot be decoded.")
     padding = (found.duration - found.stated) * found.sample_rate if found.stated else 0
-    if codec == "mp3" and padding > _MOST_PADDING:
+    if found.codec == "mp3" and padding > _MOST_PADDING:
         raise FfmpegError("ffmpeg wrote a header that makes players skip the beginning.")
     return found
 
@@ -48,6 +50,28 @@ def playing_time(written: Measurement) -> float:
     """Seconds that a player shows: what the header says, as long as the packets bear it out."""
     stated = written.stated
     return stated if stated is not None and abs(stated - written.duration) <= TOLERANCE else written.duration
+
+
+def compare_piece(
+    source: Path, info: MediaInfo, track: AudioTrack, duration: float, selection: Selection
+) -> list[str]:
+    """Compare the *duration* that was written, in seconds, with the piece of *source* that was asked for.
+
+    :returns: Warnings, one sentence each.
+    :raises TruncatedMediaError: the piece is not there because the source's end is missing.
+    """
+    stated = track.start + track.duration if track.duration else info.duration
+    wanted = stated - selection.start if stated else duration
+    if selection.duration is not None:
+        wanted = min(wanted, selection.duration) if stated else selection.duration
+    missing = wanted - max(track.start - selection.start, 0.0) - duration
+    if missing <= TOLERANCE:
+        return []
+    if lost_bytes(source):
+        raise TruncatedMediaError(
+            f"The file is cut off: {missing:.1f} s of the piece are missing.", missing=missing
+        )
+    return [f"The audio ends {missing:.1f} s before the end of the piece that was asked for."]
 
 
 def compare(
@@ -65,16 +89,18 @@ def compare(
     A header that claims more than there is, is a warning as long as the packets end cleanly where the file
     ends: such files exist and play. When the file itself is cut, it is an error.
 
-    :param expected: Seconds that something outside the file promised.
+    :param expected: Seconds that something outside the file says it lasts, picture and sound.
     :param complaints: How often ffmpeg complained on the way.
     :returns: Warnings, one sentence each.
     :raises TruncatedMediaError: the end of the source is missing.
     :raises FfmpegError: the source has more sound than was written, and nothing says why.
     """
-    if expected is not None and expected - duration > TOLERANCE:
-        missing = expected - duration
+    # The picture may well last longer than the sound.
+    whole = max(track.start + duration, info.duration or 0.0)
+    if expected is not None and expected - whole > TOLERANCE:
+        missing = expected - whole
         raise TruncatedMediaError(
-            f"The audio ends after {duration:.1f} s: {missing:.1f} s of {expected:.1f} s are missing.",
+            f"The file ends after {whole:.1f} s: {missing:.1f} s of {expected:.1f} s are missing.",
             missing=missing,
         )
     stated = track.duration or info.duration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vod.media import EXTENSIONS
+from vod.results import AUDIO_FORMATS
 from vod.standin.library import SPLIT_STATUS
 from vod.standin.parameters import AUDIO_TYPES, MAX_PULLS, VIDEO_TYPES
 
@@ -152,7 +152,7 @@ SCHEMAS: dict[str, Schema] = {
 OPERATIONS: dict[str, dict[str, Any]] = {
     "extract_audio": {
         "summary": "Extract the audio of a video into a new audio asset",
-        "body": _object({"asset_id": ID}, {"parameter": _object({}, {"format": {"enum": [*EXTENSIONS]}})}),
+        "body": _object({"asset_id": ID}, {"parameter": _object({}, {"format": {"enum": [*AUDIO_FORMATS]}})}),
         "status": 202,
         "answer": _object({"asset_id": TEXT, "audio_asset_id": TEXT}),
     },

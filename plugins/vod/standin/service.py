@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 
 from vod.media import EXTENSIONS
+from vod.results import AUDIO_FORMATS
 from vod.standin import records
 from vod.standin.faults import ElementFault, Hiding
 from vod.standin.gateway import Call
@@ -58,7 +59,7 @@ class Service:
     async def extract_audio(self, received: Received) -> Response:
         body = received.json()
         asset_id = body.text("asset_id")
-        audio_format = body.section("parameter").choice("format", tuple(EXTENSIONS), default="MP3")
+        audio_format = body.section("parameter").choice("format", AUDIO_FORMATS, default="MP3")
         source = self._library.require(asset_id)
         if source.video_type in AUDIO_TYPES:
             raise RefusedError("VOD.10063")

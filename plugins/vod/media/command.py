@@ -1,0 +1,154 @@
+"""The one line of ffmpeg that writes every output of a source in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ffmpeg
+
+from vod.media.formats import Output
+from vod.media.probe import OPEN_OPTIONS
+from vod.media.process import find_ffmpeg
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from vod.media.probe import AudioTrack, MediaInfo
+    from vod.media.tracks import Selection
+
+NO_OFFSET = 0.05
+"""Seconds; a track that starts less than this after the others starts with them: it is encoder delay."""
+
+_LONGEST_TAG = 500
+"""Characters; one argument of a command has a limit."""
+
+_SEEKABLE = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2", "mkv", "webm", "wav"}
+"""Containers in which a position is found through an index. In others it is guessed from the bit rate."""
+_RUN_UP = 2.0
+"""Seconds that are decoded before the start that was asked for: decoders need what came before."""
+
+QUIET = ("-nostdin", "-hide_banner", "-nostats")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One file to be written.
+
+    :param gain: dB.
+    """
+
+    track: AudioTrack
+    output: Output
+    partial: Path
+    copy: bool
+    gain: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tags:
+    """What is written into the files besides the sound.
+
+    :param title: The source's own when ``None``.
+    :param comment: For example the source's id.
+    :param keep: Take over all that the source has; it may hold a place or a name nobody meant to publish.
+    """
+
+    title: str | None = None
+    comment: str | None = None
+    keep: bool = False
+
+
+def extraction(
+    source: Path, info: MediaInfo, pieces: Sequence[Piece], selection: Selection, tags: Tags, *, check: bool
+) -> list[str]:
+    """The command that writes all *pieces*.
+
+    :param check: Decode also what is only copied, so that damaged frames are counted.
+    """
+    base = _base(info, selection)
+    media = ffmpeg.input("SOURCE", threads=1, **OPEN_OPTIONS, **({"ss": base} if base else {}))
+    outputs, names = [], {"SOURCE": f"file:{source}"}
+    for number, piece in enumerate(pieces):
+        names[f"PARTIAL{number}"] = f"file:{piece.partial}"
+        options = _options(piece, info, selection, tags, base)
+        outputs.append(media[f"a:{piece.track.index}"].output(f"PARTIAL{number}", **options))
+    if check:
+        decoded = {piece.track.index for piece in pieces if not piece.copy}
+        copied = {piece.track.index for piece in pieces} - decoded
+        outputs += [media[f"a:{index}"].output("-", f="null") for index in sorted(copied)]
+    quiet = ("-v", "repeat+level+warning", "-progress", "pipe:1")
+    return _compile(ffmpeg.merge_outputs(*outputs), names, *quiet)
+
+
+def loudness(source: Path, info: MediaInfo, piece: Piece, selection: Selection) -> list[str]:
+    """The command that measures by EBU R128 what *piece* would sound like without its gain."""
+    base = _base(info, selection)
+    media = ffmpeg.input("SOURCE", threads=1, **OPEN_OPTIONS, **({"ss": base} if base else {}))
+    channels = piece.output.channels
+    mix = {1: ["aformat=channel_layouts=mono"], 2: ["aformat=channel_layouts=stereo"]}
+    filters = [
+        *_trimming(piece.track, selection, base),
+        *piece.output.filters(piece.track.channels, 0.0),
+        *(mix.get(channels, []) if isinstance(channels, int) else []),
+        "ebur128=peak=true:framelog=verbose",
+    ]
+    options = {"f": "null", "af": ",".join(filters), **_length(piece.track, selection)}
+    measuring = media[f"a:{piece.track.index}"].output("-", **options)
+    return _compile(measuring, {"SOURCE": f"file:{source}"}, "-v", "info")
+
+
+def _compile(graph: Any, names: dict[str, str], *quiet: str) -> list[str]:
+    command: list[str] = graph.global_args(*QUIET, *quiet).compile(cmd=find_ffmpeg(), overwrite_output=True)
+    # "file:" keeps a name from being taken for an option, a protocol or a list. The names come in last,
+    # because ffmpeg-python takes only UTF-8.
+    return [names.get(argument, argument) for argument in command]
+
+
+def _options(piece: Piece, info: MediaInfo, selection: Selection, tags: Tags, base: float) -> dict[str, Any]:
+    track, output = piece.track, piece.output
+    options: dict[str, Any] = {
+        "f": output.form.muxer,
+        "map_metadata": 0 if tags.keep else -1,
+        "map_chapters": -1,
+        **output.form.muxer_options,
+    }
+    if piece.copy:
+        options["c:a"] = "copy"
+        if track.start > NO_OFFSET:
+            options["output_ts_offset"] = -track.start
+    else:
+        options |= output.options(track.bits) | _length(track, selection)
+        filters = [*_trimming(track, selection, base), *output.filters(track.channels, piece.gain)]
+        if filters:
+            options["af"] = ",".join(filters)
+    # ":g" means the whole file too; ffmpeg-python takes an option's name only once.
+    for option, name, text in (
+        ("metadata", "title", tags.title or info.title),
+        ("metadata:g", "comment", tags.comment),
+    ):
+        if text:
+            options[option] = f"{name}={text[:_LONGEST_TAG]}"
+    if track.language:
+        options["metadata:s:a:0"] = f"language={track.language}"
+    return options
+
+
+def _base(info: MediaInfo, selection: Selection) -> float:
+    """Where reading starts."""
+    return max(selection.start - _RUN_UP, 0.0) if info.container in _SEEKABLE else 0.0
+
+
+def _trimming(track: AudioTrack, selection: Selection, base: float) -> list[str]:
+    rebase = "asetpts=PTS-STARTPTS"
+    if selection.start > 0:
+        return [f"atrim=start={selection.start - base:.6f}", rebase]
+    # The sound starts at the start of its file, and the result says when that is in the video.
+    return [rebase] if track.start > NO_OFFSET else []
+
+
+def _length(track: AudioTrack, selection: Selection) -> dict[str, float]:
+    if selection.duration is None:
+        return {}
+    return {"t": selection.duration - max(track.start - selection.start, 0.0)}

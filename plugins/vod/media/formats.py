@@ -1,0 +1,173 @@
+"""The audio formats that are written here: encoders, containers, and what needs no encoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vod.errors import InvalidInputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """How one format is written and read back.
+
+    :param codecs: What its container may hold; a track that has one of these can be copied.
+    :param bit_rate: bit/s when nobody says another; ``None`` for formats that lose nothing.
+    :param speed: Encoder options that make it quicker at a quality that the benchmarks hold equal.
+    """
+
+    extension: str
+    codecs: frozenset[str]
+    encoder: str
+    muxer: str
+    demuxer: str
+    bit_rate: int | None = None
+    speed: dict[str, str] = field(default_factory=dict)
+    muxer_options: dict[str, str] = field(default_factory=dict)
+    most_channels: int = 8
+
+
+FORMATS = {
+    "MP3": Format(
+        extension=".mp3",
+        codecs=frozenset({"mp3"}),
+        encoder="libmp3lame",
+        muxer="mp3",
+        demuxer="mp3",
+        bit_rate=128_000,
+        speed={"compression_level": "7"},
+        most_channels=2,
+    ),
+    "AAC": Format(
+        extension=".m4a",
+        codecs=frozenset({"aac"}),
+        encoder="aac",
+        muxer="ipod",
+        demuxer="mov",
+        bit_rate=128_000,
+        speed={"aac_coder": "fast"},
+        muxer_options={"movflags": "+faststart"},
+    ),
+    "WAV": Format(
+        extension=".wav",
+        codecs=frozenset({"pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le"}),
+        encoder="pcm_s16le",
+        muxer="wav",
+        demuxer="wav",
+        # Above 4 GB, RIFF's lengths overflow.
+        muxer_options={"rf64": "auto"},
+    ),
+    "FLAC": Format(
+        extension=".flac", codecs=frozenset({"flac"}), encoder="flac", muxer="flac", demuxer="flac"
+    ),
+    "OPUS": Format(
+        extension=".opus",
+        codecs=frozenset({"opus"}),
+        encoder="libopus",
+        muxer="opus",
+        demuxer="ogg",
+        bit_rate=96_000,
+    ),
+}
+
+EXTENSIONS = {name: form.extension for name, form in FORMATS.items()}
+"""File name extension of each audio format."""
+
+_PLACES = {"left": "FL", "right": "FR", "center": "FC"}
+
+
+def _require(name: str, value: float | None, least: float, most: float) -> None:
+    if value is not None and not (least <= value <= most):
+        raise InvalidInputError(f"{name} cannot be {value}.", remedy=f"Use {least} to {most}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What one file shall be.
+
+    A track that already has the format's codec is copied, unless something here, or trimming, asks for other
+    samples than it has.
+
+    :param audio_format: A key of :data:`FORMATS`. AAC is in an MP4 container, ``.m4a``; OPUS in Ogg.
+    :param bit_rate: bit/s when it is encoded; the format's own when omitted.
+    :param sample_rate: Hz; the source's when omitted, or the nearest that the encoder knows.
+    :param channels: A number of channels to mix to, or the one channel to take, ``left``, ``right`` or
+        ``center``; the source's when omitted. MP3 holds two at most and is mixed down.
+    :param loudness: Integrated loudness in LUFS (EBU R128) that the sound is brought to by one gain for the
+        whole; less where its true peak would rise above -1 dBTP.
+    :param reencode: Encode also where a copy would do.
+    :raises InvalidInputError: one of them cannot be.
+    """
+
+    audio_format: str = "MP3"
+    bit_rate: int | None = None
+    sample_rate: int | None = None
+    channels: int | str | None = None
+    loudness: float | None = None
+    reencode: bool = False
+
+    def __post_init__(self) -> None:
+        if self.audio_format not in FORMATS:
+            raise InvalidInputError(
+                f"{self.audio_format!r} is not an audio format of this engine.",
+                remedy=f"Use one of {', '.join(FORMATS)}.",
+            )
+        _require("bit_rate", self.bit_rate, 8_000, 1_000_000)
+        _require("sample_rate", self.sample_rate, 8_000, 192_000)
+        _require("loudness", self.loudness, -70, -5)
+        if isinstance(self.channels, str):
+            if self.channels not in _PLACES:
+                raise InvalidInputError(
+                    f"channels cannot be {self.channels!r}.",
+                    remedy=f"Use a number, or one of {', '.join(_PLACES)}.",
+                )
+        else:
+            _require("channels", self.channels, 1, self.form.most_channels)
+
+    @property
+    def form(self) -> Format:
+        return FORMATS[self.audio_format]
+
+    def keeps(self, codec: str, sample_rate: int | None, channels: int | None) -> bool:
+        """Whether a track with these properties can be taken over as it is."""
+        return (
+            codec in ({"pcm_s16le"} if self == SPEECH else self.form.codecs)
+            and not self.reencode
+            and self.loudness is None
+            and self.sample_rate in (None, sample_rate)
+            and self.channels in (None, channels)
+        )
+
+    def filters(self, channels: int | None, gain: float) -> list[str]:
+        """ffmpeg's filters for a track with *channels*.
+
+        :param gain: dB, as measured for :attr:`loudness`.
+        """
+        filters = [f"volume={gain:.2f}dB"] if gain else []
+        if isinstance(self.channels, str):
+            filters.append(f"pan=mono|c0={_PLACES[self.channels]}")
+        elif self.audio_format == "OPUS" and (self.channels or channels or 0) > 2:
+            # libopus refuses the layouts with side channels that most 5.1 tracks have.
+            filters.append("aformat=channel_layouts=quad|5.0|5.1|6.1|7.1")
+        return filters
+
+    def options(self, bits: int | None) -> dict[str, str | int]:
+        """ffmpeg's options for encoding a track whose samples have *bits* bits."""
+        form = self.form
+        options: dict[str, str | int] = {"c:a": form.encoder, **form.speed}
+        if rate := self.bit_rate or form.bit_rate:
+            options["b:a"] = rate
+        if self.sample_rate:
+            options["ar"] = self.sample_rate
+        if isinstance(self.channels, int):
+            options["ac"] = self.channels
+        fine = (bits or 0) > 16
+        if self.audio_format == "WAV" and fine and self != SPEECH:
+            options["c:a"] = "pcm_s32le"
+        if self.audio_format == "FLAC":
+            options["sample_fmt"] = "s32" if fine else "s16"
+        return options
+
+
+SPEECH = Output(audio_format="WAV", sample_rate=16_000, channels=1)
+"""What speech recognition takes: nothing has to be decoded or resampled again."""

@@ -1,0 +1,94 @@
+"""What audio sounds like: whether there is anything to be heard, and how loud it is."""
+
+from __future__ import annotations
+
+import array
+import re
+from typing import TYPE_CHECKING
+
+import av
+
+from vod.media.command import QUIET
+from vod.media.errors import FfmpegError
+from vod.media.probe import OPEN_OPTIONS, open_media
+from vod.media.process import find_ffmpeg, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from vod.media.limits import Limits
+
+SILENCE = -70.0
+"""dBFS; where no sample is above this there is nothing to be heard. It is below the noise of a quiet room."""
+
+_PLACES = (0.5, 0.25, 0.75, 0.1, 0.9, 0.0)
+"""Where to listen first, as parts of the whole."""
+_LISTEN = 0.5
+"""Seconds to listen at each place."""
+_RATE = 8000
+
+_HIGHEST_PEAK = -1.0
+"""dBTP that a gain for loudness may raise the true peak to (EBU R128)."""
+
+
+def is_silent(path: Path, duration: float, *, demuxer: str, limits: Limits) -> bool:
+    """Whether no sample of *path* is louder than :data:`SILENCE`.
+
+    It listens at a few places, and to all of it only when there is nothing to be heard at any of them.
+
+    :param duration: Seconds.
+    :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
+    """
+    threshold = round(32768 * 10 ** (SILENCE / 20))
+    with open_media(path, limits, demuxer) as container:
+        stream = container.streams.audio[0]
+        resampler = av.AudioResampler(format="s16", layout="mono", rate=_RATE)
+        for place in _PLACES:
+            try:
+                container.seek(int(duration * place * av.time_base))
+                heard = 0
+                for frame in container.decode(stream):
+                    for part in resampler.resample(frame):
+                        samples = array.array("h", bytes(part.planes[0])[: part.samples * 2])
+                        if max(samples) > threshold or min(samples) < -threshold:
+                            return False
+                    heard += frame.samples
+                    if heard > _LISTEN * frame.sample_rate:
+                        break
+            except (OSError, ValueError, av.FFmpegError):
+                continue
+    limits_of_input = [part for key, value in OPEN_OPTIONS.items() for part in (f"-{key}", value)]
+    command = [find_ffmpeg(), *QUIET, "-v", "info", *limits_of_input, "-i", f"file:{path}"]
+    _, said = run([*command, "-af", "volumedetect", "-f", "null", "-"], limits=limits)
+    loudest = _figure(r"max_volume: (\S+) dB", [*said.notes, *said.last])
+    return loudest is not None and loudest < SILENCE
+
+
+def gain(command: Sequence[str], target: float, *, limits: Limits) -> tuple[float, str | None]:
+    """The gain that brings sound to *target* LUFS, and a warning where it cannot be brought there.
+
+    :param command: Measures it with ``ebur128``.
+    :raises FfmpegError: it could not be measured.
+    """
+    code, said = run(command, limits=limits)
+    lines = [*said.notes, *said.last]
+    integrated, peak = _figure(r"I: +(\S+) LUFS", lines), _figure(r"Peak: +(\S+) dBFS", lines)
+    if code != 0 or integrated is None:
+        raise FfmpegError("The loudness could not be measured.")
+    if integrated <= -70 or peak is None:
+        return 0.0, "It is too quiet to have a loudness, which is left as it is."
+    wanted = target - integrated
+    most = _HIGHEST_PEAK - peak
+    if wanted > max(most, 0):
+        reached = integrated + max(most, 0)
+        return max(most, 0), f"Its peaks allow no more than {reached:.1f} LUFS instead of {target:.1f}."
+    return wanted, None
+
+
+def _figure(pattern: str, lines: Sequence[str]) -> float | None:
+    found = [match[1] for line in lines if (match := re.search(pattern, line))]
+    try:
+        return float(found[-1])
+    except (IndexError, ValueError):
+        return None

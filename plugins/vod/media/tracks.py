@@ -1,0 +1,110 @@
+"""Which of a source's audio tracks is meant."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vod.errors import InvalidInputError
+from vod.media.errors import LanguageNotFoundError, NoAudioTrackError, TrackNotFoundError
+from vod.media.probe import DISPOSITIONS
+
+if TYPE_CHECKING:
+    from vod.media.probe import AudioTrack, MediaInfo
+
+ALL = "all"
+SPEECH_FIRST = "speech"
+
+_NOT_SPEECH = {
+    "comment",
+    "lyrics",
+    "karaoke",
+    "visual_impaired",
+    "clean_effects",
+    "descriptions",
+    "non_diegetic",
+}
+_NOT_SPEECH_TITLE = re.compile(
+    r"\b(comment\w*|kommentar\w*|music|musik|effects|m ?& ?e|score|instrumental|karaoke|descri\w+)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What of a source is wanted.
+
+    :param language: ISO 639-1 or 639-2 code, any case: ``de``, ``ger`` and ``DEU`` are the same.
+    :param track: Place among the audio tracks, from 0; or ``all``; or ``speech``, which puts commentary,
+        audio description, music and effects last; or what a track is marked as, for example ``original``,
+        ``dub``, ``comment``. The default track when omitted.
+    :param start: Seconds into the source at which to start.
+    :param duration: Seconds to take; to the end when omitted.
+    :raises InvalidInputError: one of them cannot be.
+    """
+
+    language: str | None = None
+    track: int | str | None = None
+    start: float = 0.0
+    duration: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.track, str):
+            if self.track.isdigit():
+                object.__setattr__(self, "track", int(self.track))
+            elif self.track not in {ALL, SPEECH_FIRST, *DISPOSITIONS}:
+                words = ", ".join((ALL, SPEECH_FIRST, *DISPOSITIONS))
+                raise InvalidInputError(
+                    f"{self.track!r} names no audio track.", remedy=f"Use a number from 0, or one of {words}."
+                )
+        if not 0 <= self.start < 1e7:
+            raise InvalidInputError(f"start cannot be {self.start}.", remedy="Use seconds from 0.")
+        if self.duration is not None and not 0 < self.duration < 1e7:
+            raise InvalidInputError(f"duration cannot be {self.duration}.", remedy="Use seconds above 0.")
+
+    @property
+    def trims(self) -> bool:
+        return self.start > 0 or self.duration is not None
+
+    def check_against(self, info: MediaInfo) -> None:
+        """:raises InvalidInputError: there can be nothing at that place."""
+        ends = self.start + self.duration if self.duration is not None else math.inf
+        if (info.duration and self.start >= info.duration) or ends <= min(t.start for t in info.audio):
+            raise InvalidInputError(
+                f"There is no sound from {self.start:.1f} s to {ends:.1f} s; it lasts {info.duration:.1f} s.",
+                remedy="Choose another start and duration.",
+            )
+
+
+def choose_tracks(
+    info: MediaInfo, language: str | None = None, track: int | str | None = None
+) -> list[AudioTrack]:
+    """The audio tracks that are meant, in the order of preference: default-flagged first.
+
+    :param language: As in :class:`Selection`, and so is *track*.
+    :raises NoAudioTrackError: there is no audio track.
+    :raises LanguageNotFoundError: there is none in *language*.
+    :raises TrackNotFoundError: there is none with this number or mark.
+    """
+    if not info.audio:
+        raise NoAudioTrackError("The file has no audio track.")
+    available = ", ".join(str(each) for each in info.audio)
+    wanted = [each for each in info.audio if language is None or each.speaks(language)]
+    if not wanted:
+        raise LanguageNotFoundError(f"No audio track is in the language {language!r}; there is: {available}.")
+    if track == ALL:
+        return wanted
+    if isinstance(track, int):
+        wanted = [each for each in wanted if each.index == track]
+    elif track in DISPOSITIONS:
+        wanted = [each for each in wanted if track in each.dispositions]
+    if not wanted:
+        among = f" in the language {language!r}" if language else ""
+        raise TrackNotFoundError(f"There is no audio track {track!r}{among}; there is: {available}.")
+    return sorted(wanted, key=lambda each: (track == SPEECH_FIRST and not _is_speech(each), not each.default))
+
+
+def _is_speech(track: AudioTrack) -> bool:
+    return not (_NOT_SPEECH & set(track.dispositions) or _NOT_SPEECH_TITLE.search(track.title or ""))
