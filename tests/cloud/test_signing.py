@@ -1,11 +1,20 @@
-"""The four test vectors of the contract, section 1.1."""
+"""The four test vectors of the contract, section 1.1, and any request against two other readings of it."""
 
 from __future__ import annotations
 
+import calendar
+import time
+from urllib.parse import quote
+
 import httpx
 import pytest
+from huaweicloudsdkcore.sdk_request import SdkRequest
+from huaweicloudsdkcore.signer.signer import Signer
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from vod.cloud.signing import Credentials, SignatureAuth
+from vod.standin.signatures import KeyCheck, SignatureError, WireRequest, query_pairs
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 SERVICE = f"https://vod.cn-north-4.myhuaweicloud.com/v1.0/{PROJECT}/asset"
@@ -66,6 +75,73 @@ def test_vector_d_encoding_and_temporary_keys() -> None:
     request = signed(temporary, "GET", url)
     assert signature(request) == "c3a74717a467ffd5948c26e0d040f598e54944ab028e0655f994c772a46b620a"
     assert request.url.query == b"page=0&query_string=a%20b%2Cc%2A~%2F"
+
+
+# --- any request -----------------------------------------------------------------------------------
+
+NOW = float(calendar.timegm(time.strptime(DATE, "%Y%m%dT%H%M%SZ")))
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+PAIRS = st.lists(st.tuples(TEXT.filter(bool), TEXT), max_size=6)
+SEGMENTS = st.lists(TEXT.filter(lambda text: text not in ("", ".", "..")), min_size=1, max_size=4)
+TOKENS = st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30)
+METHODS = st.sampled_from(("GET", "POST", "PUT", "DELETE"))
+ANY = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+
+
+def on_the_wire(request: httpx.Request) -> WireRequest:
+    path, _, query = request.url.raw_path.decode("ascii").partition("?")
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return WireRequest(method=request.method, path=path, query=query, headers=headers, body=request.content)
+
+
+def check() -> KeyCheck:
+    return KeyCheck(EXAMPLE.ak, EXAMPLE.sk, clock=lambda: NOW)
+
+
+def url_of(segments: list[str], pairs: list[tuple[str, str]]) -> str:
+    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
+    return f"https://vod.example.com/{'/'.join(quote(part, safe='') for part in segments)}?{query}"
+
+
+@ANY
+@given(method=METHODS, segments=SEGMENTS, pairs=PAIRS, body=st.binary(max_size=100), token=TOKENS)
+@example("GET", ["a"], [("a", "b"), ("a", "B"), ("a", ""), ("A", "~*'() +&=%/?#")], b"", None)
+@example("POST", ["a%2Fb", "~", "a+b", "é"], [("a+b", "%20"), ("aa", "1"), ("a", "2")], b"{}", "STSTOKEN")
+def test_the_other_side_accepts_it_and_so_does_the_vendor(
+    method: str, segments: list[str], pairs: list[tuple[str, str]], body: bytes, token: str | None
+) -> None:
+    keys = Credentials(ak=EXAMPLE.ak, sk=EXAMPLE.sk, security_token=token)
+    request = signed(keys, method, url_of(segments, pairs), body=body)
+    wire = on_the_wire(request)
+    check().verify(wire)
+    assert sorted(query_pairs(wire.query)) == sorted(pairs), "what was to be asked is what is asked"
+    names = wire.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    theirs = SdkRequest(
+        method=method,
+        resource_path=wire.path,
+        query_params=pairs,
+        header_params={name.title(): wire.headers[name] for name in names},
+        body=body,
+    )
+    Signer(EXAMPLE).sign(theirs)
+    assert theirs.header_params["Authorization"] == wire.headers["authorization"]
+    assert wire.query == Signer.process_canonical_query_string(theirs)
+
+
+@ANY
+@given(
+    pairs=PAIRS.filter(bool), other=PAIRS, body=st.binary(max_size=20), tail=st.binary(min_size=1, max_size=5)
+)
+def test_of_what_is_signed_nothing_can_be_changed(
+    pairs: list[tuple[str, str]], other: list[tuple[str, str]], body: bytes, tail: bytes
+) -> None:
+    wire = on_the_wire(signed(EXAMPLE, "POST", url_of(["a"], pairs), body=body))
+    changes = [{"body": body + tail}, {"path": wire.path + "b"}, {"method": "PUT"}]
+    if sorted(other) != sorted(pairs):
+        changes.append({"query": url_of(["a"], other).partition("?")[2]})
+    for change in changes:
+        with pytest.raises(SignatureError, match="verify aksk signature fail"):
+            check().verify(WireRequest(**{**vars(wire), **change}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("secret", ["EXAMPLESK", "STSTOKEN"])

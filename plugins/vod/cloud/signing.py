@@ -60,7 +60,8 @@ class SignatureAuth(httpx.Auth):
         signed = self._signer.sign(
             SdkRequest(
                 method=request.method,
-                resource_path=request.url.path,
+                # As it is on the wire: the signer itself decodes it, once.
+                resource_path=request.url.raw_path.decode("ascii").partition("?")[0],
                 query_params=list(request.url.params.multi_items()),
                 header_params=headers,
                 body=request.content,

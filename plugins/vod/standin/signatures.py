@@ -56,8 +56,8 @@ def canonical_request(request: WireRequest, signed_headers: Iterable[str]) -> st
     missing = [name for name in names if name not in request.headers]
     if missing:
         raise SignatureError(f"signed header {missing[0]} not found")
-    path = "/".join(_encode(unquote(segment)) for segment in request.path.split("/"))
-    query = sorted((_encode(name), _encode(value)) for name, value in query_pairs(request.query))
+    path = "/".join(map(_encode, unquote(request.path).split("/")))
+    query = [(_encode(name), _encode(value)) for name, value in sorted(query_pairs(request.query))]
     body_hash = hashlib.sha256(request.body).hexdigest()
     if request.body:
         body_hash = request.headers.get("x-sdk-content-sha256", body_hash)
