@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -36,6 +37,8 @@ redact_secrets()
 T = TypeVar("T")
 
 _MOST_TRIES = 5
+_LONGEST_MESSAGE, _LONGEST_ID = 500, 100
+_CODE = re.compile(r"[\w.-]{1,40}")
 _CLOCK_TOLERANCE = timedelta(minutes=15)  # section 1.1
 
 
@@ -158,18 +161,19 @@ class Session:
         content: bytes | None = None,
         asset: str | None = None,
     ) -> httpx.Request:
+        headers = {"Content-Type": "application/json"}
+        problem = f"{self.endpoint} is no URL"
         try:
-            return self.http.build_request(
-                method,
-                httpx.URL(url, params=params),
-                content=content,
-                headers={"Content-Type": "application/json"},
-            )
+            target = httpx.URL(url, params=params)
+            if target.host:
+                return self.http.build_request(method, target, content=content, headers=headers)
         except (httpx.InvalidURL, ValueError) as error:
-            raise InvalidRequestError(
-                f"This cannot be asked: {error}.",
-                remedy="Check endpoint and project id of the connection, and the asset id.",
-            ) from error
+            problem = str(error)
+        raise InvalidRequestError(
+            f"This cannot be asked: {problem}.",
+            asset=asset,
+            remedy="Check endpoint and project id of the connection, and the asset id.",
+        )
 
     async def _ask_iam(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -238,7 +242,7 @@ def _parsed(response: httpx.Response, parse: Callable[[Any], T], asset: str | No
         raise ServiceError(
             f"VOD's answer is not as documented ({type(error).__name__}).",
             status=response.status_code,
-            request_id=response.headers.get("X-Request-Id"),
+            request_id=_request_id(response),
             asset=asset,
         ) from error
 
@@ -265,7 +269,7 @@ def _refusal(response: httpx.Response, asset: str | None) -> CloudError:
 
 def _envelope(response: httpx.Response) -> tuple[str | None, str, str | None]:
     """Code, message and request id of an error answer, whichever of the shapes of section 9 it has."""
-    request_id = response.headers.get("X-Request-Id")
+    request_id = _request_id(response)
     fallback = f"VOD answered with HTTP status {response.status_code}."
     try:
         body = response.json()
@@ -278,8 +282,13 @@ def _envelope(response: httpx.Response) -> tuple[str | None, str, str | None]:
     code = body.get("error_code") or body.get("errorCode") or body.get("code")
     message = body.get("error_msg") or body.get("errorMsg") or body.get("message")
     # The gateway echoes the canonical request of a bad signature: long, and with the security token in it.
-    words = str(message).split(",canonicalRequest:")[0] if message else fallback
-    return str(code) if code else None, words, request_id or str(body.get("request_id") or "") or None
+    words = str(message).split(",canonicalRequest:")[0][:_LONGEST_MESSAGE] if message else fallback
+    known = str(code) if code and _CODE.fullmatch(str(code)) else None
+    return known, words, request_id or str(body.get("request_id") or "")[:_LONGEST_ID] or None
+
+
+def _request_id(response: httpx.Response) -> str | None:
+    return response.headers.get("X-Request-Id", "")[:_LONGEST_ID] or None
 
 
 def _clock_skew(response: httpx.Response) -> timedelta | None:

@@ -211,10 +211,11 @@ class Transfers:
 
 
 def _url(text: str) -> httpx.URL:
-    try:
-        return httpx.URL(text)
-    except (httpx.InvalidURL, ValueError):  # its text may hold the signed URL
-        raise _final("VOD gave a URL that is none.") from None
+    with suppress(httpx.InvalidURL, ValueError):
+        url = httpx.URL(text)
+        if url.scheme in ("http", "https") and url.host:
+            return url
+    raise _final("VOD gave a URL that is none.")  # and that may be a secret all the same
 
 
 def _extent(response: httpx.Response, received: int, asset: str) -> tuple[int, int | None]:
