@@ -81,6 +81,8 @@ class Transfers:
             found = await details()
             if not (found.signed_url or found.url):
                 raise _final("The asset has no file to download.", asset=asset)
+            if received and received == found.metadata.size:
+                return  # it broke off behind the last byte
             url = _url(found.signed_url or found.url or "")
             before = received
             try:
