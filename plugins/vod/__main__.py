@@ -1,19 +1,28 @@
-"""``python -m vod standin``: a VOD service on this machine, for demos, tests and development."""
+"""``python -m vod extract``: the engine without a scheduler; ``standin``: a VOD service on this machine."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 
-from vod import standin
+_COMMANDS = {
+    "extract": ("vod.extract_command", "run", "extract the audio of videos with ffmpeg"),
+    "standin": ("vod.standin", "serve", "serve a stand-in for Huawei Cloud VOD"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vod", description="Video libraries into audio and text.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    standin_parser = commands.add_parser("standin", help="serve a stand-in for Huawei Cloud VOD")
-    standin.add_arguments(standin_parser)
-    standin_parser.set_defaults(run=standin.serve)
+    wanted = (sys.argv[1:] if arguments is None else arguments)[:1]
+    for name, (module, run, text) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        # A command pays only for what it imports itself.
+        if name in wanted:
+            loaded = importlib.import_module(module)
+            loaded.add_arguments(command)
+            command.set_defaults(run=getattr(loaded, run))
     options = parser.parse_args(arguments)
     return int(options.run(options))
 

@@ -24,9 +24,11 @@ from vod.media.errors import (
 )
 from vod.media.extract import Extraction, extract, extract_all
 from vod.media.formats import EXTENSIONS, FORMATS, SPEECH, Output
+from vod.media.limits import Limits
 from vod.media.partials import scratch_folder, sweep
 from vod.media.probe import AudioTrack, MediaInfo, VideoTrack, probe
 from vod.media.process import Ceiling, Progress, find_ffmpeg, inspect
+from vod.media.provenance import Written, recognise
 from vod.media.tracks import ALL, Selection, choose_tracks
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "FfmpegError",
     "FfmpegNotFoundError",
     "LanguageNotFoundError",
+    "Limits",
     "MediaError",
     "MediaInfo",
     "NoAudioTrackError",
@@ -60,12 +63,14 @@ __all__ = [
     "UnreadableMediaError",
     "UnsupportedTrackError",
     "VideoTrack",
+    "Written",
     "choose_tracks",
     "extract",
     "extract_all",
     "find_ffmpeg",
     "inspect",
     "probe",
+    "recognise",
     "scratch_folder",
     "sweep",
 ]

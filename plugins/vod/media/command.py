@@ -9,7 +9,8 @@ import ffmpeg
 
 from vod.media.formats import Output
 from vod.media.probe import OPEN_OPTIONS
-from vod.media.process import find_ffmpeg
+from vod.media.process import QUIET, find_ffmpeg
+from vod.media.provenance import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,6 @@ _SEEKABLE = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2", "mkv", "webm", "wav"}
 """Containers in which a position is found through an index. In others it is guessed from the bit rate."""
 _RUN_UP = 2.0
 """Seconds that are decoded before the start that was asked for: decoders need what came before."""
-
-QUIET = ("-nostdin", "-hide_banner", "-nostats")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +50,22 @@ class Tags:
     """What is written into the files besides the sound.
 
     :param title: The source's own when ``None``.
-    :param comment: For example the source's id.
+    :param source: The source's id or name, without a secret. With it go the track and when it starts.
+    :param fingerprint: Of the source and of what was asked for, to recognise the file by.
     :param keep: Take over all that the source has; it may hold a place or a name nobody meant to publish.
     """
 
     title: str | None = None
-    comment: str | None = None
+    source: str | None = None
+    fingerprint: str | None = None
     keep: bool = False
+
+
+def start_offset(info: MediaInfo, track: AudioTrack, selection: Selection) -> float:
+    """Seconds after the start of the video at which what is written of *track* starts."""
+    video = info.video.start if info.video else 0.0
+    offset = max(track.start, selection.start) - video
+    return round(offset, 3) if abs(offset) > NO_OFFSET else 0.0
 
 
 def extraction(
@@ -123,13 +131,19 @@ def _options(piece: Piece, info: MediaInfo, selection: Selection, tags: Tags, ba
         filters = [*_trimming(track, selection, base), *output.filters(track.channels, piece.gain)]
         if filters:
             options["af"] = ",".join(filters)
+    comment = tags.source and Provenance(
+        source=tags.source,
+        track=track.index,
+        offset=start_offset(info, track, selection),
+        fingerprint=tags.fingerprint,
+    )
     # ":g" means the whole file too; ffmpeg-python takes an option's name only once.
     for option, name, text in (
         ("metadata", "title", tags.title or info.title),
-        ("metadata:g", "comment", tags.comment),
+        ("metadata:g", "comment", comment),
     ):
         if text:
-            options[option] = f"{name}={text[:_LONGEST_TAG]}"
+            options[option] = f"{name}={str(text)[:_LONGEST_TAG]}"
     if track.language:
         options["metadata:s:a:0"] = f"language={track.language}"
     return options

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vod.errors import InvalidInputError
 from vod.media import command
-from vod.media.command import NO_OFFSET, Piece, Tags
+from vod.media.command import Piece, Tags
 from vod.media.errors import (
     CorruptFramesError,
     DestinationError,
@@ -323,17 +323,12 @@ class _Job:
             bit_rate=round(written.size * 8 / written.duration),
             track=track,
             alternatives=tuple(each for each in self.info.audio if each != track),
-            offset=self._offset(track),
+            offset=command.start_offset(self.info, track, self.selection),
             copied=piece.copy,
             silent=is_silent(piece.partial, duration, demuxer=form.demuxer, limits=limits),
             corrupt_frames=complaints.corrupt,
             warnings=tuple(warnings),
         )
-
-    def _offset(self, track: AudioTrack) -> float:
-        video = self.info.video.start if self.info.video else 0.0
-        offset = max(track.start, self.selection.start) - video
-        return round(offset, 3) if abs(offset) > NO_OFFSET else 0.0
 
     def _position_reader(self, track: AudioTrack) -> Callable[[float], None] | None:
         whole = track.duration or self.info.duration

@@ -20,6 +20,17 @@ class Limits:
     cancelled: threading.Event | None = None
     started: float = field(default_factory=time.monotonic)
 
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless it is time before.
+
+        :raises ExtractionTimeoutError, ExtractionCancelledError: it is time.
+        """
+        if self.cancelled is None:
+            time.sleep(seconds)
+        else:
+            self.cancelled.wait(seconds)
+        self.check()
+
     def check(self) -> None:
         """:raises ExtractionTimeoutError, ExtractionCancelledError: it is time."""
         if self.cancelled is not None and self.cancelled.is_set():

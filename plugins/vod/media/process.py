@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 FFMPEG_VARIABLE = "VOD_FFMPEG"
 
+QUIET = ("-nostdin", "-hide_banner", "-nostats")
+"""Options for running ffmpeg where nobody watches."""
+
 _TICK = 0.1
 """Seconds between two looks at the clock and at the cancel event."""
 _GRACE = 1.0

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import av
 
-from vod.media.command import QUIET
 from vod.media.errors import FfmpegError
 from vod.media.probe import OPEN_OPTIONS, open_media
-from vod.media.process import find_ffmpeg, run
+from vod.media.process import QUIET, find_ffmpeg, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,99 @@
+"""What a file that was written here says about where it came from, in its comment tag."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vod.media.errors import FfmpegError, MediaError
+from vod.media.probe import probe
+from vod.media.sound import is_silent
+from vod.media.verify import TOLERANCE, measure_written, playing_time
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vod.media.formats import Format
+    from vod.media.limits import Limits
+
+_COMMENT = re.compile(r"source=(.*); track=(\d+); offset=(-?[\d.]+)(?:; fingerprint=(\w+))?", re.DOTALL)
+_LONGEST_SOURCE = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where audio came from.
+
+    :param source: The source's id, or its name without its folder.
+    :param track: Place among the source's audio tracks, from 0.
+    :param offset: Seconds after the start of the video at which the audio starts.
+    :param fingerprint: Digest of the source and of all that was asked for.
+    """
+
+    source: str
+    track: int
+    offset: float
+    fingerprint: str | None = None
+
+    def __str__(self) -> str:
+        fingerprint = f"; fingerprint={self.fingerprint}" if self.fingerprint else ""
+        source = self.source[:_LONGEST_SOURCE]
+        return f"source={source}; track={self.track}; offset={self.offset:.3f}{fingerprint}"
+
+    @classmethod
+    def parse(cls, comment: str | None) -> Provenance | None:
+        """Read a comment tag; ``None`` when it is not ours."""
+        found = _COMMENT.fullmatch(comment or "")
+        if not found:
+            return None
+        source, track, offset, fingerprint = found.groups()
+        return cls(source=source, track=int(track), offset=float(offset), fingerprint=fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """An earlier extraction's file, verified anew; fields as in :class:`vod.media.extract.Extraction`."""
+
+    provenance: Provenance
+    codec: str
+    duration: float
+    size: int
+    sample_rate: int
+    channels: int
+    language: str | None
+    title: str | None
+    silent: bool
+
+
+def recognise(path: Path, form: Format, fingerprint: str, *, limits: Limits) -> Written | None:
+    """The whole and sound file with this *fingerprint* at *path*; ``None`` when there is another, or none.
+
+    :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
+    """
+    if not path.is_file():
+        return None
+    try:
+        info = probe(path, limits=limits)
+        provenance = Provenance.parse(info.comment)
+        if provenance is None or provenance.fingerprint != fingerprint:
+            return None
+        found = measure_written(path, form, limits=limits)
+    except MediaError as error:
+        if not isinstance(error, FfmpegError) and error.outcome in {"timeout", "cancelled"}:
+            raise
+        return None
+    if found.stated is not None and found.stated - found.duration > TOLERANCE:
+        return None
+    duration = playing_time(found)
+    return Written(
+        provenance=provenance,
+        codec=found.codec,
+        duration=round(duration, 3),
+        size=info.size,
+        sample_rate=found.sample_rate,
+        channels=found.channels,
+        language=info.audio[0].language,
+        title=info.title,
+        silent=is_silent(path, duration, demuxer=form.demuxer, limits=limits),
+    )
