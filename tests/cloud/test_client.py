@@ -204,6 +204,14 @@ def test_a_list_longer_than_a_page_is_read_whole(standin: Standin, client: VodCl
     assert set(listed) == added
 
 
+def test_a_window_with_more_than_paging_reaches_is_split(standin: Standin, client: VodClient) -> None:
+    standin.behaviour.quota_scale = 0
+    since, until = datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2024, 1, 2, tzinfo=timezone.utc)
+    made = standin.add_virtual(20_500, created_from="20240101000000", created_to="20240101235959")
+    listed = [asset.asset_id for asset in client.list_assets(since=since, until=until)]
+    assert listed == made[::-1], "each once, newest first"
+
+
 def test_the_audio_of_a_lost_answer_is_found_by_title_format_and_time(client: VodClient, video: Path) -> None:
     before = datetime.now(timezone.utc)
     source = client.upload(video, title="mine")

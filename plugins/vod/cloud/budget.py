@@ -21,8 +21,9 @@ QUOTAS = {
 # Of a quota this part may come at once; the rest is paced, so that no minute sees more than the quota.
 _BURST_SHARE = 0.02
 _BURST_SHARES = {"cancel": 0.5}
-_CUT, _LEAST_SHARE = 0.6, 0.01
-_REGAIN_SECONDS = 60.0  # from a cut back to the whole quota
+_CUT, _LEAST_SHARE, _SAME_NEWS_SECONDS = 0.6, 0.01, 10.0
+# By a factor, not by steps: what is little for two processes would be a storm of 32.
+_REGAIN_PER_MINUTE = 1.3
 
 
 class Budget:
@@ -61,10 +62,13 @@ class Budget:
             return max(-self._tokens / self._rate, 0.0)
 
     def throttled(self) -> None:
-        """The service said 429: go slower, at once and for a while. Several within a second count once."""
+        """The service said 429: go slower, at once and for a while.
+
+        Its window is a minute: what follows soon is the same news, not worse.
+        """
         with self._lock:
             self._advance()
-            if self._clock() - self._cut_at >= 1.0 or self._rate == self._full_rate:
+            if self._clock() - self._cut_at >= _SAME_NEWS_SECONDS or self._rate == self._full_rate:
                 self._rate = max(self._rate * _CUT, self._full_rate * _LEAST_SHARE)
                 self._cut_at = self._clock()
             self._tokens = min(self._tokens, 0.0)
@@ -79,8 +83,9 @@ class Budget:
         elapsed = now - self._updated
         self._updated = now
         self._tokens = min(self._tokens + elapsed * self._rate, self._burst)
-        regained = self._full_rate * elapsed / _REGAIN_SECONDS
-        self._rate = min(self._rate + regained, self._full_rate)
+        # Calm longer than half an hour regains everything from the least share.
+        regained = _REGAIN_PER_MINUTE ** min(elapsed / 60.0, 30.0)
+        self._rate = min(self._rate * regained, self._full_rate)
 
 
 _budgets: dict[tuple[str, str, float], Budget] = {}

@@ -1,0 +1,104 @@
+"""Pace: inside the quotas alone, near them together (contract, section 12). In virtual time."""
+
+from __future__ import annotations
+
+import heapq
+import random
+
+import pytest
+
+from tests.conftest import client_of
+from vod.cloud.budget import QUOTAS, Budget, budget_of
+from vod.cloud.errors import ThrottledError
+from vod.standin import Standin
+from vod.standin.faults import parse
+from vod.standin.meters import Quotas
+from vod.standin.refusals import RefusedError
+from vod.standin.settings import Behaviour
+
+
+def simulate(processes: int, minutes: int, *, share: float = 1.0) -> tuple[list[int], list[int]]:
+    """Processes that call as often as they may; calls that the stand-in passed and refused in each minute."""
+    now, dice = 0.0, random.Random(1)
+    gateway = Quotas(Behaviour(), clock=lambda: now)
+    budgets = [Budget(QUOTAS["extract"] * share, clock=lambda: now) for _ in range(processes)]
+    passed, refused = [0] * minutes, [0] * minutes
+    arrivals = [(budget.reserve(), number, 0) for number, budget in enumerate(budgets)]
+    heapq.heapify(arrivals)
+    while arrivals[0][0] < minutes * 60:
+        now, number, tries = heapq.heappop(arrivals)
+        pause, tries = 0.0, tries + 1
+        try:
+            gateway.take("extract")
+        except RefusedError:
+            refused[int(now // 60)] += 1
+            budgets[number].throttled()
+            pause = dice.uniform(0.0, min(2.0**tries, 30.0))  # as the client repeats itself
+        else:
+            passed[int(now // 60)] += 1
+            tries = 0
+        arrival = now + pause
+        before, now = now, arrival
+        heapq.heappush(arrivals, (arrival + budgets[number].reserve(), number, tries))
+        now = before
+    return passed, refused
+
+
+def test_one_process_is_never_refused_and_uses_the_quota() -> None:
+    passed, refused = simulate(1, 30)
+    assert sum(refused) == 0
+    assert min(passed) >= 95
+
+
+@pytest.mark.parametrize("processes", [2, 8, 32])
+def test_many_processes_settle_near_the_quota(processes: int) -> None:
+    passed, refused = simulate(processes, 30)
+    settled = slice(10, None)
+    assert sum(passed[settled]) >= 0.8 * 20 * QUOTAS["extract"], "the quota is used"
+    assert sum(refused[settled]) <= 0.2 * sum(passed[settled]), "and not stormed"
+
+
+def test_shares_that_fit_are_never_refused() -> None:
+    passed, refused = simulate(4, 30, share=0.25)
+    assert sum(refused) == 0
+    assert min(passed) >= 80
+
+
+@pytest.mark.parametrize(("refusals", "minutes"), [(1, 2), (5, 10), (1000, 18)])
+def test_calm_regains_the_whole_pace(refusals: int, minutes: int) -> None:
+    now = 0.0
+    budget = Budget(100, clock=lambda: now)
+    full = budget.per_minute
+    for _ in range(refusals):
+        now += 10
+        budget.throttled()
+    assert 0.0099 * full <= budget.per_minute <= 0.61 * full
+    now += minutes * 60
+    budget.reserve()
+    assert budget.per_minute == full
+
+
+def test_a_storm_of_refusals_counts_once() -> None:
+    now = 100.0
+    budget = Budget(100, clock=lambda: now)
+    budget.throttled()
+    once = budget.per_minute
+    for _ in range(9):
+        now += 1
+        budget.throttled()
+    assert once <= budget.per_minute < 1.05 * once
+
+
+def test_calls_that_share_a_quota_share_a_budget(standin: Standin) -> None:
+    assert budget_of("a", "info", 0.5) is budget_of("a", "info", 0.5)
+    others = [("b", "info", 0.5), ("a", "list", 0.5), ("a", "info", 0.25)]
+    assert len({id(budget_of(*other)) for other in [*others, ("a", "info", 0.5)]}) == 4
+
+
+def test_a_client_that_is_refused_slows_down(standin: Standin) -> None:
+    standin.behaviour.faults = [parse("throttle,call=info,count=1")]
+    budget = budget_of(f"{standin.url}/{standin.settings.project_id}", "info", 1.0)
+    full = budget.per_minute
+    with pytest.raises(ThrottledError):
+        client_of(standin, quota_share=1.0, patience=0.0).asset_info(["a"])
+    assert budget.per_minute < full
