@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import logging
+import os
 import socket
 import threading
 import time
@@ -20,7 +21,7 @@ import pytest
 
 from tests.conftest import auth_of, client_of, stats
 from vod import media
-from vod.cloud.assets import Readiness
+from vod.cloud.assets import PullRequest, Readiness
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.errors import (
     AnswerLostError,
@@ -233,6 +234,63 @@ def test_an_upload_that_vod_does_not_take_is_refused_here(
     with pytest.raises(InvalidInputError, match=reason):
         client.upload(file)
     assert stats(standin)["calls"] == {}
+
+
+@pytest.mark.parametrize("what", ["nothing", "folder", "empty"])
+def test_what_is_no_video_is_not_begun(
+    standin: Standin, client: VodClient, tmp_path: Path, what: str
+) -> None:
+    file = tmp_path / "clip.mp4"
+    if what == "folder":
+        file.mkdir()
+    elif what == "empty":
+        file.touch()
+    with pytest.raises(InvalidInputError, match=r"clip\.mp4: There is no such file, or it is empty"):
+        client.upload(file)
+    assert stats(standin)["calls"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("\N{CLAPPER BOARD}" * 50 + ".mp4", "\N{CLAPPER BOARD}" * 32),
+        ("x" * 200 + ".mp4", "x" * 128),
+        (os.fsdecode(b"caf\xe9.mp4"), "caf?"),
+    ],
+)
+def test_names_that_vod_does_not_take_are_made_to_fit(
+    client: VodClient, video: Path, tmp_path: Path, name: str, title: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(video.read_bytes())
+    asset_id = client.upload(file)
+    assert client.asset_info([asset_id])[asset_id].title == title
+
+
+def test_a_title_that_is_too_long_is_not_cut_in_secret(client: VodClient, video: Path) -> None:
+    with pytest.raises(InvalidInputError, match="128 bytes"):
+        client.upload(video, title="\N{CLAPPER BOARD}" * 33)
+
+
+def test_many_at_a_time(standin: Standin, client: VodClient) -> None:
+    ids = standin.add_virtual(25)
+    unknown = "f" * 32
+    assert {asset.status for asset in client.unpublish(ids).values()} == {"CREATED"}
+    assert {asset.status for asset in client.publish(ids).values()} == {"PUBLISHED"}
+    assert client.publish([unknown])[unknown].readiness is Readiness.GONE
+    requests = [PullRequest(url=f"http://127.0.0.1:1/{number}.mp4", title="t") for number in range(33)]
+    requests[20] = PullRequest(url="http://127.0.0.1:1/no-extension", title="t")
+    results = client.pull(requests)
+    assert [number for number, result in enumerate(results) if not result.asset_id] == [20]
+    assert results[20].error_code == "VOD.10053"
+    assert client.delete([*ids, unknown]) == {**dict.fromkeys(ids, True), unknown: False}
+    made = {call: counts["total"] for call, counts in stats(standin)["calls"].items()}
+    assert made == {"unpublish": 3, "publish": 4, "upload_by_url": 3, "delete": 3}
+
+
+def test_a_path_of_the_endpoint_is_said(standin: Standin) -> None:
+    with pytest.raises(InvalidRequestError, match="Check endpoint and project id"):
+        client_of(standin, endpoint=f"{standin.url}/base").asset_info(["a"])
 
 
 def test_a_large_upload_goes_in_parts(

@@ -59,6 +59,8 @@ PULLS_PER_CALL = 16
 """Most URLs in one pull (section 12)."""
 PAGE_SIZE = 100
 """Largest page of asset/list (section 7)."""
+LONGEST_NAME = 128
+"""Bytes of a title or a file's name (section 12)."""
 REACHABLE = 20_000
 """Results of one window that paging can reach (section 12)."""
 
@@ -298,9 +300,11 @@ class AsyncVodClient:
         """Upload a local video as a new asset: create, send the file, confirm (section 8).
 
         :param source: The video; above 20 MB it is sent in parts.
-        :param title: Title of the asset; the file's name without its extension when omitted.
+        :param title: Title of the asset, up to 128 bytes of UTF-8; the file's name without its extension, cut
+            to fit, when omitted.
         :returns: the new asset's id.
-        :raises InvalidInputError: the file's container is not one that VOD takes.
+        :raises InvalidInputError: there is no such file, it is empty, or VOD takes no such container or
+            title.
         :raises TransferError: the storage refused the file; the asset is marked as failed.
         """
         container = source.suffix[1:].upper()
@@ -310,9 +314,19 @@ class AsyncVodClient:
                 asset=str(source),
                 remedy="Convert the file, or give its path to the ffmpeg engine.",
             )
+        if not await self._session.runtime.call(_has_content, source):
+            raise InvalidInputError(
+                "There is no such file, or it is empty.", asset=str(source), remedy="Check the path."
+            )
+        if title and len(title.encode(errors="replace")) > LONGEST_NAME:
+            raise InvalidInputError(
+                f"The title has more than the {LONGEST_NAME} bytes of UTF-8 that VOD takes.",
+                asset=str(source),
+                remedy="Shorten it.",
+            )
         body = {
-            "title": title or source.stem,
-            "video_name": source.name,
+            "title": title or _fitting(source.stem, LONGEST_NAME),
+            "video_name": _fitting(source.stem, LONGEST_NAME - len(source.suffix)) + source.suffix,
             "video_type": container,
             "auto_publish": int(auto_publish),
         }
@@ -418,6 +432,15 @@ def _deletions(answer: Any) -> dict[str, bool]:
         str(result["asset_id"]): normalize_status(str(result["status"])) == "DELETED"
         for result in answer["delete_result_array"]
     }
+
+
+def _has_content(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
+
+
+def _fitting(name: str, size: int) -> str:
+    """A file's name in so many bytes; what is not UTF-8 in it becomes question marks."""
+    return name.encode(errors="replace")[:size].decode(errors="ignore")
 
 
 def _groups(elements: Sequence[T], size: int) -> Iterator[list[T]]:

@@ -254,6 +254,8 @@ def _refusal(response: httpx.Response, asset: str | None) -> CloudError:
     if kind is AuthenticationError and (skew := _clock_skew(response)):
         remedy = f"The clock of this machine is {skew} off: set it right."
         message = "VOD refused the signature because of its time."
+    elif kind is InvalidRequestError and response.status_code == 404:
+        remedy = "Check endpoint and project id of the connection: this call is not to be had there."
     error = kind(
         message,
         code=code or f"HTTP.{response.status_code}",
