@@ -71,9 +71,10 @@ def airflow_environment(home: Path, *, endpoint: str, destination: Path) -> dict
     return {**others, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **mine}
 
 
-def start_standin(processes: Processes, data: Path, log: Path, port: int = 0) -> str:
+def start_standin(processes: Processes, data: Path, log: Path, port: int = 0, *options: str) -> str:
     """Start the stand-in on the loopback, by default on a free port.
 
+    :param options: More of its options, for example ``--virtual``.
     :returns: its URL, once it answers.
     """
     ready = threading.Event()
@@ -87,7 +88,7 @@ def start_standin(processes: Processes, data: Path, log: Path, port: int = 0) ->
 
     process = processes.start(
         "stand-in",
-        python("-m", "vod", "standin", "--port", str(port), "--data", str(data)),
+        python("-m", "vod", "standin", "--port", str(port), "--data", str(data), *options),
         environment=os.environ,
         log=log,
         on_line=on_line,

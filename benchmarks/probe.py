@@ -1,0 +1,45 @@
+"""A trigger that notes how late the event loop of its triggerer is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+TICK = 0.02
+"""Seconds between two looks at the clock."""
+
+
+class LoopLagTrigger(BaseTrigger):
+    """Appends a line a tick to a file: seconds since the epoch, and by how many seconds it came late.
+
+    :param path: The file.
+    :param seconds: How long.
+    """
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__()
+        self.path = path
+        self.seconds = seconds
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return "benchmarks.probe.LoopLagTrigger", {"path": self.path, "seconds": self.seconds}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        end = time.monotonic() + self.seconds
+        with Path(self.path).open("a") as file:
+            while time.monotonic() < end:
+                before = time.monotonic()
+                await asyncio.sleep(TICK)
+                file.write(f"{time.time():.3f} {time.monotonic() - before - TICK:.6f}\n")
+        yield TriggerEvent(None)
+
+
+def lags(path: Path, since: float, until: float) -> list[float]:
+    """The lags that were noted in a span of time, in rising order."""
+    noted = [line.split() for line in path.read_text().splitlines()[:-1]]
+    return sorted(float(lag) for at, lag in noted if since <= float(at) <= until)
