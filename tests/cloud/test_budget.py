@@ -17,14 +17,23 @@ from vod.standin.refusals import RefusedError
 from vod.standin.settings import Behaviour
 
 
-def simulate(processes: int, minutes: int, *, share: float = 1.0) -> tuple[list[int], list[int]]:
-    """Processes that call as often as they may; calls that the stand-in passed and refused in each minute."""
+def simulate(
+    processes: int, minutes: int, *, share: float = 1.0, begin: tuple[int, ...] = ()
+) -> tuple[list[list[int]], list[int]]:
+    """Processes that call as often as they may.
+
+    :param begin: Minute in which each process begins; otherwise all begin at once.
+    :returns: calls of each process that the stand-in passed in each minute, and all that it refused.
+    """
     now, dice = 0.0, random.Random(1)
     gateway = Quotas(Behaviour(), clock=lambda: now)
     budgets = [Budget(QUOTAS["extract"] * share, clock=lambda: now) for _ in range(processes)]
-    passed, refused = [0] * minutes, [0] * minutes
-    arrivals = [(budget.reserve(), number, 0) for number, budget in enumerate(budgets)]
+    passed, refused = [[0] * minutes for _ in budgets], [0] * minutes
+    starts = begin or [0] * processes
+    arrivals = [(starts[number] * 60.0, number, 0) for number in range(processes)]
     heapq.heapify(arrivals)
+    for budget in budgets:
+        budget.reserve()
     while arrivals[0][0] < minutes * 60:
         now, number, tries = heapq.heappop(arrivals)
         pause, tries = 0.0, tries + 1
@@ -33,9 +42,9 @@ def simulate(processes: int, minutes: int, *, share: float = 1.0) -> tuple[list[
         except RefusedError:
             refused[int(now // 60)] += 1
             budgets[number].throttled()
-            pause = dice.uniform(0.0, min(2.0**tries, 30.0))  # as the client repeats itself
+            pause = dice.uniform(0.0, min(2.0 ** (tries - 1), 30.0))  # as the client repeats itself
         else:
-            passed[int(now // 60)] += 1
+            passed[number][int(now // 60)] += 1
             tries = 0
         arrival = now + pause
         before, now = now, arrival
@@ -44,24 +53,35 @@ def simulate(processes: int, minutes: int, *, share: float = 1.0) -> tuple[list[
     return passed, refused
 
 
+def together(passed: list[list[int]]) -> list[int]:
+    return [sum(minute) for minute in zip(*passed, strict=True)]
+
+
 def test_one_process_is_never_refused_and_uses_the_quota() -> None:
     passed, refused = simulate(1, 30)
     assert sum(refused) == 0
-    assert min(passed) >= 95
+    assert min(passed[0]) >= 95
 
 
-@pytest.mark.parametrize("processes", [2, 8, 32])
+@pytest.mark.parametrize("processes", [2, 4, 8, 32])
 def test_many_processes_settle_near_the_quota(processes: int) -> None:
     passed, refused = simulate(processes, 30)
     settled = slice(10, None)
-    assert sum(passed[settled]) >= 0.8 * 20 * QUOTAS["extract"], "the quota is used"
-    assert sum(refused[settled]) <= 0.2 * sum(passed[settled]), "and not stormed"
+    used = sum(together(passed)[settled])
+    assert used >= 0.95 * 20 * QUOTAS["extract"], "the quota is used"
+    assert sum(refused[settled]) <= 0.25 * used, "and not stormed"
+
+
+def test_who_comes_late_gets_a_share_of_a_quota_that_is_used_up() -> None:
+    passed, _ = simulate(4, 30, begin=(0, 0, 0, 10))
+    assert sum(passed[3][12:22]) >= 0.5 * 10 * QUOTAS["extract"] / 4
+    assert sum(together(passed)[12:]) >= 0.95 * 18 * QUOTAS["extract"]
 
 
 def test_shares_that_fit_are_never_refused() -> None:
     passed, refused = simulate(4, 30, share=0.25)
     assert sum(refused) == 0
-    assert min(passed) >= 80
+    assert min(together(passed)) >= 80
 
 
 @pytest.mark.parametrize(("refusals", "minutes"), [(1, 2), (5, 10), (1000, 18)])

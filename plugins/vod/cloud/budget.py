@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 QUOTAS = {
@@ -22,6 +23,9 @@ QUOTAS = {
 _BURST_SHARE = 0.02
 _BURST_SHARES = {"cancel": 0.5}
 _CUT, _LEAST_SHARE, _SAME_NEWS_SECONDS = 0.6, 0.01, 10.0
+# Where the quota is used up, what all processes got in the last minute fills it, and what this one got is its
+# share of it. A little less leaves room for whoever comes new.
+_KEPT = 0.9
 # By a factor, not by steps: what is little for two processes would be a storm of 32.
 _REGAIN_PER_MINUTE = 1.3
 
@@ -30,7 +34,8 @@ class Budget:
     """Paces the calls of one quota.
 
     Other processes share the quota and cannot be seen; a 429 is all they show of themselves. Each one cuts
-    the pace, and calm lets it grow again, so that many processes together settle below the quota.
+    the pace, though not far below what the last minute let through, and calm lets it grow again. So many
+    processes together settle at the quota, each at a like share of it.
 
     :param quota: Calls a minute that this process may make at most.
     :param burst_share: Part of them that may come at once.
@@ -49,6 +54,7 @@ class Budget:
         self._clock = clock
         self._tokens = self._burst
         self._updated = self._cut_at = clock()
+        self._sent: deque[float] = deque()  # when the calls of the last minute went out, less those refused
         self._lock = threading.Lock()
 
     def reserve(self) -> float:
@@ -59,7 +65,9 @@ class Budget:
         with self._lock:
             self._advance()
             self._tokens -= 1.0
-            return max(-self._tokens / self._rate, 0.0)
+            delay = max(-self._tokens / self._rate, 0.0)
+            self._sent.append(self._updated + delay)
+            return delay
 
     def throttled(self) -> None:
         """The service said 429: go slower, at once and for a while.
@@ -68,9 +76,13 @@ class Budget:
         """
         with self._lock:
             self._advance()
-            if self._clock() - self._cut_at >= _SAME_NEWS_SECONDS or self._rate == self._full_rate:
-                self._rate = max(self._rate * _CUT, self._full_rate * _LEAST_SHARE)
-                self._cut_at = self._clock()
+            if self._sent:
+                self._sent.pop()
+            if self._updated - self._cut_at >= _SAME_NEWS_SECONDS or self._rate == self._full_rate:
+                proven = _KEPT * len(self._sent) / 60.0
+                cut = max(self._rate * _CUT, self._full_rate * _LEAST_SHARE, proven)
+                self._rate = min(self._rate, cut)
+                self._cut_at = self._updated
             self._tokens = min(self._tokens, 0.0)
 
     @property
@@ -86,6 +98,8 @@ class Budget:
         # Calm longer than half an hour regains everything from the least share.
         regained = _REGAIN_PER_MINUTE ** min(elapsed / 60.0, 30.0)
         self._rate = min(self._rate * regained, self._full_rate)
+        while self._sent and self._sent[0] <= now - 60.0:
+            self._sent.popleft()
 
 
 _budgets: dict[tuple[str, str, float], Budget] = {}
