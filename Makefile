@@ -7,8 +7,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Names of videos may hold anything, also what make and the shell would expand.
 override export VIDEO := $(value VIDEO)
+override export MEDIA := $(value MEDIA)
 
-.PHONY: help setup demo up down test test-system lint requirements clean
+.PHONY: help setup demo up down test test-slow check-media test-system lint requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,6 +31,12 @@ down: $(READY) ## ends what `make up` started
 
 test: $(READY) ## the quick tests
 	@$(BIN)/python -m pytest -n auto -q
+
+test-slow: $(READY) ## hundreds of damaged files, processes killed again and again
+	@$(BIN)/python -m pytest -n auto -q -m slow
+
+check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/folder", and what came of it
+	@$(BIN)/python -m dev.check_media "$$MEDIA"
 
 test-system: $(READY) ## whole Airflow with real processes, and its UI in headless Chromium
 	@$(BIN)/python -m pytest -q -m 'system or browser' tests/system

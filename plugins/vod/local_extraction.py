@@ -201,10 +201,9 @@ class LocalEngine:
         limits = media.Limits(self._wishes.timeout or float("inf"), self._cancelled)
         limits.check()
         source = _Source.of(asset, self._hook)
-        if not self._wishes.force:
-            source.fingerprint = self._fingerprint(asset, limits)
-            if source.fingerprint and (earlier := self._reusable(source, limits)):
-                return earlier
+        source.fingerprint = self._fingerprint(asset, limits)
+        if source.fingerprint and not self._wishes.force and (earlier := self._reusable(source, limits)):
+            return earlier
         outputs = {self._name(asset): self._output}
         if self._wishes.speech:
             outputs[file_stem(asset) + SPEECH_SUFFIX] = media.SPEECH
@@ -293,7 +292,7 @@ class LocalEngine:
             engine="ffmpeg",
             speech_uri=uris[1] if self._wishes.speech else None,
             track=audio.provenance.track,
-            language=audio.language,
+            language=audio.provenance.language,
             offset=audio.provenance.offset,
             silent=audio.silent,
             reused=True,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,15 @@ import psutil
 import pytest
 
 from vod.media import (
+    Ceiling,
     ExtractionCancelledError,
     ExtractionTimeoutError,
     FfmpegError,
     FfmpegNotFoundError,
+    TooLargeError,
     extract,
     find_ffmpeg,
+    inspect,
     process,
 )
 from vod.media.limits import Limits
@@ -79,6 +83,49 @@ def test_positions_are_read_and_nonsense_is_not() -> None:
     lines = "out_time_us=1500000\\nout_time_us=N/A\\nspeed=2x\\nout_time_us=-9\\nprogress=end"
     run(python(f"print('{lines}')"), limits=Limits(30), on_position=seen.append)
     assert seen == [1.5]
+
+
+@pytest.mark.skipif(not hasattr(process.resource, "prlimit"), reason="no such limits here")
+def test_the_child_has_a_ceiling_of_memory_and_of_file_size() -> None:
+    show = "import resource as r, sys, time; time.sleep(0.3); "
+    show += "print(r.getrlimit(r.RLIMIT_AS)[0], r.getrlimit(r.RLIMIT_FSIZE)[0], file=sys.stderr)"
+    _, complaints = run(python(show), limits=Limits(30), ceiling=Ceiling(memory=3 << 30, file=5_000_000))
+    assert complaints.last[-1] == f"{3 << 30} 5000000"
+    with pytest.raises(TooLargeError, match="memory"):
+        run(
+            python("import sys; sys.exit('Cannot allocate memory')"),
+            limits=Limits(30),
+            ceiling=Ceiling(memory=3 << 30),
+        )
+
+
+def test_without_limits_and_setpriv_it_runs_all_the_same(
+    media: Media, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "resource", None)
+    monkeypatch.setattr(process, "_mortal", tuple)
+    assert extract(media("pcm.wav"), tmp_path / "a.mp3").duration > 3
+
+
+def test_what_an_ffmpeg_can_is_asked_once_and_said_in_words(
+    engine: str, media: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ffmpeg = inspect(engine)
+    assert re.search(r"\d+\.\d+", ffmpeg.version)
+    assert {"libmp3lame", "aac", "flac", "libopus", "pcm_s16le"} <= ffmpeg.encoders
+    assert inspect(engine) is ffmpeg
+
+    poor = tmp_path / "ffmpeg"
+    poor.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *-encoders*) exec "{engine}" "$@" | grep -v libmp3lame; exit 0;; esac\n'
+        "echo \"Unknown encoder 'libmp3lame'\" >&2; exit 1\n"
+    )
+    poor.chmod(0o755)
+    monkeypatch.setenv("VOD_FFMPEG", str(poor))
+    with pytest.raises(FfmpegNotFoundError, match="has no encoder libmp3lame") as caught:
+        extract(media("pcm.wav"), tmp_path / "a.mp3")
+    assert ffmpeg.version in caught.value.message
 
 
 @pytest.fixture

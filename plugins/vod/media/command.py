@@ -134,6 +134,7 @@ def _options(piece: Piece, info: MediaInfo, selection: Selection, tags: Tags, ba
     comment = tags.source and Provenance(
         source=tags.source,
         track=track.index,
+        language=track.language,
         offset=start_offset(info, track, selection),
         fingerprint=tags.fingerprint,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vod.media.errors import FfmpegError, MediaError
 from vod.media.probe import probe
 from vod.media.sound import is_silent
-from vod.media.verify import TOLERANCE, measure_written, playing_time
+from vod.media.verify import measure_written, playing_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from vod.media.formats import Format
     from vod.media.limits import Limits
 
-_COMMENT = re.compile(r"source=(.*); track=(\d+); offset=(-?[\d.]+)(?:; fingerprint=(\w+))?", re.DOTALL)
+_COMMENT = re.compile(
+    r"source=(.*); track=(\d+)(?:; language=(\w+))?; offset=(-?[\d.]+)(?:; fingerprint=(\w+))?", re.DOTALL
+)
 _LONGEST_SOURCE = 300
+
+_CUT = 0.05
+"""Seconds; our own files have at least what their headers say, but for rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +33,21 @@ class Provenance:
     :param source: The source's id, or its name without its folder.
     :param track: Place among the source's audio tracks, from 0.
     :param offset: Seconds after the start of the video at which the audio starts.
+    :param language: ISO 639-2 code of the track. MP3 and WAV have no other place for it.
     :param fingerprint: Digest of the source and of all that was asked for.
     """
 
     source: str
     track: int
     offset: float
+    language: str | None = None
     fingerprint: str | None = None
 
     def __str__(self) -> str:
         fingerprint = f"; fingerprint={self.fingerprint}" if self.fingerprint else ""
         source = self.source[:_LONGEST_SOURCE]
-        return f"source={source}; track={self.track}; offset={self.offset:.3f}{fingerprint}"
+        language = f"; language={self.language}" if self.language else ""
+        return f"source={source}; track={self.track}{language}; offset={self.offset:.3f}{fingerprint}"
 
     @classmethod
     def parse(cls, comment: str | None) -> Provenance | None:
@@ -47,8 +55,14 @@ class Provenance:
         found = _COMMENT.fullmatch(comment or "")
         if not found:
             return None
-        source, track, offset, fingerprint = found.groups()
-        return cls(source=source, track=int(track), offset=float(offset), fingerprint=fingerprint)
+        source, track, language, offset, fingerprint = found.groups()
+        return cls(
+            source=source,
+            track=int(track),
+            language=language,
+            offset=float(offset),
+            fingerprint=fingerprint,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +75,6 @@ class Written:
     size: int
     sample_rate: int
     channels: int
-    language: str | None
     title: str | None
     silent: bool
 
@@ -83,7 +96,7 @@ def recognise(path: Path, form: Format, fingerprint: str, *, limits: Limits) -> 
         if not isinstance(error, FfmpegError) and error.outcome in {"timeout", "cancelled"}:
             raise
         return None
-    if found.stated is not None and found.stated - found.duration > TOLERANCE:
+    if found.stated is not None and found.stated - found.duration > _CUT:
         return None
     duration = playing_time(found)
     return Written(
@@ -93,7 +106,6 @@ def recognise(path: Path, form: Format, fingerprint: str, *, limits: Limits) -> 
         size=info.size,
         sample_rate=found.sample_rate,
         channels=found.channels,
-        language=info.audio[0].language,
         title=info.title,
         silent=is_silent(path, duration, demuxer=form.demuxer, limits=limits),
     )

@@ -1,0 +1,133 @@
+"""What is unfinished stays hidden, and goes away with whoever was at it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vod.media import extract, probe, scratch_folder, sweep
+from vod.media.partials import partial_beside
+
+from .conftest import SECONDS, ffmpeg
+
+Media = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for temporary files that no other test uses."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_what_somebody_works_on_is_not_swept(tmp_path: Path) -> None:
+    with partial_beside(tmp_path / "a.mp3") as partial, scratch_folder() as scratch:
+        assert sweep(tmp_path) == 0
+        assert partial.exists()
+        assert scratch.exists()
+    assert not partial.exists()
+    assert not scratch.exists()
+
+
+def test_only_what_was_left_is_swept(tmp_path: Path, temporary: Path) -> None:
+    left = [tmp_path / ".vod-0123.part", tmp_path / ".vod-12-abc.part", temporary / "vod-scratch-x"]
+    kept = [tmp_path / "a.mp3", tmp_path / ".vod-x", temporary / "other", tmp_path / ".vod-link.part"]
+    for path in [*left[:2], *kept[:2]]:
+        path.write_bytes(b"x")
+    left[2].mkdir()
+    (left[2] / "original").write_bytes(b"x")
+    kept[2].mkdir()
+    kept[3].symlink_to(kept[0])
+    os.mkfifo(tmp_path / ".vod-fifo.part")
+    assert sweep(tmp_path) == 4
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+
+
+def test_a_partial_that_a_sweep_took_in_the_wrong_moment_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    real = os.open
+
+    def open_and_lose(path: Path, *arguments: int) -> int:
+        descriptor = real(path, *arguments)
+        if not made:
+            Path(path).unlink()
+        made.append(Path(path))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    with partial_beside(tmp_path / "a.mp3") as partial:
+        assert partial.exists()
+    assert len(set(made)) == 2
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from vod.local_extraction import LocalEngine, Wishes
+from vod.extract_command import _NoLedger
+from vod.storage import Destination
+print("ready", flush=True)
+wishes = Wishes(force=True, speech=True)
+engine = LocalEngine(None, _NoLedger(), "MP3", Destination(sys.argv[2]), wishes=wishes)
+engine.extract([sys.argv[1]])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("engine")
+def test_kill_9_at_ten_points(tmp_path: Path, temporary: Path) -> None:
+    source, target = tmp_path / "long.flac", tmp_path / "out"
+    ffmpeg("-f", "lavfi", "-i", "sine=d=400", "-c:a", "flac", source)
+    target.mkdir()
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", CHILD, source, target], check=True, capture_output=True)
+    whole = time.monotonic() - began
+    good = {path.name: path.read_bytes() for path in target.iterdir()}
+    assert len(good) == 2
+    left_something = 0
+    for point in range(10):
+        for path in target.iterdir():
+            path.unlink()
+        child = subprocess.Popen([sys.executable, "-c", CHILD, source, target], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
+        try:
+            child.wait(whole * (point + 0.5) / 12)
+        except subprocess.TimeoutExpired:
+            children = psutil.Process(child.pid).children(recursive=True)
+            child.send_signal(signal.SIGKILL)
+            psutil.wait_procs(children, timeout=10)
+        child.wait()
+        child.stdout.close()
+        visible = [path for path in target.iterdir() if not path.name.startswith(".")]
+        for path in visible:
+            assert path.read_bytes() == good[path.name], "under its final name a file is whole"
+        left_something += len(list(target.iterdir())) > len(visible)
+        sweep(target)
+        assert [path for path in target.iterdir() if path.name.startswith(".")] == []
+        assert list(temporary.iterdir()) == []
+    assert left_something >= 3, "the test must have killed it at work"
+    extraction = extract(source, target / "x.mp3")
+    assert extraction.duration == pytest.approx(400, abs=0.1)
+    assert probe(target / "x.mp3").audio
+
+
+@pytest.mark.usefixtures("wheel")
+def test_nothing_is_left_in_the_temporary_folder(media: Media, tmp_path: Path, temporary: Path) -> None:
+    assert extract(media("pcm.wav"), tmp_path / "a.mp3").duration == pytest.approx(SECONDS, abs=0.1)
+    assert list(temporary.iterdir()) == []
