@@ -77,12 +77,13 @@ class Airflow:
             self.start_part(part)
         self.await_health()
 
-    def start_part(self, part: str) -> None:
-        self._started[part] = self._processes.start(
-            part,
+    def start_part(self, part: str, name: str | None = None) -> None:
+        """:param name: Under which a second one of its kind is known."""
+        self._started[name or part] = self._processes.start(
+            name or part,
             stack.python("-m", "airflow", part, *PARTS[part]),
             environment=self.environment,
-            log=self.log_of(part),
+            log=self.log_of(name or part),
         )
 
     def kill_part(self, part: str) -> None:

@@ -1,0 +1,320 @@
+"""What a batch survives, with every part of Airflow as a real process: nothing twice, nothing lost."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dev.airflow import Airflow, Api, postgres
+from dev.processes import Processes
+from tests.conftest import client_of, stats
+from vod import media
+from vod.standin import Settings, Standin, running
+from vod.standin.faults import parse
+
+pytestmark = pytest.mark.system
+
+DAGS = Path(__file__).parent / "dags"
+
+
+class Library:
+    """The stand-in, which can be taken away for a while and comes back with all it knew."""
+
+    def __init__(self, folder: Path) -> None:
+        self._settings = Settings(data=folder, workers=1000)
+        self._running = running(self._settings)
+        self.standin: Standin = self._running.__enter__()
+        self._settings = replace(self._settings, port=int(self.standin.url.rpartition(":")[2]))
+
+    def stop(self) -> None:
+        self._running.__exit__(None, None, None)
+
+    def start(self) -> None:
+        self._running = running(self._settings)
+        self.standin = self._running.__enter__()
+
+
+@dataclass
+class Cluster:
+    airflow: Airflow
+    library: Library
+
+    @property
+    def api(self) -> Api:
+        return self.airflow.api
+
+    @property
+    def standin(self) -> Standin:
+        return self.library.standin
+
+    def sources(self, count: int) -> list[str]:
+        """New videos, each under a title of its own."""
+        return self.standin.add_virtual(count, title=f"{random.getrandbits(64):x} {{number}}")
+
+    def submissions(self, sources: list[str]) -> dict[str, int]:
+        """How often each was accepted by VOD."""
+        counted = stats(self.standin)["submissions"]
+        return {source: counted[source] for source in sources if source in counted}
+
+    def outcomes(self, dag: str, run: str) -> list[str]:
+        return [record["outcome"] for record in self.api.returned(dag, run, "extract")]
+
+    def task_process(self) -> psutil.Process | None:
+        """The process in which a task runs: the youngest descendant of the scheduler's workers."""
+        workers = self.airflow.process("scheduler").children()
+        tasks = [child for worker in workers for child in _children(worker)]
+        return next((task for task in tasks if task.status() != psutil.STATUS_ZOMBIE), None)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="vod-batches-") as name, Processes() as processes:
+        folder = Path(name).resolve()
+        folder.chmod(0o755)  # as root, PostgreSQL runs as a user who must enter
+        library = Library(folder / "standin")
+        with postgres(folder / "postgres") as database:
+            settings = {
+                "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+                "AIRFLOW__CORE__TASK_INSTANCE_HEARTBEAT_SEC": "2",
+                # A killed triggerer's triggers are taken over once it was silent for that long.
+                "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+                "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+                "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+            }
+            airflow = Airflow(folder, processes, database, library.standin.url, dags=DAGS, settings=settings)
+            airflow.prepare()
+            airflow.start()
+            yield Cluster(airflow, library)
+            processes.stop()
+        library.stop()
+
+
+@pytest.fixture(autouse=True)
+def _calm(cluster: Cluster) -> None:
+    """Each test begins with a stand-in that does as it should, at once, and has no limits."""
+    behaviour = cluster.standin.behaviour
+    behaviour.faults, behaviour.queue_seconds, behaviour.running_seconds = [], 0, 0
+    behaviour.quota_scale = 100
+
+
+def test_a_worker_killed_ten_times_while_it_submits(cluster: Cluster) -> None:
+    sources, dice = cluster.sources(100), random.Random(1)
+    cluster.standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true,percent=5")]
+    run = cluster.api.trigger("batch", assets=sources)
+    for _ in range(10):
+        submitted = len(cluster.submissions(sources))
+        wanted = submitted + dice.randint(1, 8)
+
+        def is_that_far(wanted: int = wanted) -> bool:
+            return len(cluster.submissions(sources)) >= wanted
+
+        Api.await_(is_that_far, f"{wanted} submissions", 90)
+        time.sleep(dice.random())  # anywhere between two of them
+        victim = cluster.task_process()
+        assert victim, "the task had ended before it could be killed"
+        victim.kill()
+        psutil.wait_procs([victim], timeout=10)
+    assert cluster.api.await_run("batch", run, 300) == "success"
+    assert cluster.api.task("batch", run, "extract")["try_number"] == 11
+    assert cluster.outcomes("batch", run) == ["extracted"] * 100
+    assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
+
+
+def test_a_killed_triggerer(cluster: Cluster) -> None:
+    cluster.standin.behaviour.running_seconds = 15
+    batches = [cluster.sources(10) for _ in range(5)]
+    runs = [cluster.api.trigger("batch", assets=batch) for batch in batches]
+    for run in runs:
+        cluster.api.await_task("batch", run, "extract", "deferred")
+    cluster.airflow.kill_part("triggerer")
+    cluster.airflow.start_part("triggerer")
+    for run, batch in zip(runs, batches, strict=True):
+        assert cluster.api.await_run("batch", run) == "success"
+        assert cluster.submissions(batch) == dict.fromkeys(batch, 1)
+        assert cluster.api.task("batch", run, "extract")["try_number"] == 1
+
+
+def test_an_outage_and_storms(cluster: Cluster) -> None:
+    cluster.standin.behaviour.faults = [
+        parse("throttle,call=extract_audio,percent=20"),
+        parse("throttle,call=info,percent=20"),
+        parse("error,call=info,percent=5"),
+    ]
+    sources = cluster.sources(40)
+    run = cluster.api.trigger("batch", assets=sources)
+    Api.await_(lambda: len(cluster.submissions(sources)) >= 10, "10 submissions", 90)
+    faults = cluster.standin.behaviour.faults
+    cluster.library.stop()
+    down_until = time.monotonic() + 60
+    Api.await_(lambda: time.monotonic() > down_until, "a minute", 90)
+    cluster.library.start()
+    cluster.standin.behaviour.faults = faults
+    assert cluster.api.await_run("batch", run, 400) == "success"
+    assert cluster.outcomes("batch", run) == ["extracted"] * 40
+    assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
+
+
+def test_marked_failed_while_submitting(cluster: Cluster) -> None:
+    cluster.standin.behaviour.queue_seconds = 3600
+    sources = cluster.sources(60)
+    run = cluster.api.trigger("batch", assets=sources)
+    Api.await_(lambda: len(cluster.submissions(sources)) >= 10, "10 submissions", 90)
+    cluster.api.mark("batch", run, "extract", "failed")
+    await_quiet(cluster)
+    assert 10 <= len(cluster.submissions(sources)) < 60
+    assert queued(cluster) == 0
+
+
+@pytest.mark.parametrize("how", ["failed", "cleared"])
+def test_ended_while_waiting(cluster: Cluster, how: str) -> None:
+    cluster.standin.behaviour.queue_seconds = 3600
+    sources = cluster.sources(10)
+    run = cluster.api.trigger("batch", assets=sources)
+    cluster.api.await_task("batch", run, "extract", "deferred")
+    before = stats(cluster.standin)["assets_by_status"].get("CANCELLED", 0)
+    if how == "failed":
+        cluster.api.mark("batch", run, "extract", "failed")
+        cancelled = lambda: stats(cluster.standin)["assets_by_status"].get("CANCELLED", 0) - before  # noqa: E731
+        Api.await_(lambda: cancelled() == 10, "10 cancels", 60)
+        assert queued(cluster) == 0
+    else:
+        cluster.standin.behaviour.queue_seconds = 0
+        cluster.api.clear("batch", run, "extract")
+        assert cluster.api.await_run("batch", run) == "success"
+        assert cluster.outcomes("batch", run) == ["extracted"] * 10
+
+
+def test_marked_failed_while_ffmpeg_runs(cluster: Cluster) -> None:
+    long = cluster.airflow.state / "long.flac"
+    silence = ["-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo", "-t", "40000", "-c:a", "flac", str(long)]
+    subprocess.run([media.find_ffmpeg(), "-v", "error", "-y", *silence], check=True, timeout=300)
+    run = cluster.api.trigger("batch", assets=[str(long)], engine="ffmpeg")
+    Api.await_(lambda: ffmpegs(cluster), "ffmpeg", 60)
+    cluster.api.mark("batch", run, "extract", "failed")
+    Api.await_(lambda: not ffmpegs(cluster), "the end of ffmpeg", 60)
+    await_quiet(cluster)
+    audio = cluster.airflow.state / "audio"
+    assert [path.name for path in audio.iterdir() if path.name.endswith(".part") or "long" in path.name] == []
+
+
+def test_clears_changes_and_force(cluster: Cluster) -> None:
+    api, sources = cluster.api, cluster.sources(5)
+    run = api.trigger("batch", assets=sources)
+    assert api.await_run("batch", run) == "success"
+    first = api.returned("batch", run, "extract")
+
+    api.clear("batch", run, "extract")  # a success, with the same inputs
+    await_rerun(api, "batch", run, 2)
+    assert api.returned("batch", run, "extract") == first
+    assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
+
+    client = client_of(cluster.standin)
+    client.delete([first[0]["audio_asset_id"]])  # what no longer exists is extracted again
+    api.clear("batch", run, "extract")
+    Api.await_(lambda: cluster.submissions(sources)[sources[0]] == 2, "a second extraction", 120)
+    await_rerun(api, "batch", run, 3)
+    assert cluster.submissions(sources) == {**dict.fromkeys(sources, 1), sources[0]: 2}
+
+    other = api.trigger("batch", assets=sources, audio_format="AAC")  # other inputs
+    assert api.await_run("batch", other) == "success"
+    assert {record["audio_format"] for record in api.returned("batch", other, "extract")} == {"AAC"}
+
+    forced = api.trigger("batch", assets=sources, force=True)
+    assert api.await_run("batch", forced) == "success"
+    before = cluster.submissions(sources)
+    api.clear("batch", forced, "extract")
+    await_rerun(api, "batch", forced, 2)
+    assert cluster.submissions(sources) == {source: count + 1 for source, count in before.items()}
+
+
+def test_bad_assets_cost_only_themselves(cluster: Cluster) -> None:
+    sources = cluster.sources(18)
+    bad = [*sources[:1], "f" * 32, "e" * 32]
+    shaky = sources[1:3]
+    cluster.standin.behaviour.faults = [
+        parse(f"refuse,call=extract_audio,code=VOD.10099,asset={bad[0]}"),
+        *(parse(f"fail,asset={source},count=1") for source in shaky),
+    ]
+    run = cluster.api.trigger("batch_reported", assets=[*sources, *bad[1:]])
+    assert cluster.api.await_run("batch_reported", run) == "success"
+    records = {record["asset"]: record for record in cluster.api.returned("batch_reported", run, "extract")}
+    failed = {
+        asset: record["outcome"] for asset, record in records.items() if record["outcome"] != "extracted"
+    }
+    assert failed == {bad[0]: "VOD.10099", bad[1]: "asset_not_found", bad[2]: "asset_not_found"}
+    assert list(records) == [*sources, *bad[1:]], "in input order"
+    expected = dict.fromkeys(sources[1:], 1) | dict.fromkeys(shaky, 2)
+    assert cluster.submissions(sources) == expected
+    first = cluster.api.log("batch_reported", run, "extract", 1)
+    assert "5 of 20 assets failed" in first
+
+    for source in shaky:
+        cluster.standin.behaviour.faults.append(parse(f"fail,asset={source},count=1"))
+    other = cluster.api.trigger("batch", assets=[*sources, *bad[1:]])
+    assert cluster.api.await_run("batch", other) == "failed"
+    task = cluster.api.task("batch", other, "extract")
+    assert task["try_number"] == 2, "20 retries are allowed, and one could change something"
+    second = cluster.api.log("batch", other, "extract", 2)
+    assert "3 of 20 assets failed" in second
+    for asset in bad:
+        assert asset in second
+
+
+def test_two_triggerers(cluster: Cluster) -> None:
+    cluster.standin.behaviour.running_seconds = 20
+    batches = [cluster.sources(20) for _ in range(4)]
+    cluster.airflow.start_part("triggerer", "triggerer 2")
+    try:
+        before = stats(cluster.standin)["calls"].get("info", {"total": 0})["total"]
+        runs = [cluster.api.trigger("batch", assets=batch) for batch in batches]
+        for run, batch in zip(runs, batches, strict=True):
+            assert cluster.api.await_run("batch", run) == "success"
+            assert cluster.submissions(batch) == dict.fromkeys(batch, 1)
+        calls = stats(cluster.standin)["calls"]["info"]["total"] - before
+    finally:
+        cluster.airflow.kill_part("triggerer 2")
+    # An asset is polled after 0, 1, 2.5, 4.8, 8.1, 13, 21 s by one triggerer, ten to a call; each batch is
+    # read before and after. If both polled all, it would be 56 calls more.
+    polls = 4 * 2 * 8
+    assert calls <= polls + 4 * 2 * 2
+
+
+def queued(cluster: Cluster) -> int:
+    by_status = stats(cluster.standin)["assets_by_status"]
+    return int(by_status.get("WAITING_TRANSCODE", 0) + by_status.get("TRANSCODING", 0))
+
+
+def ffmpegs(cluster: Cluster) -> list[psutil.Process]:
+    return [
+        process
+        for process in cluster.airflow.process("scheduler").children(recursive=True)
+        if process.is_running() and process.name() == "ffmpeg"
+    ]
+
+
+def await_quiet(cluster: Cluster) -> None:
+    Api.await_(lambda: cluster.task_process() is None, "the end of the task's process", 60)
+
+
+def await_rerun(api: Api, dag: str, run: str, try_number: int) -> None:
+    def done() -> bool:
+        task = api.task(dag, run, "extract")
+        return bool(task["try_number"] == try_number and task["state"] == "success")
+
+    Api.await_(done, f"try {try_number} of {run}", 180)
+    assert api.await_run(dag, run) == "success"
