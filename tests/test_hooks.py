@@ -56,6 +56,8 @@ def test_nothing_of_the_extra_becomes_a_header(standin: Standin, monkeypatch: py
     [
         ({"login": ""}, "access key"),
         ({"password": ""}, "secret key"),
+        ({"login": "AK\N{NO-BREAK SPACE}"}, "access key holds a character"),
+        ({"extra": {"security_token": "one\ntwo"}}, "security token holds a character"),
         ({"extra": {"timeout": "soon"}}, "timeout 'soon'"),
         ({"extra": {"quota_share": 2}}, "quota_share 2"),
         ({"host": "", "extra": {"region": ""}}, "region, or an endpoint"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
+import itertools
 import json
 import logging
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,9 +38,11 @@ from vod.cloud.errors import (
     ThrottledError,
     TransferError,
 )
+from vod.cloud.identity import Login
 from vod.cloud.signing import Credentials
 from vod.errors import InvalidInputError
 from vod.standin import Standin
+from vod.standin.faults import parse
 
 KEYS = Credentials(ak="EXAMPLEAK", sk="EXAMPLESK")
 
@@ -88,6 +93,38 @@ async def test_the_same_on_an_event_loop(standin: Standin, video: Path, tmp_path
     ]
     assert {asset.asset_id for asset in listed} == {source, submission.audio_asset_id}
     await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_nothing_that_is_waited_for_holds_up_the_loop(
+    standin: Standin, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings, asset_id = standin.settings, standin.add(video)
+    login = Login(account=settings.account, user=settings.user, password=settings.password)
+    client = AsyncVodClient(standin.url, None, login, iam_endpoint=standin.url)
+    standin.behaviour.faults = [parse("latency,seconds=0.5")]
+    now = datetime.now(timezone.utc)
+    beats = [time.monotonic()]
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            beats.append(time.monotonic())
+
+    heart = asyncio.create_task(beat())
+    await asyncio.gather(
+        client.asset_info([asset_id]),
+        client.download(asset_id, tmp_path / "copy.mp4"),
+        client.find_audio_assets({"t"}, "MP3", since=now),
+        client.upload(video),
+        client.publish([asset_id]),
+        client.wait_until_settled([asset_id], deadline=time.time() + 20),
+    )
+    heart.cancel()
+    await client.aclose()
+    assert beats[-1] - beats[0] > 1.5, "the calls did wait"
+    assert max(after - before for before, after in itertools.pairwise(beats)) < 0.4
 
 
 def test_both_clients_have_the_same_calls() -> None:
