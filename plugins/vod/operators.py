@@ -39,6 +39,7 @@ from vod.storage import Destination, check_source, file_stem, is_asset_id, local
 from vod.triggers import AudioAssetTrigger
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
 
@@ -88,6 +89,12 @@ class _BatchOperator(BaseOperator):
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra = {self.event_key: [*self.finished]}
         return records
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Called by the provider openlineage, if that is installed."""
+        from vod.lineage import lineage
+
+        return lineage(self.finished, self.vod_conn_id)
 
     def _destination(self, destination: str | None) -> Destination:
         location = destination or self.hook.settings.destination
