@@ -1,68 +1,81 @@
-"""### Videos to audio to text
+"""### Videos to audio to text, on demand
 
 Extracts the audio of videos, with Huawei Cloud VOD or with ffmpeg on the worker, and transcribes it.
 
-A video that fails costs only itself: the others are finished, and the last task names what failed and why.
-Trigger it with asset ids of VOD (engine `vod`) or with ids, absolute paths and URLs (engine `ffmpeg`).
-Connection, engine and destination default to those of the connection `vod_default`.
+Trigger it with asset ids of VOD, one a line; with the engine ffmpeg also with absolute paths and URLs. Up
+to 10,000 are worked off in batches. A video that fails costs only itself: the others are finished, and the
+task `report` names in a table what was done and what failed and why. Connection, engine and destination
+default to those of `vod_default`.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, Asset, task, task_group
 
-from vod.batches import summarize
+from vod import forms, plans, reports
+from vod.batches import fail_at_once
+from vod.catalogue import remember
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
-from vod.results import AUDIO_FORMATS, ENGINES
 
 with DAG(
     dag_id="extract_and_transcribe",
     schedule=None,
     tags=["vod"],
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    default_args={"owner": "media", "retries": 2, "retry_delay": timedelta(seconds=30)},
+    dagrun_timeout=timedelta(days=1),
     params={
-        "assets": Param(
-            type="array",
-            items={"type": "string"},
-            title="Videos",
-            description="One a line: asset ids, or with the engine ffmpeg also absolute paths and URLs.",
-        ),
-        "engine": Param(
-            "default",
-            enum=["default", *ENGINES],
-            values_display={
-                "default": "As the connection says",
-                "vod": "Huawei Cloud VOD",
-                "ffmpeg": "ffmpeg on the worker",
-            },
-            title="Engine",
-        ),
-        "audio_format": Param("MP3", enum=[*AUDIO_FORMATS], title="Audio format"),
-        "model": Param("tiny.en", type="string", title="Whisper model"),
-        "language": Param(None, type=["string", "null"], title="Language spoken", examples=["en", "de"]),
+        "assets": forms.assets(),
+        "engine": forms.engine(),
+        "audio_format": forms.audio_format(),
+        "language": forms.language(),
+        "model": forms.model(),
+        "destination": forms.destination(),
+        "force": forms.force("Extract again what this run has finished, when it is cleared."),
+        "batch_size": forms.batch_size(),
     },
     doc_md=__doc__,
 ) as dag:
-    extract = ExtractAudioOperator(
-        task_id="extract",
-        assets="{{ params.assets | tojson }}",
-        engine="{{ params.engine | replace('default', '') }}",
-        audio_format="{{ params.audio_format }}",
-        on_failure="report",
-    )
-    transcribe = TranscribeAudioOperator(
-        task_id="transcribe",
-        audio=extract.output,
-        model="{{ params.model }}",
-        language="{{ params.language or '' }}",
-        on_failure="report",
-    )
 
-    @task(retries=0, show_return_value_in_logs=False)
-    def report(transcripts: list[dict]) -> str:
-        """Say in the log what was done, and fail if an asset did."""
-        return summarize(transcripts)
+    @task
+    def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
+        """Split the list into batches."""
+        with fail_at_once():
+            assets = plans.cleaned(params["assets"], most=10_000)
+            plans.check_sources(assets, params["engine"].replace("default", ""))
+            return plans.batches(assets, task_state_store, params["batch_size"])
 
-    report(transcribe.output)
+    @task_group
+    def batch(assets: list[str]) -> Any:
+        """One batch: extracted, then transcribed, whatever becomes of the others."""
+        extract = ExtractAudioOperator(
+            task_id="extract",
+            assets=assets,
+            engine="{{ params.engine | replace('default', '') }}",
+            audio_format="{{ params.audio_format }}",
+            language="{{ params.language or '' }}",
+            destination="{{ params.destination or '' }}",
+            force="{{ params.force }}",
+            on_failure="report",
+            post_execute=remember,
+        )
+        return TranscribeAudioOperator(
+            task_id="transcribe",
+            audio=extract.output,
+            model="{{ params.model }}",
+            language="{{ params.language or '' }}",
+            destination="{{ params.destination or '' }}",
+            on_failure="report",
+            outlets=[Asset("vod://transcripts")],
+        ).output
+
+    @task(trigger_rule="all_done_min_one_success", retries=0)
+    def report(planned: list[dict[str, Any]], transcripts: Any, ti: Any) -> None:
+        """Say what was done, and fail if an asset did."""
+        assets = [asset for part in planned for asset in part["assets"]]
+        reports.conclude(ti, reports.collect(assets, transcripts))
+
+    planned = plan()
+    report(planned, batch.expand_kwargs(planned))

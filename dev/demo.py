@@ -131,7 +131,7 @@ def run(processes: Processes, endpoint: str, rows: list[Row]) -> None:
         returned = finished["returned"]
         for row in rows:
             if row.engine == engine and row.asset:
-                collect(row, returned.get("extract") or [], returned.get("transcribe") or [])
+                collect(row, returned.get("batch.extract") or [], returned.get("batch.transcribe") or [])
 
 
 def collect(row: Row, extracted: list[dict[str, Any]], transcribed: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from airflow.models.xcom import XComModel
 from airflow.utils.cli import get_bagged_dag
@@ -21,13 +22,13 @@ def main(dag_id: str, configurations: Path, results: Path) -> None:
     for configuration in json.loads(configurations.read_text()):
         run = dag.test(run_conf=configuration)
         with create_session() as session:
-            values = {
-                value.task_id: XComModel.deserialize_value(value)
-                for value in session.scalars(
-                    XComModel.get_many(run_id=run.run_id, dag_ids=dag_id, key="return_value")
-                )
-            }
-        runs.append({"state": str(run.state), "returned": values})
+            returned: dict[str, list[Any]] = {}
+            for value in session.scalars(
+                XComModel.get_many(run_id=run.run_id, dag_ids=dag_id, key="return_value")
+            ):
+                # Of a mapped task each instance returned a list.
+                returned.setdefault(value.task_id, []).extend(XComModel.deserialize_value(value))
+        runs.append({"state": str(run.state), "returned": returned})
     results.write_text(json.dumps(runs))
 
 

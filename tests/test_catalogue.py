@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import DictStore
 from vod.catalogue import Catalogue, remember
 from vod.errors import InvalidInputError
 from vod.operators import ExtractAudioOperator
@@ -46,6 +46,8 @@ def test_a_record_that_cannot_be_read_counts_as_none(tmp_path: Path, content: st
 
 def test_transcripts_are_found_by_asset(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
+    assert Catalogue(str(tmp_path)).transcripts(["a"]) == {}, "the captions are still to come"
+    (tmp_path / "a.srt").write_text("1")
     assert Catalogue(str(tmp_path)).transcripts(["a", "b"]) == {"a": (tmp_path / "a.txt").as_uri()}
 
 
@@ -57,7 +59,9 @@ def test_without_a_destination_it_says_what_to_do(monkeypatch: pytest.MonkeyPatc
     assert "destination" in caught.value.remedy
 
 
-def test_an_extraction_is_remembered_after_it_ran(tmp_path: Path, video: Path) -> None:
+def test_an_extraction_is_remembered_after_it_ran(
+    tmp_path: Path, video: Path, context: dict[str, Any]
+) -> None:
     task = ExtractAudioOperator(
         task_id="extract",
         assets=str(video),
@@ -65,7 +69,7 @@ def test_an_extraction_is_remembered_after_it_ran(tmp_path: Path, video: Path) -
         destination=str(tmp_path),
         post_execute=remember,
     )
-    context = {"task": task, "task_state_store": DictStore(), "ti": None, "outlet_events": {}}
+    context["task"] = task
     [record] = task.execute(context)
     remember(context, [record])
     assert Catalogue(str(tmp_path)).find([(str(video), "MP3")])[str(video)].uri == record["uri"]

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from copy import deepcopy
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk import DAG
+from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
 
-from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
+from vod.operators import ExtractAudioOperator
+from vod.plans import BATCH, MOST_ASSETS
 
 DAGS = Path(__file__).parent.parent / "dags"
+ASSET = "3e1cd21131a94525be55acf65888bf46"
 
 
 @pytest.fixture(scope="module")
@@ -27,38 +36,134 @@ def test_each_file_holds_the_dag_of_its_name_and_documents_it(dags: dict[str, DA
     for dag in dags.values():
         assert dag.doc_md
         assert "vod" in dag.tags
-        assert all(task.retries for task in dag.tasks if task.task_id != "report"), (
-            "Airflow loses tasks at times"
-        )
+        for task in dag.tasks:
+            assert task.owner == "media"
+            assert task.retries or task.task_id == "report", "Airflow loses tasks at times"
 
 
-def test_the_form_offers_what_the_operators_take(dags: dict[str, DAG]) -> None:
-    params = dags["extract_and_transcribe"].params
-    extract, transcribe = (
-        dags["extract_and_transcribe"].get_task(name) for name in ("extract", "transcribe")
-    )
-    assert isinstance(extract, ExtractAudioOperator)
-    assert isinstance(transcribe, TranscribeAudioOperator)
-    assert set(params) == {"assets", "engine", "audio_format", "model", "language"}
-    params["assets"] = ["a", ""]
-    json.dumps(params.validate())
+def test_a_run_with_a_lost_plan_or_a_failed_asset_is_red(dags: dict[str, DAG]) -> None:
+    for dag in dags.values():
+        [leaf] = [task for task in dag.tasks if not task.downstream_task_ids]
+        assert leaf.task_id == "report"
+        assert leaf.trigger_rule == "all_done_min_one_success"
+        assert "plan" in leaf.upstream_task_ids
+
+
+def test_dags_are_what_airflow_keeps_of_them(dags: dict[str, DAG]) -> None:
+    for dag in dags.values():
+        json.dumps(DagSerialization.to_dict(dag))
+
+
+def test_a_run_of_the_largest_list_can_be_mapped(dags: dict[str, DAG]) -> None:
+    from airflow.configuration import conf
+
+    most = conf.getint("core", "max_map_length")
+    assert most >= MOST_ASSETS / BATCH
+
+
+@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_file_does_nothing_but_define(path: Path) -> None:
+    """Top-level code imports, assigns constants and builds the DAG: it opens and asks nothing."""
+    assert len(path.read_text().splitlines()) <= 90, "a screen"
+    for node in ast.parse(path.read_text()).body:
+        assert isinstance(node, ast.Expr | ast.Import | ast.ImportFrom | ast.Assign | ast.With)
+    calls = {
+        ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    }
+    assert not {call for call in calls if call.startswith(("Variable", "Connection", "requests", "open"))}
+
+
+VALID: dict[str, dict[str, Any]] = {
+    "extract_and_transcribe": {"assets": [ASSET, ""]},
+    "extract_asset_list": {"manifest": "/lists/a.csv"},
+}
+
+
+def filled(dag: DAG, given: dict[str, Any]) -> dict[str, Any]:
+    params = deepcopy(dag.params)
+    for name, value in given.items():
+        params[name] = value
+    return params.validate()
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("engine", "gstreamer"), ("audio_format", "mp3"), ("assets", "a"), ("assets", [1])]
+    ("dag", "given"),
+    [
+        ("extract_and_transcribe", {}),
+        ("extract_and_transcribe", {"language": "de", "model": "large-v3", "force": True}),
+        ("extract_and_transcribe", {"destination": "s3://bucket/audio", "batch_size": 1000}),
+        ("extract_asset_list", {"manifest": "obs://vod_default@bucket/list.jsonl"}),
+        ("extract_asset_list", {"from_date": "2026-01-01", "to_date": "2026-01-31"}),
+    ],
 )
-def test_the_form_refuses_what_cannot_work(dags: dict[str, DAG], name: str, value: object) -> None:
+def test_a_form_with_valid_values_is_taken(dags: dict[str, DAG], dag: str, given: dict[str, Any]) -> None:
+    json.dumps(filled(dags[dag], {**VALID[dag], **given}))
+
+
+@pytest.mark.parametrize(
+    ("dag", "given"),
+    [
+        ("extract_and_transcribe", {"engine": "gstreamer"}),
+        ("extract_and_transcribe", {"audio_format": "mp3"}),
+        ("extract_and_transcribe", {"assets": ASSET}),
+        ("extract_and_transcribe", {"assets": [1]}),
+        ("extract_and_transcribe", {"assets": []}),
+        ("extract_and_transcribe", {"language": "German"}),
+        ("extract_and_transcribe", {"destination": "audio"}),
+        ("extract_and_transcribe", {"batch_size": 1001}),
+        ("extract_and_transcribe", {"force": "perhaps"}),
+        ("extract_asset_list", {"manifest": "list.csv"}),
+        ("extract_asset_list", {"manifest": None}),
+        ("extract_asset_list", {"from_date": "yesterday"}),
+    ],
+)
+def test_a_form_refuses_what_cannot_work(dags: dict[str, DAG], dag: str, given: dict[str, Any]) -> None:
     with pytest.raises(ParamValidationError):
-        dags["extract_and_transcribe"].params[name] = value
+        filled(dags[dag], {**VALID[dag], **given})
+
+
+def test_only_what_most_people_need_is_unfolded(dags: dict[str, DAG]) -> None:
+    params = dags["extract_and_transcribe"].params
+    folded = {name for name in params if params.get_param(name).schema.get("section")}
+    assert folded == {"destination", "force", "batch_size"}
+    assert all(params.get_param(name).schema["title"] for name in params)
 
 
 @pytest.mark.parametrize(("chosen", "engine"), [("default", ""), ("vod", "vod"), ("ffmpeg", "ffmpeg")])
-def test_templates_carry_lists_and_choices_unchanged(dags: dict[str, DAG], chosen: str, engine: str) -> None:
+def test_templates_carry_choices_unchanged(dags: dict[str, DAG], chosen: str, engine: str) -> None:
     dag = dags["extract_and_transcribe"]
-    nasty = ['/m/it\'s "odd" <b>&amp; {{ 1 }}.mp4', "3e1cd21131a94525be55acf65888bf46", "0012"]
-    context = {"params": {"assets": nasty, "engine": chosen, "audio_format": "AAC"}}
-    task = dag.get_task("extract")
-    environment = task.get_template_env(dag)
-    assert json.loads(task.render_template(task.assets, context, environment)) == nasty
-    assert task.render_template(task.engine, context, environment) == engine
-    assert task.render_template(task.audio_format, context, environment) == "AAC"
+    destination = '/m/it\'s "odd" <b>&amp; {{ 1 }}'
+    given = {"engine": chosen, "audio_format": "AAC", "destination": destination, "force": True}
+    context = {"params": {**given, "language": None}}
+    task = dag.get_task("batch.extract")
+    assert isinstance(task, ExtractAudioOperator)
+    rendered = {
+        name: task.render_template(getattr(task, name), context, task.get_template_env(dag))
+        for name in ("engine", "audio_format", "destination", "force", "language")
+    }
+    assert rendered == {
+        "engine": engine,
+        "audio_format": "AAC",
+        "destination": destination,
+        "force": "True",
+        "language": "",
+    }
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
+def test_intervals_meet_without_gap_or_overlap_also_when_clocks_change(zone: str) -> None:
+    """What ``extract_new_assets`` relies on, also for who gives it the time zone of their country."""
+    schedule = CronDataIntervalTimetable("0 0 * * *", timezone=zone)
+    dag = DAG("any", schedule=schedule, start_date=datetime(2026, 1, 1, tzinfo=ZoneInfo(zone)))
+    serialized = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    year = [
+        info.data_interval
+        for info in serialized.iter_dagrun_infos_between(
+            datetime(2026, 1, 1, tzinfo=timezone.utc), datetime(2026, 12, 31, tzinfo=timezone.utc)
+        )
+    ]
+    assert len(year) >= 364
+    for earlier, later in pairwise(year):
+        assert earlier.end == later.start
+        assert timedelta(hours=23) <= later.end - later.start <= timedelta(hours=25)
+        assert later.start.astimezone(ZoneInfo(zone)).hour == 0

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import csv
-from datetime import datetime, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.test_plans import Store
+from tests.conftest import DictStore
 from vod import plans
 from vod.catalogue import Catalogue
 from vod.lists import AssetList
 from vod.manifests import InvalidManifestError
 from vod.results import AssetFailure, ExtractedAudio
 
-PARAMS = {"engine": "default", "audio_format": "MP3", "destination": None, "batch_size": 2}
+PARAMS = {
+    "engine": "default",
+    "audio_format": "MP3",
+    "destination": None,
+    "batch_size": 2,
+    "from_date": None,
+    "to_date": None,
+}
 
 
 def extracted(asset: str, audio_format: str = "MP3") -> dict[str, Any]:
@@ -35,23 +40,16 @@ def results(path: Path) -> dict[str, dict[str, str]]:
         return {row["asset"]: row for row in csv.DictReader(file)}
 
 
-def asset_list(manifest: Path, day: str | None = None, **params: Any) -> AssetList:
-    start = datetime.fromisoformat(day).replace(tzinfo=timezone.utc) if day else None
-    run = SimpleNamespace(
-        run_type="backfill" if day else "manual",
-        data_interval_start=start or datetime(2026, 1, 1, tzinfo=timezone.utc),
-    )
-    return AssetList.of({**PARAMS, "manifest": str(manifest), **params}, run)
+def asset_list(manifest: Path, **params: Any) -> AssetList:
+    return AssetList.of({**PARAMS, "manifest": str(manifest), **params})
 
 
-def test_a_run_by_hand_takes_the_whole_list_those_of_higher_priority_first(
-    tmp_path: Path, connection: str
-) -> None:
+def test_the_whole_list_is_planned_those_of_higher_priority_first(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.csv"
     manifest.write_text(
         "asset,date,format,language,priority\na,2026-01-01,,,\nb,,AAC,,\nc,,,de,9\nd,,,,5\ne,,,,\n"
     )
-    assert asset_list(manifest).plan(Store()) == [
+    assert asset_list(manifest).plan(DictStore()) == [
         {"audio_format": "MP3", "language": "de", "assets": ["c"]},
         {"audio_format": "MP3", "assets": ["d", "a"]},
         {"audio_format": "MP3", "assets": ["e"]},
@@ -59,28 +57,49 @@ def test_a_run_by_hand_takes_the_whole_list_those_of_higher_priority_first(
     ]
 
 
-def test_a_backfill_takes_the_assets_of_its_day(tmp_path: Path, connection: str) -> None:
+@pytest.mark.parametrize(
+    ("since", "until", "assets"),
+    [
+        ("2026-01-02", None, ["b", "c"]),
+        (None, "2026-01-01", ["a"]),
+        ("2026-01-01", "2026-01-01", ["a"]),
+        ("2026-01-01", "2026-01-31", ["a", "b", "c"]),
+    ],
+)
+def test_a_range_of_dates_is_planned_for_itself(
+    tmp_path: Path, connection: str, since: str | None, until: str | None, assets: list[str]
+) -> None:
     manifest = tmp_path / "list.csv"
     manifest.write_text("asset,date\na,2026-01-01\nb,2026-01-02\nc,2026-01-02T23:59:59Z\n")
-    assert asset_list(manifest, "2026-01-02").plan(Store()) == [{"audio_format": "MP3", "assets": ["b", "c"]}]
-    assert asset_list(manifest, "2026-01-03").plan(Store()) == []
+    part = asset_list(manifest, from_date=since, to_date=until, batch_size=100)
+    assert part.plan(DictStore()) == [{"audio_format": "MP3", "assets": assets}]
+    part.write_results([{"assets": assets}], [[extracted(asset) for asset in assets]])
+    assert [*results(tmp_path / f"list.{since or ''}_{until or ''}.results.csv")] == assets
 
 
-def test_a_line_without_a_date_cannot_be_backfilled(tmp_path: Path, connection: str) -> None:
+def test_dates_without_assets_are_an_error_and_no_green_run(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("asset,date\na,2026-01-01\n")
+    with pytest.raises(InvalidManifestError, match="has no assets of 2027-01-01_"):
+        asset_list(manifest, from_date="2027-01-01").plan(DictStore())
+
+
+def test_a_line_without_a_date_belongs_to_no_range(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.csv"
     manifest.write_text("asset,date\na,2026-01-01\nb,\n")
     with pytest.raises(InvalidManifestError, match=r"Line 3 of .* has no date"):
-        asset_list(manifest, "2026-01-01").plan(Store())
+        asset_list(manifest, from_date="2026-01-01").plan(DictStore())
 
 
 def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.txt"
     manifest.write_text("a\nb\nc\n")
-    planned = asset_list(manifest).plan(Store())
+    planned = asset_list(manifest).plan(DictStore())
     failure = AssetFailure(asset="b", outcome="no_audio_track", message="There is none.", remedy="Leave it.")
     returned = [[extracted("a"), failure.to_json()], None]
     Catalogue(str(tmp_path / "audio")).add(returned[0] or ())
     (tmp_path / "audio" / "a.txt").write_text("hello")
+    (tmp_path / "audio" / "a.srt").write_text("hello")
     records, before = asset_list(manifest).write_results(planned, returned)
     assert ([record.outcome for record in records], before) == (
         ["extracted", "no_audio_track", "no_result"],
@@ -97,7 +116,7 @@ def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str)
     assert rows["b"]["reason"] == "There is none. Leave it."
 
     for again in (manifest, tmp_path / "list.results.csv"):
-        assert asset_list(again).plan(Store()) == [{"audio_format": "MP3", "assets": ["b", "c"]}]
+        assert asset_list(again).plan(DictStore()) == [{"audio_format": "MP3", "assets": ["b", "c"]}]
     planned = [{"assets": ["b", "c"]}]
     records, before = asset_list(tmp_path / "list.results.csv").write_results(
         planned, [[extracted("b"), extracted("c")]]
@@ -110,14 +129,14 @@ def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str)
 def test_what_vod_cannot_take_is_refused_with_its_line(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.txt"
     manifest.write_text("a\n\n/media/b.mp4\n")
-    store = Store()
+    store = DictStore()
     with pytest.raises(InvalidManifestError, match=r"Line 3 of .*/media/b\.mp4: VOD extracts only from"):
         asset_list(manifest).plan(store)
     assert store.values == {}
     assert asset_list(manifest, engine="ffmpeg").plan(store)
 
 
-def test_a_list_of_a_million_lines_is_refused_or_taken_by_day(
+def test_a_list_that_is_too_long_is_refused_or_taken_by_date(
     tmp_path: Path, connection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plans, "MOST_ASSETS", 3)
@@ -126,12 +145,7 @@ def test_a_list_of_a_million_lines_is_refused_or_taken_by_day(
         "asset,date\n" + "".join(f"{number},2026-01-0{1 + number % 2}\n" for number in range(6))
     )
     with pytest.raises(plans.TooManyAssetsError, match="more than the 3 assets") as caught:
-        asset_list(manifest).plan(Store())
-    assert "backfill create" in caught.value.remedy
-    assert sum(len(batch["assets"]) for batch in asset_list(manifest, "2026-01-01").plan(Store())) == 3
-
-
-def test_without_a_list_it_says_how_to_name_one() -> None:
-    with pytest.raises(InvalidManifestError, match="No list was named") as caught:
-        AssetList.of({**PARAMS, "manifest": None}, SimpleNamespace(run_type="manual"))
-    assert "--dag-run-conf" in caught.value.remedy
+        asset_list(manifest).plan(DictStore())
+    assert "month by month" in caught.value.remedy
+    day = asset_list(manifest, to_date="2026-01-01")
+    assert sum(len(batch["assets"]) for batch in day.plan(DictStore())) == 3

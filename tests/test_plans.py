@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +11,6 @@ from vod.errors import InvalidInputError
 from vod.standin import Standin
 
 MIDNIGHT = datetime(2026, 1, 10, tzinfo=timezone.utc)
-
-
-class Store(DictStore):
-    def set(self, key: str, value: object, *, retention: object = None) -> None:
-        super().set(key, value)
 
 
 def test_what_a_person_pasted_becomes_a_list() -> None:
@@ -46,7 +42,7 @@ def test_batches_hold_assets_with_the_same_arguments() -> None:
         "d": german,
         "e": german,
     }
-    assert plans.batches(assets, Store(), size=2) == [
+    assert plans.batches(assets, DictStore(), size=2) == [
         {"audio_format": "MP3", "assets": ["a", "c"]},
         {"audio_format": "MP3", "language": "de", "assets": ["b", "d"]},
         {"audio_format": "MP3", "language": "de", "assets": ["e"]},
@@ -54,13 +50,13 @@ def test_batches_hold_assets_with_the_same_arguments() -> None:
 
 
 def test_planned_again_each_asset_stays_in_its_batch_and_new_ones_follow() -> None:
-    store = Store()
+    store = DictStore()
     first = plans.batches(["b", "d", "f"], store, size=2)
     assert first == [{"assets": ["b", "d"]}, {"assets": ["f"]}]
     again = plans.batches(["a", "b", "e", "f"], store, size=2)
     assert again == [*first, {"assets": ["a", "e"]}], "also d stays: its batch may be at work on it"
     assert plans.batches([], store, size=2) == again
-    assert plans.batches([], Store()) == []
+    assert plans.batches([], DictStore()) == []
 
 
 def test_intervals_give_each_video_once_also_on_their_borders(standin: Standin, connection: str) -> None:
@@ -74,16 +70,21 @@ def test_intervals_give_each_video_once_also_on_their_borders(standin: Standin, 
     assert found == [videos[:24], videos[24:48], videos[48:72], videos[72:]]
 
 
-def test_transcripts_go_beside_their_audio() -> None:
-    records = [
-        {"asset": "a", "uri": "file:///x/a.mp3"},
+def test_transcripts_go_beside_their_audio(tmp_path: Path, connection: str) -> None:
+    x, y = (tmp_path / "x").as_uri(), (tmp_path / "y").as_uri()
+    records: list[dict[str, object]] = [
+        {"asset": "a", "uri": f"{x}/a.mp3"},
         {"asset": "b", "uri": "vod://vod_default/1"},
-        {"asset": "c", "uri": "s3://bucket/x/c.mp3"},
-        {"asset": "a", "uri": "file:///x/a.mp3", "size": 2},
-        {"asset": "d", "uri": "file:///x/d.mp3"},
+        {"asset": "c", "uri": f"{y}/c.mp3"},
+        {"asset": "a", "uri": f"{x}/a.mp3", "size": 2},
+        {"asset": "d", "uri": f"{x}/d.mp3"},
     ]
     assert plans.audio_batches(records) == [
-        {"destination": "file:///x", "audio": [records[3], records[4]]},
+        {"destination": x, "audio": [records[3], records[4]]},
         {"destination": None, "audio": [records[1]]},
-        {"destination": "s3://bucket/x", "audio": [records[2]]},
+        {"destination": y, "audio": [records[2]]},
     ]
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "d.srt").write_text("1")
+    assert plans.audio_batches(records)[0]["audio"] == [records[3]], "d was transcribed before"
+    assert plans.audio_batches(records, force=True)[0]["audio"] == [records[3], records[4]]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from vod.errors import InvalidInputError
-from vod.hooks import DEFAULT_CONNECTION, VodHook
+from vod.provider_info import DEFAULT_CONNECTION
 from vod.results import ExtractedAudio, from_json
 from vod.storage import Destination, file_stem
 
@@ -39,6 +39,8 @@ class Catalogue:
 
         :raises InvalidInputError: there is neither.
         """
+        from vod.hooks import VodHook  # not needed to parse a DAG file, and slow to import
+
         location = destination or VodHook(vod_conn_id).settings.destination
         if not location:
             raise InvalidInputError(
@@ -65,11 +67,11 @@ class Catalogue:
             list(pool.map(self._write, audio))
 
     def transcripts(self, assets: Iterable[str]) -> dict[str, str]:
-        """URIs of the transcripts that lie here, by asset."""
+        """URIs of the transcripts that lie here, by asset. Captions are written after the text."""
 
         def look(asset: str) -> tuple[str, str] | None:
-            name = f"{file_stem(asset)}.txt"
-            return None if self._destination.size(name) is None else (asset, self._destination.uri(name))
+            text, captions = (f"{file_stem(asset)}.{ending}" for ending in ("txt", "srt"))
+            return None if self._destination.size(captions) is None else (asset, self._destination.uri(text))
 
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="catalogue") as pool:
             return dict(filter(None, pool.map(look, assets)))

@@ -23,13 +23,11 @@ from vod.cloud.identity import Login
 from vod.cloud.poller import Poller
 from vod.cloud.signing import Credentials
 from vod.errors import InvalidInputError, VodError
-from vod.provider_info import REGIONS
+from vod.provider_info import DEFAULT_CONNECTION, REGIONS
 from vod.results import ENGINES
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
-
-DEFAULT_CONNECTION = "vod_default"
 
 
 # Of the triggerer: one process, one loop, and one poller for each connection as it is at the moment.

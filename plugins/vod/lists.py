@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import date
 from functools import cached_property
 from typing import Any
 
 from vod import manifests, plans
 from vod.catalogue import Catalogue
 from vod.errors import InvalidInputError
-from vod.hooks import DEFAULT_CONNECTION
 from vod.manifests import Entry, InvalidManifestError
+from vod.provider_info import DEFAULT_CONNECTION
 from vod.reports import collect, words
 from vod.results import AssetFailure, ExtractedAudio, Record
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssetList:
-    """A manifest, or one day of it.
+    """A manifest, or a range of dates of it.
 
     :param manifest: Absolute path or URL of the list (:mod:`vod.manifests`).
-    :param day: Only the assets of this date; all when ``None``.
+    :param since: Only assets of this date or later; ``until`` only of this date or earlier.
     :param engine: The connection's when empty.
     :param audio_format: For lines that name none.
     :param destination: Where audio lies, and the records of what is done; the connection's when empty.
     """
 
     manifest: str
-    day: date | None = None
+    since: date | None = None
+    until: date | None = None
     engine: str = ""
     audio_format: str = "MP3"
     destination: str | None = None
@@ -37,20 +38,12 @@ class AssetList:
     vod_conn_id: str = DEFAULT_CONNECTION
 
     @classmethod
-    def of(cls, params: Mapping[str, Any], dag_run: Any) -> AssetList:
-        """What a run was asked for. One of ``airflow backfill`` takes the day of its data interval.
-
-        :raises InvalidManifestError: no list was named.
-        """
-        if not params["manifest"]:
-            raise InvalidManifestError(
-                "No list was named.",
-                remedy='Name one in the form, or with --dag-run-conf \'{"manifest": "/path/list.csv"}\'.',
-            )
-        start: datetime | None = dag_run.data_interval_start if dag_run.run_type == "backfill" else None
+    def of(cls, params: Mapping[str, Any]) -> AssetList:
+        """What the form of a run asks for."""
         return cls(
             manifest=params["manifest"],
-            day=start.astimezone(timezone.utc).date() if start else None,
+            since=date.fromisoformat(params["from_date"]) if params["from_date"] else None,
+            until=date.fromisoformat(params["to_date"]) if params["to_date"] else None,
             engine=params["engine"].replace("default", ""),
             audio_format=params["audio_format"],
             destination=params["destination"],
@@ -66,17 +59,24 @@ class AssetList:
         """
         entries = []
         for entry in manifests.read(self.manifest):
-            if self.day and entry.date is None:
+            if self._part and entry.date is None:
                 raise InvalidManifestError(
                     f"Line {entry.line} of {self.manifest} has no date.",
-                    remedy="A backfill by date needs one in each line; without, trigger the DAG by hand.",
+                    remedy="To work the list off by date, give each line one.",
                 )
-            if self.day is None or entry.date == self.day:
-                entries.append(entry)
+            if self.since and entry.date and entry.date < self.since:
+                continue
+            if self.until and entry.date and entry.date > self.until:
+                continue
+            entries.append(entry)
             if len(entries) > plans.MOST_ASSETS:
                 raise plans.TooManyAssetsError(
                     f"{self.manifest} has more than the {plans.MOST_ASSETS} assets that one run takes."
                 )
+        if not entries:
+            raise InvalidManifestError(
+                f"{self.manifest} has no assets of {self._part}.", remedy="Check the dates of the run."
+            )
         return sorted(entries, key=lambda entry: -entry.priority)
 
     def plan(self, store: Any) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ class AssetList:
         known: dict[str, Record] = {**self._done(), **{record.asset: record for record in records}}
         transcripts = self._catalogue.transcripts(known)
         manifests.write_results(
-            manifests.results_location(self.manifest, self.day.isoformat() if self.day else None),
+            manifests.results_location(self.manifest, self._part),
             (
                 _row(entry, known[entry.asset], transcripts.get(entry.asset))
                 for entry in self.entries
@@ -118,6 +118,13 @@ class AssetList:
             ),
         )
         return records, len(self.entries) - len(records)
+
+    @property
+    def _part(self) -> str | None:
+        """The range of dates, as part of a file name."""
+        if self.since or self.until:
+            return f"{self.since or ''}_{self.until or ''}"
+        return None
 
     @cached_property
     def _catalogue(self) -> Catalogue:

@@ -23,8 +23,9 @@ def get_fs(conn_id: str | None, storage_options: dict[str, Any] | None = None) -
     :raises ImportError: s3fs is not installed.
     """
     from vod.cloud.signing import Credentials
-    from vod.hooks import DEFAULT_CONNECTION, InvalidConnectionError, VodHook
+    from vod.hooks import InvalidConnectionError, VodHook
     from vod.obs_filesystem import ObsFileSystem
+    from vod.provider_info import DEFAULT_CONNECTION
 
     settings = VodHook(conn_id or DEFAULT_CONNECTION).settings
     keys = settings.credentials

@@ -19,11 +19,9 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from vod import results
 from vod.batches import OnFailure, asset_list, check_choice, conclude, fail_at_once, is_true
 from vod.errors import InvalidInputError, VodError
-from vod.extraction import SubmissionStoppedError, VodEngine, cancel
-from vod.hooks import DEFAULT_CONNECTION, VodHook
 from vod.ledger import Ledger
 from vod.links import AudioLink, VodConsoleLink
-from vod.local_extraction import LocalEngine
+from vod.provider_info import DEFAULT_CONNECTION
 from vod.results import (
     AUDIO_FORMATS,
     ENGINES,
@@ -36,11 +34,17 @@ from vod.results import (
 from vod.results import Transcript as TranscriptRecord
 from vod.speech import WRITERS, Transcriber
 from vod.storage import Destination, check_source, file_stem, is_asset_id, local_copy
-from vod.triggers import AudioAssetTrigger
 
+# Engines, hook and trigger are imported by the methods that need them: the scheduler parses DAG files again
+# and again, and would load HTTP clients and codecs each time.
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
+
+    from vod.extraction import VodEngine
+    from vod.hooks import VodHook
+    from vod.local_extraction import LocalEngine
+    from vod.triggers import AudioAssetTrigger
 
 
 _FINISHED = ("extracted", "transcribed")
@@ -76,6 +80,8 @@ class _BatchOperator(BaseOperator):
 
     @cached_property
     def hook(self) -> VodHook:
+        from vod.hooks import VodHook
+
         return VodHook(self.vod_conn_id)
 
     def _result(
@@ -230,6 +236,8 @@ class ExtractAudioOperator(_BatchOperator):
         ledger: Ledger,
     ) -> list[dict[str, Any]]:
         """Wait as long as there is something to wait for and time to do so, then give the result."""
+        from vod.triggers import AudioAssetTrigger
+
         while self.wait and time.time() < deadline and any(map(_is_open, outcomes.values())):
             trigger = AudioAssetTrigger(
                 vod_conn_id=self.vod_conn_id,
@@ -261,6 +269,8 @@ class ExtractAudioOperator(_BatchOperator):
     def _submit(
         self, assets: list[str], ledger: Ledger, tries: dict[str, int] | None = None
     ) -> dict[str, Record]:
+        from vod.extraction import SubmissionStoppedError
+
         assert self._vod
         try:
             return self._fall_back(self._vod.submit(assets, tries), ledger)
@@ -296,6 +306,8 @@ class ExtractAudioOperator(_BatchOperator):
         return outcomes | self._extract_here(refused, ledger.beside(self._inputs("ffmpeg")))
 
     def _extract_here(self, assets: list[str], ledger: Ledger) -> dict[str, Record]:
+        from vod.local_extraction import LocalEngine
+
         for asset in assets:
             check_source(asset)
         self._local = LocalEngine(
@@ -308,6 +320,8 @@ class ExtractAudioOperator(_BatchOperator):
         return self._local.extract(assets)
 
     def _vod_engine(self, context: Context, ledger: Ledger) -> VodEngine:
+        from vod.extraction import VodEngine
+
         return VodEngine(
             self.hook,
             ledger,
@@ -365,6 +379,8 @@ class ExtractAudioOperator(_BatchOperator):
             self._vod.stopping.set()
             underway = [self._vod.underway.pop() for _ in range(len(self._vod.underway))]
             if self.cancel_on_kill:
+                from vod.extraction import cancel
+
                 cancel(self.hook.settings, underway)
 
 

@@ -9,9 +9,10 @@ from typing import Any, Protocol, TypeVar
 
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
+from vod.catalogue import Catalogue
 from vod.cloud.assets import AUDIO_TYPES
 from vod.errors import InvalidInputError
-from vod.hooks import DEFAULT_CONNECTION, VodHook
+from vod.provider_info import DEFAULT_CONNECTION
 from vod.storage import check_source, is_asset_id
 
 BATCH = 100
@@ -33,9 +34,7 @@ class TooManyAssetsError(InvalidInputError):
     """The list is longer than what one run takes."""
 
     outcome = "too_many_assets"
-    remedy = (
-        "Split the list, or give its lines a date and work it off day by day with airflow backfill create."
-    )
+    remedy = "Split the list, or give its lines a date and work it off month by month."
 
 
 def cleaned(assets: Iterable[str], *, most: int = MOST_ASSETS) -> list[str]:
@@ -58,6 +57,8 @@ def check_sources(assets: Iterable[str], engine: str | None, vod_conn_id: str = 
     :param engine: ``vod`` or ``ffmpeg``; the connection's default engine when empty.
     :raises InvalidInputError: a file or URL for VOD, a relative path, an unknown kind of URL.
     """
+    from vod.hooks import VodHook  # not needed to parse a DAG file, and slow to import
+
     if (engine or VodHook(vod_conn_id).settings.engine) == "ffmpeg":
         for asset in assets:
             check_source(asset)
@@ -76,6 +77,8 @@ def new_videos(since: datetime, until: datetime, vod_conn_id: str = DEFAULT_CONN
 
     :raises vod.cloud.errors.CloudError: VOD could not be asked.
     """
+    from vod.hooks import VodHook
+
     client: Any = VodHook(vod_conn_id).client  # mypy takes its wrapped generator for an unbound method
     listed = client.list_assets(since=since, until=until)
     videos = [
@@ -115,21 +118,32 @@ def batches(
     return planned
 
 
-def audio_batches(records: Iterable[Mapping[str, Any]], size: int = BATCH) -> list[dict[str, Any]]:
+def audio_batches(
+    records: Iterable[Mapping[str, Any]],
+    size: int = BATCH,
+    *,
+    force: bool = False,
+    vod_conn_id: str = DEFAULT_CONNECTION,
+) -> list[dict[str, Any]]:
     """Split audio into the keyword arguments of mapped transcriptions; transcripts go beside their audio.
 
+    Airflow may tell of the same audio twice: what has its transcripts already is left out.
+
     :param records: :class:`vod.results.ExtractedAudio` as JSON; of an asset that comes twice the last counts.
+    :param force: Leave out nothing.
     """
     folders: dict[str | None, list[Mapping[str, Any]]] = {}
     for record in {record["asset"]: record for record in records}.values():
         uri = str(record["uri"])
         folder = None if uri.startswith("vod://") else uri.rpartition("/")[0]
         folders.setdefault(folder, []).append(record)
-    return [
-        {"audio": part, "destination": folder}
-        for folder, members in folders.items()
-        for part in split(members, size)
-    ]
+    planned = []
+    for folder, members in folders.items():
+        names = [record["asset"] for record in members]
+        done = {} if force else Catalogue.of(folder, vod_conn_id).transcripts(names)
+        missing = [record for record in members if record["asset"] not in done]
+        planned += [{"audio": part, "destination": folder} for part in split(missing, size)]
+    return planned
 
 
 def split(elements: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+DEFAULT_CONNECTION = "vod_default"
+"""The connection of whoever names none."""
+
 REGIONS = ("cn-north-4", "cn-north-1", "cn-east-2", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3")
 """The regions of section 2 of the contract, the default for new users first."""
 

@@ -16,7 +16,8 @@ from vod.batches import OnFailure, check_choice, conclude, fail_at_once
 from vod.cloud.errors import ExtractionFailedError
 from vod.errors import InvalidInputError
 from vod.extraction import extracted, within_grace
-from vod.hooks import DEFAULT_CONNECTION, VodHook
+from vod.hooks import VodHook
+from vod.provider_info import DEFAULT_CONNECTION
 from vod.results import AssetFailure, Record, SubmittedExtraction
 from vod.triggers import AudioAssetTrigger
 

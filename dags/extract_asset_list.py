@@ -1,0 +1,65 @@
+"""### The audio of a list of videos
+
+Works off a manifest: a CSV file with a header, JSON Lines, or a plain list of assets, on the worker's disk
+or on object storage. Columns are `asset`, and optionally `date`, `language`, `format`, `priority`.
+
+A run works off the whole list, or a range of its dates, in batches, those of higher priority first. It can
+be stopped and started again: a second run does only what is missing. What became of each asset is written
+beside the list, as `<list>.results.csv`, which can be given back as a list. The audio is announced as the
+Airflow asset `vod://audio`, on which `transcribe_extracted_audio` is scheduled. docs/backfills.md has more.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, task
+
+from vod import forms, lists, reports
+from vod.batches import fail_at_once
+from vod.catalogue import remember
+from vod.operators import ExtractAudioOperator
+
+with DAG(
+    dag_id="extract_asset_list",
+    schedule=None,
+    max_active_runs=1,  # two runs of the same list would do the same work
+    tags=["vod", "backfill"],
+    default_args={"owner": "media", "retries": 3, "retry_delay": timedelta(minutes=1)},
+    dagrun_timeout=timedelta(days=7),
+    params={
+        "manifest": forms.manifest(),
+        "from_date": forms.day("From this date of the list"),
+        "to_date": forms.day("To this date of the list"),
+        "engine": forms.engine(),
+        "audio_format": forms.audio_format(description="For lines that name none."),
+        "destination": forms.destination(),
+        "batch_size": forms.batch_size(),
+    },
+    doc_md=__doc__,
+) as dag:
+
+    @task
+    def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
+        """Read the list, leave out what is done, and split the rest into batches."""
+        with fail_at_once():
+            return lists.AssetList.of(params).plan(task_state_store)
+
+    @task(trigger_rule="all_done_min_one_success", retries=0)
+    def report(audio: Any, planned: list[dict[str, Any]], params: dict[str, Any], ti: Any) -> None:
+        """Write the result manifest, say what was done, and fail if an asset did."""
+        with fail_at_once():
+            records, before = lists.AssetList.of(params).write_results(planned, audio)
+        reports.conclude(ti, records, skipped=before)
+
+    planned = plan()
+    extract = ExtractAudioOperator.partial(
+        task_id="extract",
+        engine="{{ params.engine | replace('default', '') }}",
+        destination="{{ params.destination or '' }}",
+        on_failure="report",
+        post_execute=remember,
+        outlets=[Asset("vod://audio")],
+    ).expand_kwargs(planned)
+    report(extract.output, planned)

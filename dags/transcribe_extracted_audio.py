@@ -1,0 +1,60 @@
+"""### Text for all extracted audio
+
+Starts by itself when another DAG has extracted audio (Airflow asset `vod://audio`), and transcribes what
+the events name. Transcripts lie beside their audio, or where the connection says if the audio is in VOD,
+and are announced as the Airflow asset `vod://transcripts`. Events that come while a run is being started
+share it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, task
+
+from vod import forms, plans, reports
+from vod.batches import fail_at_once
+from vod.operators import TranscribeAudioOperator
+
+AUDIO, TRANSCRIPTS = Asset("vod://audio"), Asset("vod://transcripts")
+
+with DAG(
+    dag_id="transcribe_extracted_audio",
+    schedule=[AUDIO],
+    catchup=False,
+    max_active_runs=4,
+    tags=["vod"],
+    default_args={"owner": "media", "retries": 2, "retry_delay": timedelta(seconds=30)},
+    params={
+        "model": forms.model(),
+        "language": forms.language(),
+        "force": forms.force("Also transcribe what has a transcript."),
+    },
+    doc_md=__doc__,
+) as dag:
+
+    @task
+    def plan(params: dict[str, Any], triggering_asset_events: Any) -> list[dict[str, Any]]:
+        """Collect the audio of all events, and split what has no transcript yet into batches."""
+        events = triggering_asset_events.get(AUDIO, ())
+        audio = (record for event in events for record in event.extra.get("audio", ()))
+        with fail_at_once():
+            return plans.audio_batches(audio, size=20, force=params["force"])
+
+    @task(trigger_rule="all_done_min_one_success", retries=0)
+    def report(planned: list[dict[str, Any]], transcripts: Any, ti: Any) -> None:
+        """Say what was done, and fail if an asset did."""
+        assets = [record["asset"] for part in planned for record in part["audio"]]
+        reports.conclude(ti, reports.collect(assets, transcripts))
+
+    planned = plan()
+    transcribe = TranscribeAudioOperator.partial(
+        task_id="transcribe",
+        model="{{ params.model }}",
+        language="{{ params.language or '' }}",
+        on_failure="report",
+        execution_timeout=timedelta(hours=12),
+        outlets=[TRANSCRIPTS],
+    ).expand_kwargs(planned)
+    report(planned, transcribe.output)
