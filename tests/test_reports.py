@@ -35,6 +35,11 @@ def test_no_asset_is_lost_from_the_record_when_its_batch_is() -> None:
     ]
 
 
+def test_one_batch_or_none_is_told_from_many() -> None:
+    assert collect(["a"], [AUDIO.to_json()]) == collect(["a"], [[AUDIO.to_json()]]) == [AUDIO]
+    assert collect([], None) == collect([], []) == []
+
+
 def test_the_report_counts_done_skipped_and_failed() -> None:
     text = table([AUDIO, BAD], skipped=3)
     for row in (

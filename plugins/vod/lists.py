@@ -97,7 +97,7 @@ class AssetList:
         return plans.batches(missing, store, self.batch_size)
 
     def write_results(
-        self, planned: Sequence[Mapping[str, Any]], returned: Iterable[Iterable[dict[str, Any]] | None]
+        self, planned: Sequence[Mapping[str, Any]], returned: Iterable[Any] | None
     ) -> tuple[list[Record], int]:
         """Write the result manifest: what this run did, and what was done before.
 

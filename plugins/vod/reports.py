@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -20,13 +20,17 @@ NO_RESULT = "no_result"
 """Outcome of an asset whose batch ended without saying anything of it."""
 
 
-def collect(assets: Iterable[str], returned: Iterable[Iterable[dict[str, Any]] | None]) -> list[Record]:
+def collect(assets: Iterable[str], returned: Iterable[Any] | None) -> list[Record]:
     """Give each asset its record, in order.
 
     :param assets: Assets that were planned.
-    :param returned: What the mapped tasks returned; a batch that failed as a whole returned nothing.
+    :param returned: What the mapped tasks returned; a batch that failed as a whole returned nothing. Of a
+        task group that was mapped once, Airflow gives the list of that batch, not a list of batches.
     """
-    records = {record["asset"]: from_json(record) for batch in returned for record in batch or ()}
+    records: dict[str, Record] = {}
+    for batch in returned or ():
+        for record in [batch] if isinstance(batch, Mapping) else batch or ():
+            records[record["asset"]] = from_json(record)
     return [records.get(asset) or _lost(asset) for asset in assets]
 
 
