@@ -19,6 +19,7 @@ import psutil
 
 from dev import stack
 from dev.processes import Processes, end
+from vod.policy import POOL
 
 USER = "admin"
 PARTS = {
@@ -69,6 +70,9 @@ class Airflow:
     def prepare(self) -> None:
         """Bring the database to this version, and everything else that is done before the start."""
         (self.state / "passwords.json").write_text(json.dumps({USER: self.password}))
+        policies = self.state / "config" / "airflow_local_settings.py"
+        policies.parent.mkdir(parents=True, exist_ok=True)
+        policies.write_text("from vod.policy import task_instance_mutation_hook\n")
         stack.migrate(self.environment, self.log_of("migration"))
 
     def start(self) -> None:
@@ -76,6 +80,7 @@ class Airflow:
         for part in PARTS:
             self.start_part(part)
         self.await_health()
+        self.api.create_pool(POOL, max(2, os.cpu_count() or 2), "Backfills of video libraries (vod.policy)")
 
     def start_part(self, part: str, name: str | None = None) -> None:
         """:param name: Under which a second one of its kind is known."""
@@ -166,6 +171,12 @@ class Api:
         self.await_(lambda: self.knows(dag), f"the DAG {dag}", 120)
         body = {"logical_date": None, "conf": conf}
         return str(self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
+
+    def create_pool(self, name: str, slots: int, description: str) -> None:
+        """Create a pool, unless there is one of that name."""
+        if not self._client.get(f"/pools/{name}").is_success:
+            body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+            self.call("POST", "/pools", json=body)
 
     def knows(self, dag: str) -> bool:
         return bool(self._client.get(f"/dags/{dag}").is_success)
