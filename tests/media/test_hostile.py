@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import resource
 import shutil
+import struct
 import subprocess
+import threading
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vod.media import EXTENSIONS, LanguageNotFoundError, UnreadableMediaError, extract, probe
+from vod.media import (
+    EXTENSIONS,
+    LanguageNotFoundError,
+    MediaError,
+    NoSpaceError,
+    UnreadableMediaError,
+    extract,
+    probe,
+)
 from vod.media.probe import MAX_TRACKS, OPEN_OPTIONS
 
 from .conftest import SECONDS, ffmpeg
+from .test_download import serving
 
 Media = Callable[[str], Path]
 
@@ -45,7 +60,7 @@ def test_an_error_about_a_name_that_is_not_utf8_can_be_printed(media: Media, tmp
     assert "utf8.mp4" in str(caught.value).encode("utf-8").decode()
 
 
-def playlists(folder: Path, canary: Path) -> list[Path]:
+def playlists(folder: Path, canary: Path | str) -> list[Path]:
     hls = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:4,\n{canary}\n#EXT-X-ENDLIST\n"
     dash = (
         '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
@@ -82,11 +97,160 @@ def test_playlists_in_disguise_open_nothing(engine: str, media: Media, tmp_path:
     assert not (tmp_path / "out.mp3").exists()
 
 
-def test_a_flood_of_tracks(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("engine")
+def test_no_disguise_reads_a_canary(media: Media, tmp_path: Path) -> None:
+    canary = tmp_path / "canary.ts"
+    shutil.copy(media("aac.ts"), canary)
+    with serving() as server:
+        server.content = canary.read_bytes()
+        seen = [count_reads(canary, lambda: canary.read_bytes())]
+        if seen == [0]:
+            pytest.skip("this file system does not say when a file is read")
+        for place in (str(canary), f"file:{canary}", f"http://127.0.0.1:{server.server_port}/canary.ts"):
+            for source in playlists(tmp_path, place):
+                for suffix in (".ts", ".mkv", ".mp3", ".wav", ".avi"):
+                    disguise = tmp_path / f"{source.name}{suffix}"
+                    shutil.copy(source, disguise)
+                    reads = count_reads(canary, functools.partial(refused, disguise))
+                    assert reads == 0, f"{disguise.name} read {place}"
+        assert server.requests == []
+
+
+def refused(source: Path) -> None:
+    with pytest.raises(MediaError) as caught:
+        extract(source, source.parent / "out" / "x.mp3", timeout=20)
+    assert caught.value.outcome == "unreadable"
+
+
+def count_reads(path: Path, act: Callable[[], object]) -> int:
+    """Whether *act* reads *path*: by its access time, which is set to long ago first."""
+    os.utime(path, ns=(0, path.stat().st_mtime_ns))
+    act()
+    return int(path.stat().st_atime_ns != 0)
+
+
+@pytest.mark.parametrize("tracks", [MAX_TRACKS + 1, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_flood_of_tracks(tracks: int, tmp_path: Path) -> None:
     source = tmp_path / "flood.mp4"
-    ffmpeg("-f", "lavfi", "-i", "sine=d=0.1", *["-map", "0"] * (MAX_TRACKS + 1), source)
+    ffmpeg(
+        "-f", "lavfi", "-i", "sine=d=0.05", *["-map", "0"] * tracks, "-c", "pcm_s16le", "-f", "mov", source
+    )
     with pytest.raises(UnreadableMediaError):
         probe(source)
+
+
+@pytest.mark.usefixtures("engine")
+def test_many_tracks_that_are_not_too_many(tmp_path: Path) -> None:
+    source = tmp_path / "many.mka"
+    ffmpeg("-f", "lavfi", "-i", "sine=d=0.5", *["-map", "0"] * 200, "-c", "pcm_s16le", source)
+    extraction = extract(source, tmp_path / "out.mp3")
+    assert len(extraction.alternatives) == 199
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("engine")
+def test_10_gb_that_are_not_there(media: Media, tmp_path: Path) -> None:
+    for name in ("faststart.mp4", "pcm.wav", "mp3.mkv", "sound.flac"):
+        source = tmp_path / name
+        shutil.copy(media(name), source)
+        os.truncate(source, 10 << 30)
+        began = time.monotonic()
+        try:
+            extraction = extract(source, tmp_path / "out.mp3", timeout=5)
+            assert extraction.duration == pytest.approx(SECONDS, abs=0.3)
+        except MediaError as error:
+            assert error.outcome in {"timeout", "ffmpeg_failed"}  # noqa: PT017
+        assert time.monotonic() - began < 15
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_cover_that_is_a_bomb(media: Media, tmp_path: Path) -> None:
+    # 40,000 by 40,000 points, all of one colour: 6 MB here, 4.8 GB unpacked.
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    side, packer = 40_000, zlib.compressobj(9)
+    row = bytes(1 + side * 3)
+    rows = b"".join(packer.compress(row) for _ in range(400)) + packer.flush()
+    cover, source = tmp_path / "bomb.png", tmp_path / "song.mp3"
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    cover.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+    picture = cover.read_bytes()
+    frame = b"APIC" + struct.pack(">I", len(picture) + 14) + b"\0\0\0image/png\0\3\0" + picture
+    size = len(frame) + 0
+    synchsafe = bytes((size >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    source.write_bytes(b"ID3\3\0\0" + synchsafe + frame + media("sound.mp3").read_bytes())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    extraction = extract(source, tmp_path / "out.mp3", timeout=30)
+    assert extraction.duration == pytest.approx(SECONDS, abs=0.1)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 300_000, "kB"
+
+
+@pytest.mark.usefixtures("wheel")
+def test_symbolic_links(media: Media, tmp_path: Path) -> None:
+    (tmp_path / "good.mp4").symlink_to(media("faststart.mp4"))
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+    assert extract(tmp_path / "good.mp4", tmp_path / "out.mp3").duration > 3
+    for name in ("loop.mp4", "zero.mp4"):
+        with pytest.raises(UnreadableMediaError):
+            extract(tmp_path / name, tmp_path / "out.mp3")
+    # A link at the destination is replaced, not followed.
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "link.mp3").symlink_to(victim)
+    extract(tmp_path / "good.mp4", tmp_path / "link.mp3")
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "link.mp3").is_symlink()
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("name", ["aac.ts", "pcm.wav", "mp3.mkv"])
+def test_a_file_that_grows_while_it_is_read(name: str, media: Media, tmp_path: Path) -> None:
+    content = media(name).read_bytes()
+    source = tmp_path / name
+    source.write_bytes(content[: len(content) // 2])
+    stop = threading.Event()
+
+    def grow() -> None:
+        with source.open("ab") as file:
+            for start in range(len(content) // 2, len(content), 2000):
+                file.write(content[start : start + 2000])
+                file.flush()
+                if stop.wait(0.002):
+                    return
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        extraction = extract(source, tmp_path / "out" / "x.mp3", timeout=20)
+        assert 1 < extraction.duration < SECONDS + 0.2
+    except MediaError as error:
+        assert error.outcome in {"truncated", "ffmpeg_failed", "unreadable"}  # noqa: PT017
+        assert list((tmp_path / "out").iterdir()) == []
+    finally:
+        stop.set()
+        writer.join()
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("audio_format", EXTENSIONS)
+def test_a_disk_that_is_too_small(audio_format: str, media: Media, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may make a small disk")
+    try:
+        with pytest.raises(NoSpaceError) as caught:
+            extract(media("pcm.wav"), disk / "out", audio_format=audio_format, reencode=True)
+        assert caught.value.retryable
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.usefixtures("engine")

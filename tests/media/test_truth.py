@@ -31,12 +31,17 @@ def test_declared_size(name: str, media: Media, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"RIFF", b"\x1aE\xdf\xa3", b"\0\0\0\1mdat", b"\0\0\0\0moov", b"FLV"]
+    "content",
+    [
+        *(b"", b"RIFF", b"\x1aE\xdf\xa3", b"\0\0\0\1mdat", b"\0\0\0\0moov", b"FLV"),
+        b"\x1aE\xdf\xa3\x01" + b"\xfe" * 7,
+        b"\x1aE\xdf\xa3\x80\x18\x53\x80\x67\x01" + b"\xfe" * 7,
+    ],
 )
 def test_declared_size_of_stumps(content: bytes, tmp_path: Path) -> None:
     source = tmp_path / "stump"
     source.write_bytes(content)
-    assert declared_size(source) in {None, len(content)}
+    assert declared_size(source) in {None, len(content)} or declared_size(source) > 1 << 50
 
 
 @pytest.mark.usefixtures("engine")

@@ -93,7 +93,7 @@ def _mp4_size(file: IO[bytes]) -> int | None:
 def _matroska_size(file: IO[bytes]) -> int | None:
     file.seek(4)
     header = _matroska_length(file)
-    if header is None:
+    if header is None or header > os.fstat(file.fileno()).st_size:
         return None
     file.seek(header, os.SEEK_CUR)
     if file.read(4) != b"\x18\x53\x80\x67":  # Segment

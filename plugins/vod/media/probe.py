@@ -259,6 +259,7 @@ def _audio_track(container: InputContainer, index: int) -> AudioTrack:
     context = stream.codec_context  # None when no decoder is known
     language = (stream.language or "und").lower()
     codec = context.codec.canonical_name if context else UNKNOWN_CODEC
+    start = _start(container, stream)
     return AudioTrack(
         index=index,
         codec=codec,
@@ -268,8 +269,8 @@ def _audio_track(container: InputContainer, index: int) -> AudioTrack:
         language=None if language == "und" else language,
         default=bool(stream.disposition & Disposition.default),
         title=stream.metadata.get("title") or None,
-        duration=_duration(stream),
-        start=_start(container, stream),
+        duration=_duration(stream, start),
+        start=start,
         bits=context.format.bits if context and context.format and codec.startswith(_LOSSLESS) else None,
         dispositions=tuple(mark.name for mark in Disposition if mark.name and mark & stream.disposition),
     )
@@ -281,15 +282,15 @@ def _start(container: InputContainer, stream: av.AudioStream | av.VideoStream) -
     return float(stream.start_time * stream.time_base) - (container.start_time or 0) / av.time_base
 
 
-def _duration(stream: av.AudioStream) -> float | None:
+def _duration(stream: av.AudioStream, start: float) -> float | None:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    # Matroska keeps it in a tag, DURATION or DURATION-eng: 00:00:10.025000000
+    # Matroska keeps the track's end in a tag, DURATION or DURATION-eng: 00:00:10.025000000
     tag = next((value for key, value in stream.metadata.items() if key.startswith("DURATION")), "")
     hours, _, rest = tag.partition(":")
     minutes, _, seconds = rest.partition(":")
     try:
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        return max(int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start, 0.0)
     except ValueError:
         return None
 
