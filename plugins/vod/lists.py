@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -97,7 +97,7 @@ class AssetList:
         return plans.batches(missing, store, self.batch_size)
 
     def write_results(
-        self, planned: Sequence[Mapping[str, Any]], returned: Iterable[Any] | None
+        self, planned: Sequence[Mapping[str, Any]], returned: Sequence[Any] | None
     ) -> tuple[list[Record], int]:
         """Write the result manifest: what this run did, and what was done before.
 

@@ -20,7 +20,7 @@ NO_RESULT = "no_result"
 """Outcome of an asset whose batch ended without saying anything of it."""
 
 
-def collect(assets: Iterable[str], returned: Iterable[Any] | None) -> list[Record]:
+def collect(assets: Iterable[str], returned: Sequence[Any] | None) -> list[Record]:
     """Give each asset its record, in order.
 
     :param assets: Assets that were planned.
@@ -28,9 +28,9 @@ def collect(assets: Iterable[str], returned: Iterable[Any] | None) -> list[Recor
         task group that was mapped once, Airflow gives the list of that batch, not a list of batches.
     """
     records: dict[str, Record] = {}
-    for batch in returned or ():
+    for batch in () if returned is None else returned[:]:  # at once: one by one, Airflow asks for each
         for record in [batch] if isinstance(batch, Mapping) else batch or ():
-            records[record["asset"]] = from_json(record)
+            records[record["asset"]] = from_json(dict(record))
     return [records.get(asset) or _lost(asset) for asset in assets]
 
 
