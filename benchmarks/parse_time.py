@@ -1,8 +1,8 @@
 """How long Airflow takes to parse each sample DAG, against an empty DAG that imports only ``airflow.sdk``.
 
-Each measurement is a fresh interpreter that runs one file, imports and all; the files take turns, so that a
-busy machine hits all alike. Writes ``build/bench/parse_time.json``; fails when a file takes more than
-:data:`LIMIT` times as long as the empty one.
+Each measurement is the CPU time of a fresh interpreter that runs one file, imports and all; the files take
+turns, so that a busy machine hits all alike. Writes ``build/bench/parse_time.json``; fails when a file takes
+more than :data:`LIMIT` times as long as the empty one.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ with DAG(dag_id="empty", schedule=None):
 """
 TIMED = """
 import runpy, sys, time
-started = time.perf_counter()
+started = time.process_time()
 runpy.run_path(sys.argv[1])
-print(time.perf_counter() - started)
+print(time.process_time() - started)
 """
 
 

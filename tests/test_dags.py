@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
@@ -71,6 +73,24 @@ def test_a_file_does_nothing_but_define(path: Path) -> None:
         ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
     }
     assert not {call for call in calls if call.startswith(("Variable", "Connection", "requests", "open"))}
+
+
+def test_parsing_a_file_loads_no_client_and_no_codec_and_asks_nobody() -> None:
+    """What is slow to import is imported by the task that needs it (benchmarks/parse_time.py)."""
+    script = """
+import json, runpy, socket, sys
+def no(*_): raise AssertionError("top-level code connects")
+socket.socket.connect = no
+for path in sys.argv[1:]:
+    runpy.run_path(path)
+print(json.dumps(sorted(sys.modules)))
+"""
+    command = [sys.executable, "-c", script, *map(str, DAGS.glob("*.py"))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "vod.operators" in loaded
+    slow = {"vod.hooks", "vod.cloud.client", "aiohttp", "faster_whisper", "huaweicloudsdkcore"}
+    assert not loaded & slow
 
 
 VALID: dict[str, dict[str, Any]] = {
