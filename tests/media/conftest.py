@@ -106,9 +106,11 @@ def hollow(media: Callable[[str], Path]) -> Callable[[str], Path]:
     return make
 
 
-@pytest.fixture(params=[name for name, path in ENGINES.items() if path])
+@pytest.fixture(
+    params=["wheel", *([pytest.param("path", marks=pytest.mark.slow)] if ENGINES["path"] else [])]
+)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every ffmpeg that this machine has, one after the other."""
+    """Every ffmpeg that this machine has, one after the other; in a quick run only the wheel's."""
     path = ENGINES[request.param]
     assert path is not None
     monkeypatch.setenv("VOD_FFMPEG", path)

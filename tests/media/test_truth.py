@@ -184,3 +184,35 @@ def test_gaps_in_the_source_are_told(media: Media, tmp_path: Path) -> None:
     extraction = extract(source, tmp_path / "out.mp3")
     assert extraction.duration == pytest.approx(2.0, abs=0.2)
     assert extraction.warnings == ("The audio has gaps, 2.0 s in all, which are left out.",)
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_comes_before_zero_is_not_missed(media: Media, tmp_path: Path) -> None:
+    # An Opus file may tell the player to leave out more than a second at its start.
+    source = tmp_path / "a.opus"
+    ffmpeg("-i", media("sound.flac"), "-c:a", "libopus", source)
+    content = bytearray(source.read_bytes())
+    head = content.index(b"OpusHead")
+    content[head + 10 : head + 12] = (48_000).to_bytes(2, "little")
+    # The page's checksum: of all its bytes, with the checksum's own as zeros.
+    content[22:26] = bytes(4)
+    content[22:26] = ogg_checksum(content[: 27 + content[26] + 19]).to_bytes(4, "little")
+    source.write_bytes(content)
+    extraction = extract(source, tmp_path / "out.mp3")
+    assert extraction.duration == pytest.approx(SECONDS - 1, abs=0.1)
+
+
+def ogg_checksum(page: bytes) -> int:
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value & 0x80000000 else 0)) & 0xFFFFFFFF
+    return value
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_cut_file_with_nearly_no_sound_left_is_cut_and_not_empty(media: Media, tmp_path: Path) -> None:
+    source = cut(media("pcm.wav"), tmp_path / "a.wav", 0.002)
+    with pytest.raises(TruncatedMediaError):
+        extract(source, tmp_path / "out.mp3")

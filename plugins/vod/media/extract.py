@@ -210,22 +210,29 @@ class _Job:
             try:
                 extractions = self._written([track])
             except FfmpegError:
-                if playing_time(measure(self.source, track.index, limits=self.limits)) >= LEAST_SOUND:
+                if self._has_sound(track):
                     raise
+                if lost := lost_bytes(self.source):
+                    raise TruncatedMediaError(
+                        f"The file is cut off: its last {lost} bytes are missing, and the sound with them."
+                    ) from None
                 empty.append(_has_no_packets(track))
                 continue
             return [replace(each, warnings=(*empty, *each.warnings)) for each in extractions]
         raise EmptyTrackError(" ".join(empty))
 
     def all_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
-        durations = [measure(self.source, track.index, limits=self.limits) for track in tracks]
-        empty = [t for t, found in zip(tracks, durations, strict=True) if playing_time(found) < LEAST_SOUND]
-        full = [track for track in tracks if track not in empty]
+        full = [track for track in tracks if self._has_sound(track)]
+        empty = [track for track in tracks if track not in full]
         if not full:
             raise EmptyTrackError(" ".join(map(_has_no_packets, empty)))
         first, *others = self._written(full)
         warnings = (*map(_has_no_packets, empty), *first.warnings)
         return [replace(first, warnings=warnings), *others]
+
+    def _has_sound(self, track: AudioTrack) -> bool:
+        found = measure(self.source, track.index, limits=self.limits)
+        return min(found.duration, playing_time(found)) >= LEAST_SOUND
 
     def _written(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The audio of *tracks* under its final names."""
@@ -363,7 +370,7 @@ class _Job:
 
 
 def _has_no_packets(track: AudioTrack) -> str:
-    return f"The file announces audio in {track} and has no packets of it."
+    return f"The file announces audio in {track} and holds less than {LEAST_SOUND} s of it."
 
 
 def _numbered(path: Path, track: AudioTrack) -> Path:

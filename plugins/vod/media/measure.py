@@ -22,7 +22,7 @@ class Measurement:
     """What the packets of a track say.
 
     :param sample_rate: Hz.
-    :param duration: Seconds from the start of the first packet to the end of the last.
+    :param duration: Seconds from the start of the first packet, or zero, to the end of the last.
     :param sound: Seconds of all packets together: less than *duration* where there are gaps.
     :param stated: Seconds according to the header, without what encoders put before and after the sound.
     :param size: Bytes of all packets.
@@ -65,7 +65,8 @@ def measure(source: Path, index: int = 0, *, limits: Limits, demuxer: str | None
                 sound += packet.duration or 0
                 if packet.pts is not None:
                     ends = packet.pts + (packet.duration or 0)
-                    start, end = (packet.pts, ends) if start is None else (start, max(end, ends))
+                    # What comes before zero is for the decoder to warm up, and is not played.
+                    start, end = (max(packet.pts, 0), ends) if start is None else (start, max(end, ends))
                 if not decodable:
                     decodable = _decodes(context, packet)
                 last = packet
@@ -78,7 +79,8 @@ def measure(source: Path, index: int = 0, *, limits: Limits, demuxer: str | None
             sample_rate=context.sample_rate if context else 0,
             channels=context.layout.nb_channels if context else 0,
             duration=float((end - start) * time_base) if start is not None else 0.0,
-            sound=float(sound * time_base),
+            # Packets whose end is to be thrown away (Opus, Vorbis) count whole and overlap.
+            sound=float(min(sound, end - (start or 0)) * time_base),
             stated=float(stream.duration * time_base) if stream.duration else None,
             size=size,
             decodable=decodable,
