@@ -15,6 +15,7 @@ from airflow.sdk.io import attach
 from tests.conftest import client_of
 from tests.media.test_download import serving
 from vod import media
+from vod.errors import InvalidInputError
 from vod.hooks import VodHook
 from vod.local_extraction import LocalEngine, Wishes
 from vod.results import AssetFailure, ExtractedAudio, Record
@@ -110,15 +111,34 @@ def test_what_differs_is_not_reused(source: Path, tmp_path: Path) -> None:
     assert not run(str(source), out).reused
 
 
-def test_the_ledger_comes_first_and_force_before_it(source: Path, tmp_path: Path) -> None:
+def test_what_the_ledger_has_is_done_also_when_forced(source: Path, tmp_path: Path) -> None:
     ledger = Memory()
-    first = LocalEngine(None, ledger, "MP3", Destination(str(tmp_path / "out"))).extract([str(source)])
-    again = LocalEngine(None, ledger, "MP3", Destination(str(tmp_path / "out"))).extract([str(source)])
-    assert again == first
-    forced = LocalEngine(None, ledger, "MP3", Destination(str(tmp_path / "out")), force=True)
-    outcome = extracted(forced.extract([str(source)])[str(source)])
-    assert not outcome.reused
-    assert outcome.seconds != extracted(first[str(source)]).seconds
+    for force in (False, True):
+        local = LocalEngine(None, ledger, "MP3", Destination(str(tmp_path / "out")), force=force)
+        first = local.extract([str(source)])
+        assert local.extract([str(source)]) == first
+    next((tmp_path / "out").iterdir()).write_bytes(b"somebody else's")
+    again = local.extract([str(source)])[str(source)]
+    assert not extracted(again).reused, "what is not there any more is done again"
+    assert media.probe(next((tmp_path / "out").iterdir())).audio
+
+
+def test_options_by_name_as_templates_give_them() -> None:
+    asked = {
+        "track": "1",
+        "start": "1.5",
+        "speech": "True",
+        "channels": "left",
+        "strict": "",
+    }
+    wanted = Wishes(track=1, start=1.5, speech=True, channels="left")
+    assert Wishes.of(asked) == wanted
+    assert Wishes.of({"language": None, "duration": "None", "channels": 2, "track": "speech"}) == Wishes(
+        channels=2, track="speech"
+    )
+    for wrong in ({"tracks": 1}, {"start": "soon"}, {"speech": "maybe"}):
+        with pytest.raises(InvalidInputError, match=f"{next(iter(wrong))!r}"):
+            Wishes.of(wrong)
 
 
 def test_a_web_url(source: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from vod import extraction, media
 from vod.batches import AssetsFailedError
 from vod.cloud import session
 from vod.cloud.client import VodClient
+from vod.errors import InvalidInputError
 from vod.extraction import SubmissionStoppedError
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
 from vod.standin import Standin
@@ -125,6 +126,26 @@ def test_files_need_no_account(context: Context, video: Path, tmp_path: Path) ->
     )
     assert [record["outcome"] for record in records] == ["extracted", "extracted"]
     assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".mp3", ".mp3"]
+
+
+def test_what_only_ffmpeg_can(context: Context, video: Path, tmp_path: Path) -> None:
+    (record,) = extract(
+        context,
+        [str(video)],
+        engine="ffmpeg",
+        audio_format="OPUS",
+        destination=str(tmp_path / "out"),
+        options={"start": "1", "duration": 2, "speech": "true"},
+    )
+    assert record["codec"] == "opus"
+    assert record["offset"] == 1.0
+    assert record["duration"] == pytest.approx(2, abs=0.05)
+    assert record["speech_uri"].endswith(".16k.wav")
+    assert len(json.dumps(record)) < 600
+    with pytest.raises(InvalidInputError, match="OPUS"):
+        ExtractAudioOperator(task_id="t", assets=["a"], engine="vod", audio_format="OPUS")
+    with pytest.raises(AirflowFailException, match="no option 'volume'"):
+        extract(context, [str(video)], engine="ffmpeg", destination=str(tmp_path), options={"volume": 11})
 
 
 def test_the_language_chooses_the_track(context: Context, video: Path, tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from vod import media
-from vod.errors import VodError
+from vod.errors import InvalidInputError, VodError
 from vod.results import AssetFailure, ExtractedAudio, Record
 from vod.storage import (
     DOWNLOAD_LIMIT,
@@ -61,7 +61,8 @@ class Wishes:
     :param speech: Write also a 16 kHz mono WAV for speech recognition, from the same decoding.
     :param strict: Fail when frames of a source cannot be decoded.
     :param keep_tags: Take over all tags of the source.
-    :param force: Do again what an earlier run has done.
+    :param force: Do again what an earlier run has left at the destination. What a ledger says is done,
+        is done.
     :param timeout: Seconds for one asset; its own duration and ten minutes when omitted.
     :param most_bytes: Of a source that is fetched.
     :param processes: ffmpeg processes at a time; one a core when omitted.
@@ -83,6 +84,34 @@ class Wishes:
     timeout: float | None = None
     most_bytes: int = DOWNLOAD_LIMIT
     processes: int | None = None
+
+    @classmethod
+    def of(cls, asked: Mapping[str, Any]) -> Wishes:
+        """Read wishes by name; a template may have made text of the values.
+
+        :raises InvalidInputError: there is no such wish, or its value is of the wrong kind.
+        """
+        kinds = {entry.name: str(entry.type) for entry in fields(cls)}
+        if unknown := sorted(set(asked) - set(kinds)):
+            raise InvalidInputError(
+                f"The ffmpeg engine has no option {unknown[0]!r}.", remedy=f"Use one of {', '.join(kinds)}."
+            )
+        said = {name: value for name, value in asked.items() if value not in (None, "", "None")}
+        return cls(**{name: _read(name, value, kinds[name]) for name, value in said.items()})
+
+
+def _read(name: str, value: Any, kind: str) -> Any:
+    """*value* as the *kind* of a field of :class:`Wishes`, which is its annotation."""
+    try:
+        if kind == "bool":
+            return {"true": True, "false": False}[str(value).lower()]
+        if "str" in kind:
+            return int(value) if "int" in kind and str(value).isdigit() else str(value)
+        return int(value) if kind.startswith("int") else float(value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"The option {name!r} cannot be {value!r}.", remedy=f"Give {kind}."
+        ) from error
 
 
 class LocalEngine:
@@ -187,7 +216,7 @@ class LocalEngine:
         return failure
 
     def _finished(self, asset: str) -> ExtractedAudio | None:
-        entry = None if self._wishes.force else self._ledger.get(asset)
+        entry = self._ledger.get(asset)
         if not entry or "record" not in entry:
             return None
         record = ExtractedAudio(**entry["record"])

@@ -25,6 +25,7 @@ from vod.provider_info import DEFAULT_CONNECTION
 from vod.results import (
     AUDIO_FORMATS,
     ENGINES,
+    LOCAL_AUDIO_FORMATS,
     AssetFailure,
     ExtractedAudio,
     PostponedExtraction,
@@ -124,11 +125,14 @@ class ExtractAudioOperator(_BatchOperator):
     :param assets: VOD asset ids; for the ffmpeg engine also absolute paths, ``file://`` and object-storage
         URLs. One, a list of up to 1,000, or a string with a JSON list or one asset a line. (templated)
     :param engine: ``vod`` or ``ffmpeg``; the connection's default engine when omitted. (templated)
-    :param audio_format: ``MP3`` or ``AAC``. (templated)
+    :param audio_format: ``MP3`` or ``AAC``; from the ffmpeg engine also ``WAV``, ``FLAC`` or ``OPUS``.
+        (templated)
     :param destination: Folder or object-storage URL for the audio. The ffmpeg engine needs one, here or in
         the connection; the vod engine copies the audio there only if it is given here. (templated)
     :param language: Which audio track the ffmpeg engine takes, ISO 639; its default track when omitted.
         (templated)
+    :param options: What else is asked of the ffmpeg engine, fields of
+        :class:`vod.local_extraction.Wishes`: ``{"track": "speech", "speech": True}``. (templated)
     :param fallback: ``ffmpeg`` extracts on the worker, from the original, what VOD refuses for quota,
         arrears, type or state, or ends without audio.
     :param force: Extract again what an earlier attempt of this task finished. Retries of the same attempt
@@ -147,7 +151,9 @@ class ExtractAudioOperator(_BatchOperator):
     :raises AssetsFailedError: assets failed that may succeed on a retry.
     """
 
-    template_fields = ("assets", "engine", "audio_format", "destination", "language", "force", "vod_conn_id")
+    template_fields = (
+        *("assets", "engine", "audio_format", "destination", "language", "options", "force", "vod_conn_id"),
+    )
     operator_extra_links = (VodConsoleLink(), AudioLink())
     ui_color = "#d8ecf3"
 
@@ -161,6 +167,7 @@ class ExtractAudioOperator(_BatchOperator):
         audio_format: str = "MP3",
         destination: str | None = None,
         language: str | None = None,
+        options: Mapping[str, Any] | None = None,
         fallback: str | None = None,
         force: bool | str = False,
         wait: bool = True,
@@ -172,13 +179,14 @@ class ExtractAudioOperator(_BatchOperator):
     ) -> None:
         super().__init__(**kwargs)
         check_choice("engine", engine, ENGINES)
-        check_choice("audio_format", audio_format, AUDIO_FORMATS)
+        check_choice("audio_format", audio_format, _formats(engine))
         check_choice("fallback", fallback, ("ffmpeg",))
         self.assets = assets
         self.engine = engine
         self.audio_format = audio_format
         self.destination = destination
         self.language = language
+        self.options = options
         self.fallback = fallback
         self.force = force
         self.wait = wait
@@ -193,9 +201,9 @@ class ExtractAudioOperator(_BatchOperator):
     def execute(self, context: Context) -> Any:
         with fail_at_once(), self._cancelled_by_timeout():
             assets = asset_list(self.assets)
-            check_choice("audio_format", self.audio_format, AUDIO_FORMATS)
             check_choice("engine", self.engine or None, ENGINES)
             engine = self.engine or self.hook.settings.engine
+            check_choice("audio_format", self.audio_format, _formats(engine))
             ledger = self._ledger(context, engine)
             if engine == "ffmpeg":
                 return self._result(context, assets, self._extract_here(assets, ledger))
@@ -306,16 +314,18 @@ class ExtractAudioOperator(_BatchOperator):
         return outcomes | self._extract_here(refused, ledger.beside(self._inputs("ffmpeg")))
 
     def _extract_here(self, assets: list[str], ledger: Ledger) -> dict[str, Record]:
-        from vod.local_extraction import LocalEngine
+        from vod.local_extraction import LocalEngine, Wishes
 
         for asset in assets:
             check_source(asset)
+        force = is_true("force", self.force)
+        asked = {"language": self.language or None, **(self.options or {}), "force": force}
         self._local = LocalEngine(
             self.hook,
             ledger,
             self.audio_format,
             self._destination(self.destination),
-            language=self.language or None,
+            wishes=Wishes.of(asked),
         )
         return self._local.extract(assets)
 
@@ -342,6 +352,8 @@ class ExtractAudioOperator(_BatchOperator):
         inputs: dict[str, Any] = {"engine": engine, "format": self.audio_format}
         if engine == "ffmpeg":
             inputs |= {"destination": self.destination, "language": self.language}
+            if self.options:
+                inputs["options"] = sorted(self.options.items())
         else:
             inputs["connection"] = self.vod_conn_id
         return inputs | ({"forced": self._attempt} if is_true("force", self.force) else {})
@@ -382,6 +394,11 @@ class ExtractAudioOperator(_BatchOperator):
                 from vod.extraction import cancel
 
                 cancel(self.hook.settings, underway)
+
+
+def _formats(engine: str | None) -> tuple[str, ...]:
+    """What an engine makes; what any does, as long as it is not known."""
+    return AUDIO_FORMATS if engine == "vod" else LOCAL_AUDIO_FORMATS
 
 
 class TranscribeAudioOperator(_BatchOperator):
@@ -448,7 +465,7 @@ class TranscribeAudioOperator(_BatchOperator):
         self, record: ExtractedAudio, transcriber: Transcriber, destination: Destination
     ) -> TranscriptRecord:
         started = time.monotonic()
-        with local_copy(record.uri, self.hook) as audio:
+        with local_copy(record.speech_uri or record.uri, self.hook) as audio:
             transcription = transcriber.transcribe(audio, language=self.language or None)
         uris = {}
         for caption in self.captions:
