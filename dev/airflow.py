@@ -231,9 +231,7 @@ class Api:
     def log(self, dag: str, run: str, task: str, try_number: int = 1) -> str:
         path = f"/dags/{dag}/dagRuns/{quote(run)}/taskInstances/{task}/logs/{try_number}"
         lines = self.call("GET", path, params={"full_content": True})["content"]
-        return "\n".join(
-            str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in lines
-        )
+        return "\n".join(json.dumps(line) for line in lines)
 
     @staticmethod
     def await_(condition: Any, what: str, timeout: float) -> None:

@@ -21,14 +21,17 @@ from vod import extraction, media
 from vod.batches import AssetsFailedError
 from vod.cloud import session
 from vod.cloud.client import VodClient
+from vod.cloud.errors import TransferError
 from vod.errors import InvalidInputError
-from vod.extraction import SubmissionStoppedError
+from vod.extraction import SubmissionStoppedError, VodEngine
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
+from vod.results import ExtractedAudio
 from vod.standin import Standin
 from vod.standin.faults import parse
 from vod.storage import local_path
 
 Context = dict[str, Any]
+COPY = VodEngine._copy
 
 
 @pytest.fixture
@@ -446,40 +449,78 @@ def test_a_cleared_success_makes_one_call_for_ten_assets(
 # --- failures and retries -------------------------------------------------------------------------
 
 
+def copy_fails(monkeypatch: pytest.MonkeyPatch, *audio_of: str) -> None:
+    """Let the copy of the audio of these assets to the destination fail: something that a retry may mend."""
+
+    def failing(engine: VodEngine, record: ExtractedAudio) -> ExtractedAudio:
+        if record.asset in audio_of:
+            raise TransferError("The storage did not deliver.", asset=record.asset)
+        return COPY(engine, record)
+
+    monkeypatch.setattr(VodEngine, "_copy", failing)
+
+
 @pytest.mark.parametrize("on_failure", ["fail", "report"])
 def test_a_retry_does_only_what_may_succeed_on_it(
-    standin: Standin, connection: str, client: VodClient, uploaded: list[str], on_failure: str
+    standin: Standin,
+    connection: str,
+    uploaded: list[str],
+    on_failure: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     standin.behaviour.faults = [
-        parse(f"fail,asset={uploaded[1]},count=1"),
         parse(f"refuse,call=extract_audio,code=VOD.10099,asset={uploaded[2]}"),
     ]
+    copy_fails(monkeypatch, uploaded[1])
     assets, store = [*uploaded, "f" * 32], DictStore()
+    options = {"on_failure": on_failure, "destination": str(tmp_path)}
     with pytest.raises(AssetsFailedError) as caught:
-        extract(context_of(store, max_tries=2), assets, on_failure=on_failure)
+        extract(context_of(store, max_tries=2), assets, **options)
     assert [failure.asset for failure in caught.value.failures] == assets[1:]
     for words in ("3 of 4 assets failed", "VOD.10099", "VOD knows no such asset. Check the id"):
         assert words in str(caught.value)
     before = stats(standin)
+    copy_fails(monkeypatch)
     second = context_of(store, try_number=2, max_tries=2)
     if on_failure == "fail":
         with pytest.raises(AirflowFailException, match="2 of 4 assets failed"):
-            extract(second, assets)
+            extract(second, assets, **options)
     else:
-        outcomes = [record["outcome"] for record in extract(second, assets, on_failure="report")]
+        outcomes = [record["outcome"] for record in extract(second, assets, **options)]
         assert outcomes == ["extracted", "extracted", "VOD.10099", "asset_not_found"]
-    assert stats(standin)["submissions"] == {uploaded[0]: 1, uploaded[1]: 2}
-    calls = stats(standin)["calls"]["extract_audio"]["total"]
-    assert calls == before["calls"]["extract_audio"]["total"] + 1, "what is blocked is not tried again"
+    after = stats(standin)
+    assert after["submissions"] == dict.fromkeys(uploaded[:2], 1)
+    assert after["calls"]["extract_audio"] == before["calls"]["extract_audio"], (
+        "what is blocked stays blocked"
+    )
 
 
-def test_the_last_try_reports(standin: Standin, connection: str, uploaded: list[str]) -> None:
-    standin.behaviour.faults = [parse(f"fail,asset={uploaded[1]}")]
-    store = DictStore()
+def test_the_last_try_reports(
+    connection: str, uploaded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_fails(monkeypatch, uploaded[1])
+    store, options = DictStore(), {"on_failure": "report", "destination": str(tmp_path)}
     with pytest.raises(AssetsFailedError):
-        extract(context_of(store, max_tries=1), uploaded, on_failure="report")
-    records = extract(context_of(store, try_number=2, max_tries=1), uploaded, on_failure="report")
-    assert [record["outcome"] for record in records] == ["extracted", "extraction_failed", "extracted"]
+        extract(context_of(store, max_tries=1), uploaded, **options)
+    records = extract(context_of(store, try_number=2, max_tries=1), uploaded, **options)
+    assert [record["outcome"] for record in records] == ["extracted", "transfer", "extracted"]
+
+
+def test_what_vod_ends_without_audio_is_extracted_a_second_time_and_not_a_third(
+    standin: Standin, connection: str, uploaded: list[str]
+) -> None:
+    standin.behaviour.faults = [
+        parse(f"fail,asset={uploaded[1]},count=1"),
+        parse(f"fail,asset={uploaded[2]}"),
+    ]
+    store = DictStore()
+    with pytest.raises(AirflowFailException, match="1 of 3 assets failed"):
+        extract(context_of(store, max_tries=2), uploaded)
+    assert stats(standin)["submissions"] == dict(zip(uploaded, (1, 2, 2), strict=True))
+    with pytest.raises(AirflowFailException, match="1 of 3 assets failed"):
+        extract(context_of(store, try_number=2, max_tries=2), uploaded)
+    assert stats(standin)["submissions"] == dict(zip(uploaded, (1, 2, 2), strict=True))
 
 
 def test_a_clear_tries_again_what_was_final(standin: Standin, connection: str, uploaded: list[str]) -> None:

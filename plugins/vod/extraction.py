@@ -134,13 +134,16 @@ class VodEngine:
         """Set it, from any thread, to have :meth:`submit` stop."""
         self.refused: set[str] = set()
         """Assets that VOD does not extract, and that another engine may."""
+        self._earlier: dict[str, PostponedExtraction] = {}
         self.underway: list[SubmittedExtraction] = []
         """What is waited for. Another thread may read it at any time."""
 
-    def submit(self, assets: Iterable[str], postponed: Mapping[str, int] | None = None) -> dict[str, Record]:
+    def submit(
+        self, assets: Iterable[str], postponed: Mapping[str, PostponedExtraction] | None = None
+    ) -> dict[str, Record]:
         """Submit each asset for which no earlier try did so.
 
-        :param postponed: How often an asset was postponed already.
+        :param postponed: What became of assets that were submitted before.
         :returns: for each asset an :class:`ExtractedAudio` that was ready, a :class:`SubmittedExtraction`, a
             :class:`PostponedExtraction` if it may be taken later, or the :class:`AssetFailure` that prevents
             it.
@@ -148,7 +151,7 @@ class VodEngine:
         :raises SubmissionStoppedError: :attr:`stopping` was set.
         """
         wanted = list(assets)
-        tries = {asset: (postponed or {}).get(asset, 0) for asset in wanted}
+        self._earlier = dict(postponed or {})
         entries = {asset: self._ledger.get(asset) or {} for asset in wanted}
         outcomes: dict[str, Record] = {
             asset: results.from_json(entry["failure"])
@@ -163,9 +166,7 @@ class VodEngine:
             if not error.retryable:
                 raise
             rest = [asset for asset in wanted if asset not in outcomes]
-            return outcomes | {
-                asset: self._postponed(asset, error, tries[asset], watch=False) for asset in rest
-            }
+            return outcomes | {asset: self._postponed(asset, error) for asset in rest}
         for asset, audio in accepted.items():
             extraction = self._submitted(asset, audio, entries[asset]["accepted"])
             if read[audio].readiness is Readiness.READY:
@@ -175,7 +176,7 @@ class VodEngine:
                 self.underway.append(extraction)
         intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
         outcomes |= self._recover(intents, read)
-        outcomes |= self._submit_all([read[asset] for asset in wanted if asset not in outcomes], tries, read)
+        outcomes |= self._submit_all([read[asset] for asset in wanted if asset not in outcomes], read)
         self._ledger.save()
         return {asset: outcomes[asset] for asset in wanted}
 
@@ -215,9 +216,7 @@ class VodEngine:
         self._ledger.save()
         return outcomes
 
-    def _submit_all(
-        self, sources: list[Asset], tries: Mapping[str, int], read: Mapping[str, Asset]
-    ) -> dict[str, Record]:
+    def _submit_all(self, sources: list[Asset], read: Mapping[str, Asset]) -> dict[str, Record]:
         outcomes: dict[str, Record] = {}
         lost: dict[str, float] = {}
         in_a_row = 0
@@ -226,7 +225,7 @@ class VodEngine:
         for source in sources:
             asset = source.asset_id
             if stopped:
-                outcomes[asset] = self._refusal(source, stopped, tries[asset])
+                outcomes[asset] = self._refusal(source, stopped)
                 continue
             try:
                 outcomes[asset] = extraction = self._submit_one(source)
@@ -234,7 +233,7 @@ class VodEngine:
                 in_a_row = 0
                 progress.step()
             except CloudError as error:
-                outcomes[asset] = self._refusal(source, error, tries[asset])
+                outcomes[asset] = self._refusal(source, error)
                 if isinstance(error, AnswerLostError):
                     lost[asset] = time.time()
                 in_a_row = in_a_row + 1 if isinstance(error, AnswerLostError) else 0
@@ -270,7 +269,7 @@ class VodEngine:
         self._ledger.accept(asset, submission.audio_asset_id, now)
         return self._submitted(asset, submission.audio_asset_id, now)
 
-    def _refusal(self, source: Asset, error: CloudError, tries: int) -> Record:
+    def _refusal(self, source: Asset, error: CloudError) -> Record:
         """What becomes of an asset that was not taken."""
         asset = source.asset_id
         failure = AssetFailure.of(asset, error)
@@ -280,32 +279,42 @@ class VodEngine:
         if error.retryable:
             processed = source.readiness is Readiness.TRANSIENT
             watch = processed and isinstance(error, SourceNotReadyError)
-            return self._postponed(asset, error, tries, watch=watch)
+            return self._postponed(asset, error, watch=watch)
         if isinstance(error, _REFUSALS):
             self.refused.add(asset)
         if not isinstance(error, _ALL_WOULD_FAIL):
             self._ledger.fail(asset, failure.to_json(), refused=asset in self.refused)
         return failure
 
-    def _postponed(self, asset: str, error: CloudError, tries: int, *, watch: bool) -> PostponedExtraction:
-        pause = self._patience * min(2**tries, 20)
+    def _postponed(
+        self, asset: str, error: CloudError, *, watch: bool = False, second: bool = False
+    ) -> PostponedExtraction:
+        earlier = self._earlier.get(asset)
+        tries = earlier.tries if earlier else 0
         return PostponedExtraction(
             asset=asset,
-            again=time.time() + pause,
+            again=time.time() + self._patience * min(2**tries, 20),
             tries=tries + 1,
             watch=watch,
             failure=AssetFailure.of(asset, error).to_json(),
+            second=second or (earlier is not None and earlier.second),
         )
 
     def _outcome(self, extraction: SubmittedExtraction, audio: Asset) -> Record:
+        asset = extraction.asset
         try:
             record = extracted(extraction, audio, self._hook.vod_conn_id)
             return self._copy(record) if self._destination else record
+        except ExtractionFailedError as error:
+            if not extraction.second and not self._impatient:
+                self._ledger.forget(asset)
+                return self._postponed(asset, error, second=True)
+            failure = AssetFailure.of(asset, error)
+            self.refused.add(asset)
+            self._ledger.fail(asset, failure.to_json(), refused=True)
+            return failure
         except VodError as error:
-            if isinstance(error, ExtractionFailedError):
-                self._ledger.forget(extraction.asset)
-                self.refused.add(extraction.asset)
-            return AssetFailure.of(extraction.asset, error)
+            return AssetFailure.of(asset, error)
 
     def _recover(
         self, intents: Mapping[str, float], sources: Mapping[str, Asset], patience: float = 0.0
@@ -382,11 +391,13 @@ class VodEngine:
         )
 
     def _submitted(self, asset: str, audio_asset_id: str, accepted: float) -> SubmittedExtraction:
+        earlier = self._earlier.get(asset)
         return SubmittedExtraction(
             asset=asset,
             audio_asset_id=audio_asset_id,
             audio_format=self._audio_format,
             accepted=accepted,
+            second=earlier is not None and earlier.second,
         )
 
 

@@ -120,7 +120,8 @@ class ExtractAudioOperator(_BatchOperator):
     the same from both engines: map over it with ``expand``, or hand it to :class:`TranscribeAudioOperator`.
     A task that was killed or cleared goes on where it stopped: what was submitted is not submitted again.
     What VOD does not take yet, because the video is still being processed, the quota is used up or VOD is
-    out of order, is submitted later, within ``timeout``.
+    out of order, is submitted later, within ``timeout``. What VOD ends without audio is extracted a second
+    time, not a third.
 
     :param assets: VOD asset ids; for the ffmpeg engine also absolute paths, ``file://`` and object-storage
         URLs. One, a list of up to 1,000, or a string with a JSON list or one asset a line. (templated)
@@ -275,13 +276,13 @@ class ExtractAudioOperator(_BatchOperator):
         return self._result(context, order, outcomes)
 
     def _submit(
-        self, assets: list[str], ledger: Ledger, tries: dict[str, int] | None = None
+        self, assets: list[str], ledger: Ledger, postponed: dict[str, PostponedExtraction] | None = None
     ) -> dict[str, Record]:
         from vod.extraction import SubmissionStoppedError
 
         assert self._vod
         try:
-            return self._fall_back(self._vod.submit(assets, tries), ledger)
+            return self._fall_back(self._vod.submit(assets, postponed), ledger)
         except SubmissionStoppedError:
             if self._killer:
                 self._killer.join()
@@ -298,8 +299,10 @@ class ExtractAudioOperator(_BatchOperator):
         postponed = [outcome for outcome in outcomes.values() if isinstance(outcome, PostponedExtraction)]
         if last:
             return outcomes | {outcome.asset: results.from_json(outcome.failure) for outcome in postponed}
-        tries = {outcome.asset: outcome.tries for outcome in postponed}
-        return outcomes | (self._submit(list(tries), ledger, tries) if tries else {})
+        due = {
+            outcome.asset: outcome for outcome in postponed if outcome.watch or outcome.again <= time.time()
+        }
+        return outcomes | (self._submit(list(due), ledger, due) if due else {})
 
     def _fall_back(self, outcomes: dict[str, Record], ledger: Ledger) -> dict[str, Record]:
         assert self._vod

@@ -131,12 +131,11 @@ class AnswerLostError(CloudError):
 class ExtractionFailedError(CloudError):
     """VOD accepted the extraction and ended it without audio.
 
-    Its codes are not documented, so nobody can tell whether another extraction would end better: it may be
-    tried.
+    Its codes are not documented, so nobody can tell whether another extraction would end better: the operator
+    tries a second one, and takes its word.
     """
 
     outcome = "extraction_failed"
-    retryable = True
     remedy = "Look at the asset in the VOD console; the ffmpeg engine may still read the original."
 
 
