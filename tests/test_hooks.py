@@ -32,6 +32,13 @@ async def test_the_connection_becomes_an_asynchronous_client(standin: Standin, c
         assert (await client.asset_info(["f" * 32]))["f" * 32].status == "NO_ASSET"
 
 
+@pytest.mark.anyio
+async def test_waiting_leaves_some_of_the_quota_to_those_who_work(standin: Standin, connection: str) -> None:
+    hook = VodHook(connection)
+    async with hook.poller() as poller:
+        assert poller._client._session._quota_share == 0.8 * hook.settings.quota_share
+
+
 def test_any_other_call_is_signed_as_well(standin: Standin, connection: str, video: Path) -> None:
     hook = VodHook(connection)
     asset_id = hook.client.upload(video)

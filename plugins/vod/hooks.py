@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -29,6 +29,8 @@ from vod.results import ENGINES
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+_WAITING_SHARE = 0.8
+"""Part of the quota of reads that goes into waiting, however many wait: who works must read too."""
 
 # Of the triggerer: one process, one loop, and one poller for each connection as it is at the moment.
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, tuple[Poller, AsyncVodClient]]]
@@ -200,7 +202,8 @@ class VodHook(HttpHook):
         settings = await self.async_settings()
         pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
         if settings not in pollers:
-            client = settings.async_client(patience=0.0)  # the poller itself goes on after a fault
+            waiting = replace(settings, quota_share=settings.quota_share * _WAITING_SHARE)
+            client = waiting.async_client(patience=0.0)  # the poller itself goes on after a fault
             pollers[settings] = (Poller(client), client)
         poller, client = pollers[settings]
         try:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.conftest import auth_of, stats
+from vod.cloud.assets import Asset
+from vod.cloud.budget import QUOTAS
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.errors import AuthenticationError
 from vod.cloud.poller import Poller
@@ -97,6 +100,26 @@ async def test_each_learns_of_its_own_and_only_of_those(
 async def test_the_interval_grows(standin: Standin, poller: Poller, audio: list[str]) -> None:
     await poller.wait(audio[:1], deadline=time.time() + 2.0, interval=0.1, longest_interval=0.8)
     assert 4 <= stats(standin)["calls"]["info"]["total"] <= 9, "0, 0.1, 0.25, 0.48, 0.81, 1.3, 2.1 s"
+
+
+async def test_intervals_stretch_evenly_to_what_the_quota_allows(
+    standin: Standin, poller: Poller, audio: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(QUOTAS, "info", 240)  # 40 ids take a second, and want to be asked ten times a second
+    looks: dict[str, list[float]] = {asset_id: [] for asset_id in audio}
+
+    def on_poll(read: Mapping[str, Asset], _: float) -> None:
+        for asset_id in read:
+            looks[asset_id].append(time.time())
+
+    def wait(ids: list[str]) -> Coroutine[Any, Any, list[str]]:
+        return poller.wait(ids, deadline=time.time() + 6, interval=0.1, longest_interval=0.1, on_poll=on_poll)
+
+    await asyncio.gather(*(wait(audio[start : start + 8]) for start in range(0, 40, 8)))
+    calls = stats(standin)["calls"]["info"]["total"]
+    assert 20 <= calls <= 30
+    assert sum(map(len, looks.values())) >= 9.5 * (calls - 1), "calls are full"
+    assert {len(moments) for moments in looks.values()} <= {calls // 4 - 1, calls // 4, calls // 4 + 1}
 
 
 async def test_a_passing_fault_postpones_and_is_told_once(
