@@ -244,6 +244,20 @@ def test_no_ffmpeg_costs_nothing_else(source: Path, tmp_path: Path, monkeypatch:
     assert not (tmp_path / "out").exists()
 
 
+def test_the_ffmpeg_of_the_connection(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VOD_FFMPEG", raising=False)
+    note, program = tmp_path / "note", tmp_path / "my ffmpeg"
+    program.write_text(f'#!/bin/sh\necho >> "{note}"\nexec "{media.find_ffmpeg()}" "$@"\n')
+    program.chmod(0o755)
+    local = engine(tmp_path / "out", ffmpeg=str(program))
+    assert local.extract([str(source)])[str(source)].outcome == "extracted"
+    assert note.exists()
+    local = engine(tmp_path / "out", ffmpeg=str(tmp_path / "none"), force=True)
+    failure = local.extract([str(source)])[str(source)]
+    assert failure.outcome == "ffmpeg_missing"
+    assert "connection" in str(failure)
+
+
 def test_cancelled_before_it_began(source: Path, tmp_path: Path) -> None:
     local = engine(tmp_path / "out")
     local.cancel()

@@ -151,6 +151,18 @@ def test_what_only_ffmpeg_can(context: Context, video: Path, tmp_path: Path) -> 
         extract(context, [str(video)], engine="ffmpeg", destination=str(tmp_path), options={"volume": 11})
 
 
+def test_the_ffmpeg_that_the_connection_names(
+    context: Context, standin: Standin, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VOD_FFMPEG", raising=False)
+    monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", connection_json(standin, ffmpeg="/nowhere/ffmpeg"))
+    (record,) = extract(
+        context, [str(video)], engine="ffmpeg", destination=str(tmp_path), on_failure="report"
+    )
+    assert record["outcome"] == "ffmpeg_missing"
+    assert "/nowhere/ffmpeg" in record["message"]
+
+
 def test_the_language_chooses_the_track(context: Context, video: Path, tmp_path: Path) -> None:
     train = video.parent / "train.mkv"
     options = {"engine": "ffmpeg", "destination": str(tmp_path)}

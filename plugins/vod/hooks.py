@@ -55,6 +55,7 @@ class Settings:
     :param engine: Engine of tasks that name none.
     :param destination: Where audio files and transcripts land when a task does not say.
     :param obs_endpoint: URL of OBS for ``obs://``; the region's when ``None``.
+    :param ffmpeg: Path of the program on the workers; looked for when ``None``.
     """
 
     conn_id: str
@@ -68,6 +69,7 @@ class Settings:
     engine: str = "vod"
     destination: str | None = None
     obs_endpoint: str | None = None
+    ffmpeg: str | None = None
 
     @classmethod
     def of(cls, connection: Connection, extra: dict[str, Any]) -> Settings:
@@ -127,6 +129,7 @@ class Settings:
             engine=engine,
             destination=extra.get("destination") or None,
             obs_endpoint=extra.get("obs_endpoint") or None,
+            ffmpeg=extra.get("ffmpeg") or None,
         )
 
     @property

@@ -121,6 +121,7 @@ class LocalEngine:
     :param ledger: What an earlier try finished is not done again.
     :param language: Short for ``Wishes(language=…)``.
     :param force: Short for ``Wishes(force=True)``.
+    :param ffmpeg: Path of the program, where the connection names one.
     :param on_record: Told each outcome as it comes, in the calling thread.
     :param on_progress: Told how far an asset is, in any thread.
     :raises InvalidInputError: what is asked for cannot be.
@@ -136,6 +137,7 @@ class LocalEngine:
         language: str | None = None,
         force: bool = False,
         wishes: Wishes | None = None,
+        ffmpeg: str | None = None,
         on_record: Callable[[Record], None] | None = None,
         on_progress: Callable[[str, media.Progress], None] | None = None,
     ) -> None:
@@ -154,6 +156,8 @@ class LocalEngine:
         self._selection = media.Selection(
             language=wishes.language, track=wishes.track, start=wishes.start, duration=wishes.duration
         )
+        self._ffmpeg = ffmpeg
+        self._program = ""
         self._on_record = on_record
         self._on_progress = on_progress
         self._cancelled = threading.Event()
@@ -172,13 +176,16 @@ class LocalEngine:
         if not todo:
             return outcomes
         try:
-            ffmpeg = media.inspect(media.find_ffmpeg())
+            self._program = media.find_ffmpeg(self._ffmpeg)
         except media.FfmpegNotFoundError as error:
             return outcomes | {asset: self._failed(asset, error) for asset in todo}
+        # Beside the first extraction: it takes as long as a short copy.
+        looking = threading.Thread(target=self._look_at)
+        looking.start()
         if swept := self._destination.sweep():
             log.info("Removed %d files that a killed run had left unfinished.", swept)
         processes = min(self._wishes.processes or os.cpu_count() or 1, len(todo))
-        log.info("Extracting %d assets with ffmpeg %s, %d at a time.", len(todo), ffmpeg.version, processes)
+        log.info("Extracting %d assets with ffmpeg, %d at a time.", len(todo), processes)
         with ThreadPoolExecutor(max_workers=processes, thread_name_prefix="extract") as pool:
             futures = {pool.submit(self._extract_one, asset): asset for asset in sorted(todo, key=_bytes)}
             try:
@@ -201,12 +208,21 @@ class LocalEngine:
             except BaseException:
                 self.cancel()
                 raise
+        looking.join()
         log.info("%s", _summary([outcomes[asset] for asset in todo], time.monotonic() - began))
         return outcomes
 
     def cancel(self) -> None:
         """End the running ffmpeg processes; what they wrote is removed."""
         self._cancelled.set()
+
+    def _look_at(self) -> None:
+        try:
+            ffmpeg = media.inspect(self._program)
+            log.info("ffmpeg %s (%s)", ffmpeg.version, ffmpeg.path)
+            ffmpeg.require(self._output.form.encoder)
+        except media.FfmpegNotFoundError as error:
+            log.warning("%s Only what can be copied will be extracted.", error)
 
     def _failed(self, asset: str, error: VodError) -> AssetFailure:
         failure = AssetFailure.of(public_name(asset), error)
@@ -251,6 +267,7 @@ class LocalEngine:
                     keep=self._wishes.keep_tags,
                 ),
                 strict=self._wishes.strict,
+                program=self._program,
                 timeout=self._wishes.timeout,
                 expected_duration=source.duration,
                 on_progress=self._progress_of(asset),
@@ -303,7 +320,9 @@ class LocalEngine:
             names[file_stem(source.asset) + SPEECH_SUFFIX] = media.SPEECH.form
         for name, form in names.items():
             with self._destination.reading(name) as path:
-                written = path and media.recognise(path, form, source.fingerprint, limits=limits)
+                written = path and media.recognise(
+                    self._program, path, form, source.fingerprint, limits=limits
+                )
             if not written:
                 return None
             found.append(written)

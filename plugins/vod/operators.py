@@ -329,8 +329,15 @@ class ExtractAudioOperator(_BatchOperator):
             self.audio_format,
             self._destination(self.destination),
             wishes=Wishes.of(asked),
+            ffmpeg=self._ffmpeg(),
         )
         return self._local.extract(assets)
+
+    def _ffmpeg(self) -> str | None:
+        try:
+            return self.hook.settings.ffmpeg
+        except InvalidInputError:  # files with a destination need no connection
+            return None
 
     def _vod_engine(self, context: Context, ledger: Ledger) -> VodEngine:
         from vod.extraction import VodEngine

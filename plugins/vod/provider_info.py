@@ -110,4 +110,9 @@ def _conn_fields() -> dict[str, Any]:
             "description": "For URLs with obs://. When empty, https://obs.<region>.myhuaweicloud.com.",
             "schema": text,
         },
+        "ffmpeg": {
+            "label": "ffmpeg",
+            "description": "Path of the program on the workers. When empty, it is looked for.",
+            "schema": text,
+        },
     }

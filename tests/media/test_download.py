@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,10 @@ class Server(ThreadingHTTPServer):
     """What the file is once it was sent, or a part of it."""
     states_length = True
     requests: list[dict[str, str]]
+
+    def handle_error(self, *arguments: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may leave
+            super().handle_error(*arguments)
 
     @property
     def url(self) -> str:

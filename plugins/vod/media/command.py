@@ -9,7 +9,7 @@ import ffmpeg
 
 from vod.media.formats import Output
 from vod.media.probe import OPEN_OPTIONS
-from vod.media.process import QUIET, find_ffmpeg
+from vod.media.process import QUIET
 from vod.media.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -69,10 +69,18 @@ def start_offset(info: MediaInfo, track: AudioTrack, selection: Selection) -> fl
 
 
 def extraction(
-    source: Path, info: MediaInfo, pieces: Sequence[Piece], selection: Selection, tags: Tags, *, check: bool
+    program: str,
+    source: Path,
+    info: MediaInfo,
+    pieces: Sequence[Piece],
+    selection: Selection,
+    tags: Tags,
+    *,
+    check: bool,
 ) -> list[str]:
     """The command that writes all *pieces*.
 
+    :param program: The ffmpeg to run.
     :param check: Decode also what is only copied, so that damaged frames are counted.
     """
     base = _base(info, selection)
@@ -87,10 +95,10 @@ def extraction(
         copied = {piece.track.index for piece in pieces} - decoded
         outputs += [media[f"a:{index}"].output("-", f="null") for index in sorted(copied)]
     quiet = ("-v", "repeat+level+warning", "-progress", "pipe:1")
-    return _compile(ffmpeg.merge_outputs(*outputs), names, *quiet)
+    return _compile(program, ffmpeg.merge_outputs(*outputs), names, *quiet)
 
 
-def loudness(source: Path, info: MediaInfo, piece: Piece, selection: Selection) -> list[str]:
+def loudness(program: str, source: Path, info: MediaInfo, piece: Piece, selection: Selection) -> list[str]:
     """The command that measures by EBU R128 what *piece* would sound like without its gain."""
     base = _base(info, selection)
     media = ffmpeg.input("SOURCE", threads=1, **OPEN_OPTIONS, **({"ss": base} if base else {}))
@@ -104,11 +112,11 @@ def loudness(source: Path, info: MediaInfo, piece: Piece, selection: Selection) 
     ]
     options = {"f": "null", "af": ",".join(filters), **_length(piece.track, selection)}
     measuring = media[f"a:{piece.track.index}"].output("-", **options)
-    return _compile(measuring, {"SOURCE": f"file:{source}"}, "-v", "info")
+    return _compile(program, measuring, {"SOURCE": f"file:{source}"}, "-v", "info")
 
 
-def _compile(graph: Any, names: dict[str, str], *quiet: str) -> list[str]:
-    command: list[str] = graph.global_args(*QUIET, *quiet).compile(cmd=find_ffmpeg(), overwrite_output=True)
+def _compile(program: str, graph: Any, names: dict[str, str], *quiet: str) -> list[str]:
+    command: list[str] = graph.global_args(*QUIET, *quiet).compile(cmd=program, overwrite_output=True)
     # "file:" keeps a name from being taken for an option, a protocol or a list. The names come in last,
     # because ffmpeg-python takes only UTF-8.
     return [names.get(argument, argument) for argument in command]

@@ -122,6 +122,7 @@ def extract_all(
     *,
     tags: Tags | None = None,
     strict: bool = False,
+    program: str | None = None,
     timeout: float | None = None,
     ceiling: Ceiling | None = None,
     expected_duration: float | None = None,
@@ -137,6 +138,7 @@ def extract_all(
     :param outputs: What is to be at each path. When the selection is of all tracks, this is for the first of
         them; the paths of the others have the track's number before the extension: ``talk.1.mp3``.
     :param strict: Fail when frames cannot be decoded, instead of doing without them. Copies are decoded too.
+    :param program: The ffmpeg to run; the one that :func:`find_ffmpeg` finds when omitted.
     :param timeout: Seconds; ten minutes plus the source's duration when omitted, six hours at most.
     :param expected_duration: Seconds that the source lasts, when something outside the file knows: the only
         way to notice that an MPEG transport stream was cut.
@@ -177,6 +179,7 @@ def extract_all(
             selection=selection,
             tags=tags or Tags(),
             strict=strict,
+            program=program or find_ffmpeg(),
             limits=replace(limits, timeout=usual if timeout is None else timeout),
             ceiling=ceiling,
             expected_duration=expected_duration,
@@ -199,6 +202,7 @@ class _Job:
     selection: Selection
     tags: Tags
     strict: bool
+    program: str
     limits: Limits
     ceiling: Ceiling | None
     expected_duration: float | None
@@ -278,13 +282,19 @@ class _Job:
         target = piece.output.loudness
         if target is None:
             return piece, []
-        measuring = command.loudness(self.source, self.info, piece, self.selection)
+        measuring = command.loudness(self.program, self.source, self.info, piece, self.selection)
         decibels, warning = gain(measuring, target, limits=self.limits)
         return replace(piece, gain=decibels), [warning] if warning else []
 
     def _run(self, pieces: Mapping[Path, Piece]) -> Complaints:
         line = command.extraction(
-            self.source, self.info, [*pieces.values()], self.selection, self.tags, check=self.strict
+            self.program,
+            self.source,
+            self.info,
+            [*pieces.values()],
+            self.selection,
+            self.tags,
+            check=self.strict,
         )
         track = next(iter(pieces.values())).track
         code, complaints = run(
@@ -332,7 +342,7 @@ class _Job:
             alternatives=tuple(each for each in self.info.audio if each != track),
             offset=command.start_offset(self.info, track, self.selection),
             copied=piece.copy,
-            silent=is_silent(piece.partial, duration, demuxer=form.demuxer, limits=limits),
+            silent=is_silent(self.program, piece.partial, duration, demuxer=form.demuxer, limits=limits),
             corrupt_frames=complaints.corrupt,
             warnings=tuple(warnings),
         )
@@ -361,7 +371,7 @@ class _Job:
             return TooLargeError("The audio would be larger than a file may be here.")
         if complaints.mention("Unknown encoder"):
             for output in self.outputs.values():
-                inspect(find_ffmpeg()).require(output.form.encoder)
+                inspect(self.program).require(output.form.encoder)
         if lost := lost_bytes(self.source):
             return TruncatedMediaError(f"The file is cut off: its last {lost} bytes are missing, and {said}.")
         if code < 0:

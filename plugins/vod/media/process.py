@@ -102,17 +102,18 @@ class Ceiling:
     file: int = 16 << 30
 
 
-def find_ffmpeg() -> str:
-    """The ffmpeg to run: the environment variable ``VOD_FFMPEG``, else ``PATH``, else imageio-ffmpeg's own.
+def find_ffmpeg(configured: str | None = None) -> str:
+    """The ffmpeg to run: the environment variable ``VOD_FFMPEG``, else *configured*, else the one on the
+    ``PATH``, else imageio-ffmpeg's own.
 
-    :raises FfmpegNotFoundError: there is none, or ``VOD_FFMPEG`` names something that cannot be executed.
+    :raises FfmpegNotFoundError: there is none, or one that is named cannot be executed.
     """
-    wanted = os.environ.get(FFMPEG_VARIABLE)
-    if wanted:
-        found = shutil.which(wanted)
-        if found is None:
-            raise FfmpegNotFoundError(f"{FFMPEG_VARIABLE} names {wanted}, which cannot be run.")
-        return found
+    for wanted, who in ((os.environ.get(FFMPEG_VARIABLE), FFMPEG_VARIABLE), (configured, "The connection")):
+        if wanted:
+            found = shutil.which(wanted)
+            if found is None:
+                raise FfmpegNotFoundError(f"{who} names {wanted}, which cannot be run.")
+            return found
     found = shutil.which("ffmpeg")
     if found is not None:
         return found

@@ -79,9 +79,10 @@ class Written:
     silent: bool
 
 
-def recognise(path: Path, form: Format, fingerprint: str, *, limits: Limits) -> Written | None:
+def recognise(program: str, path: Path, form: Format, fingerprint: str, *, limits: Limits) -> Written | None:
     """The whole and sound file with this *fingerprint* at *path*; ``None`` when there is another, or none.
 
+    :param program: The ffmpeg to run where one is needed.
     :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
     """
     if not path.is_file():
@@ -107,5 +108,5 @@ def recognise(path: Path, form: Format, fingerprint: str, *, limits: Limits) -> 
         sample_rate=found.sample_rate,
         channels=found.channels,
         title=info.title,
-        silent=is_silent(path, duration, demuxer=form.demuxer, limits=limits),
+        silent=is_silent(program, path, duration, demuxer=form.demuxer, limits=limits),
     )

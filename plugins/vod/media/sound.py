@@ -10,7 +10,7 @@ import av
 
 from vod.media.errors import FfmpegError
 from vod.media.probe import OPEN_OPTIONS, open_media
-from vod.media.process import QUIET, find_ffmpeg, run
+from vod.media.process import QUIET, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +31,12 @@ _HIGHEST_PEAK = -1.0
 """dBTP that a gain for loudness may raise the true peak to (EBU R128)."""
 
 
-def is_silent(path: Path, duration: float, *, demuxer: str, limits: Limits) -> bool:
+def is_silent(program: str, path: Path, duration: float, *, demuxer: str, limits: Limits) -> bool:
     """Whether no sample of *path* is louder than :data:`SILENCE`.
 
     It listens at a few places, and to all of it only when there is nothing to be heard at any of them.
 
+    :param program: The ffmpeg to run for that.
     :param duration: Seconds.
     :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
     """
@@ -58,7 +59,7 @@ def is_silent(path: Path, duration: float, *, demuxer: str, limits: Limits) -> b
             except (OSError, ValueError, av.FFmpegError):
                 continue
     limits_of_input = [part for key, value in OPEN_OPTIONS.items() for part in (f"-{key}", value)]
-    command = [find_ffmpeg(), *QUIET, "-v", "info", *limits_of_input, "-i", f"file:{path}"]
+    command = [program, *QUIET, "-v", "info", *limits_of_input, "-i", f"file:{path}"]
     _, said = run([*command, "-af", "volumedetect", "-f", "null", "-"], limits=limits)
     loudest = _figure(r"max_volume: (\S+) dB", [*said.notes, *said.last])
     return loudest is not None and loudest < SILENCE
