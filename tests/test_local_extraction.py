@@ -117,6 +117,18 @@ def test_what_the_ledger_has_is_done_also_when_forced(source: Path, tmp_path: Pa
         local = LocalEngine(None, ledger, "MP3", Destination(str(tmp_path / "out")), force=force)
         first = local.extract([str(source)])
         assert local.extract([str(source)]) == first
+    speaking = LocalEngine(
+        None, ledger, "MP3", Destination(str(tmp_path / "out")), wishes=Wishes(speech=True)
+    )
+    ledger.records.clear()
+    speaking.extract([str(source)])
+    speech = next((tmp_path / "out").glob("*.wav"))
+    speech.unlink()
+    speaking.extract([str(source)])
+    assert speech.exists(), "the ledger spoke of two files"
+    speech.unlink()
+    ledger.records.clear()
+    local.extract([str(source)])
     next((tmp_path / "out").iterdir()).write_bytes(b"somebody else's")
     again = local.extract([str(source)])[str(source)]
     assert not extracted(again).reused, "what is not there any more is done again"

@@ -184,7 +184,7 @@ class LocalEngine:
         looking.start()
         if swept := self._destination.sweep():
             log.info("Removed %d files that a killed run had left unfinished.", swept)
-        processes = min(self._wishes.processes or os.cpu_count() or 1, len(todo))
+        processes = min(self._wishes.processes or _cores(), len(todo))
         log.info("Extracting %d assets with ffmpeg, %d at a time.", len(todo), processes)
         with ThreadPoolExecutor(max_workers=processes, thread_name_prefix="extract") as pool:
             futures = {pool.submit(self._extract_one, asset): asset for asset in sorted(todo, key=_bytes)}
@@ -236,7 +236,10 @@ class LocalEngine:
         if not entry or "record" not in entry:
             return None
         record = ExtractedAudio(**entry["record"])
-        return record if self._destination.size(self._name(asset)) == record.size else None
+        whole = self._destination.size(self._name(asset)) == record.size
+        if record.speech_uri:
+            whole = whole and bool(self._destination.size(file_stem(asset) + SPEECH_SUFFIX))
+        return record if whole else None
 
     def _name(self, asset: str) -> str:
         return file_stem(asset) + self._output.form.extension
@@ -409,6 +412,14 @@ class _Source:
     @property
     def shown_title(self) -> str | None:
         return self.title or Path(self.name).stem or None
+
+
+def _cores() -> int:
+    """Cores that this process may use; a container or `taskset` may leave it fewer than there are."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
 
 
 def _bytes(asset: str) -> float:
