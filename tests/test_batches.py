@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from vod.batches import AssetsFailedError, asset_list, check_choice, conclude, fail_at_once, summarize
+from vod.batches import AssetsFailedError, asset_list, check_choice, conclude, fail_at_once
 from vod.cloud.errors import ServiceError
 from vod.errors import InvalidInputError
 from vod.results import AssetFailure, ExtractedAudio
@@ -89,18 +89,3 @@ def test_airflow_is_spared_retries_that_change_nothing() -> None:
         conclude([AUDIO, LATE], "fail")
     with pytest.raises(ServiceError), fail_at_once():
         raise ServiceError("busy")
-
-
-def test_the_summary_is_a_table_and_fails_with_the_reasons() -> None:
-    table = summarize([AUDIO.to_json()])
-    assert "| a | extracted | file:///a.mp3 |" in table
-    with pytest.raises(AirflowFailException, match=r"1 of 2 assets failed(.|\n)*no_audio_track"):
-        summarize([AUDIO.to_json(), BAD.to_json()])
-
-
-def test_the_summary_keeps_its_cells_apart() -> None:
-    odd = AssetFailure(asset="a|b\nc", outcome="x", message="m" * 500)
-    with pytest.raises(AirflowFailException):
-        summarize([odd.to_json()])
-    table = summarize([ExtractedAudio(**{**AUDIO.to_json(), "asset": "a|b\nc"}).to_json()])
-    assert "a\\|b c" in table

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from vod import results
 from vod.errors import InvalidInputError, VodError
 from vod.results import AssetFailure, Record
 
@@ -122,33 +121,3 @@ def fail_at_once() -> Iterator[None]:
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from error
-
-
-def summarize(records: Iterable[dict[str, Any]]) -> str:
-    """Log a Markdown table of a batch: the last task of a DAG whose operators report failures.
-
-    :param records: What the operators returned with ``on_failure="report"``.
-    :returns: the table.
-    :raises AirflowFailException: an asset failed; the table in the log says why.
-    """
-    outcomes = [results.from_json(record) for record in records]
-    failures = [outcome for outcome in outcomes if isinstance(outcome, AssetFailure)]
-    rows = [
-        f"| {_cell(outcome.asset)} | {outcome.outcome} | {_cell(_words(outcome))} |" for outcome in outcomes
-    ]
-    table = "\n".join(["| asset | outcome | |", "|---|---|---|", *rows])
-    log.info("%d of %d assets done.\n%s", len(outcomes) - len(failures), len(outcomes), table)
-    if failures:
-        raise AirflowFailException(str(AssetsFailedError(failures, len(outcomes))))
-    return table
-
-
-def _words(outcome: Record) -> str:
-    if isinstance(outcome, AssetFailure):
-        return f"{outcome.message} {outcome.remedy}"
-    return getattr(outcome, "text", "") or getattr(outcome, "uri", "")
-
-
-def _cell(text: str, longest: int = 120) -> str:
-    line = " ".join(text.split()).replace("|", "\\|")
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
