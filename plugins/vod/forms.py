@@ -12,7 +12,7 @@ from vod.results import AUDIO_FORMATS
 PATH_OR_URL = r"^(/|[a-z][a-z0-9+.-]*://).+$"
 """An absolute path, or a URL that Airflow's ``ObjectStoragePath`` knows."""
 
-ADVANCED = "Advanced"
+ADVANCED = "Files and batches"
 """The section for what most people need not see; Airflow shows named sections folded away."""
 
 _FORMATS = {"MP3": "MP3, plays anywhere", "AAC": "AAC, better sound at the same size"}

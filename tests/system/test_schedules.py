@@ -1,0 +1,373 @@
+"""The sample DAGs under a scheduler: by the form, by the clock, as backfills, over lists, by asset events."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page
+
+from dev import stack as machine
+from dev.airflow import Airflow, postgres
+from dev.processes import Processes
+from tests.conftest import stats
+from tests.system.conftest import ROOT, shoot
+from vod.policy import POOL, PRIORITY
+from vod.standin import Settings, Standin, faults, running
+
+pytestmark = [pytest.mark.system, pytest.mark.browser]
+
+TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+FIRST_DAY = TODAY - timedelta(days=7)
+
+# Tasks see the DAG file before they call VOD: a hundred extractions a minute would take the tests too long.
+NO_QUOTA = "from vod.cloud import budget\nbudget.QUOTAS.update(extract=60_000, list=60_000)\n"
+
+
+@pytest.fixture(scope="module")
+def standin(state: Path) -> Iterator[Standin]:
+    with running(Settings(data=state / "standin")) as server:
+        server.behaviour.quota_scale = 0
+        yield server
+
+
+@pytest.fixture(scope="module")
+def airflow(state: Path, standin: Standin) -> Iterator[Airflow]:
+    """All of Airflow with the sample DAGs, of which the nightly one starts a week ago."""
+    dags = state / "dags"
+    dags.mkdir()
+    (state / "lists").mkdir()
+    for file in (ROOT / "dags").glob("*.py"):
+        first = f"FIRST_DAY = datetime({FIRST_DAY:%Y, %-m, %-d}, tzinfo=timezone.utc)"
+        text = re.sub(r"^FIRST_DAY = .*$", first, file.read_text(), flags=re.MULTILINE)
+        (dags / file.name).write_text(text.replace("with DAG(", f"{NO_QUOTA}with DAG(", 1))
+    with Processes() as processes, postgres(state / "postgres") as database:
+        whole = Airflow(state, processes, database, standin.url, dags=dags)
+        whole.prepare()
+        whole.start()
+        for dag in ("extract_and_transcribe", "extract_asset_list", "transcribe_extracted_audio"):
+            whole.api.await_(lambda dag=dag: whole.api.knows(dag), dag, 120)
+        pause(whole, "transcribe_extracted_audio", True)
+        yield whole
+
+
+@pytest.fixture(scope="module")
+def stack(airflow: Airflow) -> SimpleNamespace:
+    """What the fixture ``page`` logs in to."""
+    return SimpleNamespace(url=airflow.url, password=airflow.password)
+
+
+def pause(airflow: Airflow, dag: str, paused: bool) -> None:
+    airflow.api.call("PATCH", f"/dags/{dag}", json={"is_paused": paused})
+
+
+def runs(airflow: Airflow, dag: str, **filters: Any) -> list[dict[str, Any]]:
+    parameters = {"limit": 100, "order_by": "run_after", **filters}
+    answer = airflow.api.call("GET", f"/dags/{dag}/dagRuns", params=parameters)
+    return list(answer["dag_runs"])
+
+
+def ends(airflow: Airflow, dag: str, run: str, state: str, timeout: float = 300.0) -> None:
+    """Wait for the end of a run, which must be in this state; otherwise say what its tasks said."""
+    if (found := airflow.api.await_run(dag, run, timeout)) != state:
+        logs = [
+            f"{task['task_id']}[{task['map_index']}] {task['state']}\n{log_of(airflow, task)}"
+            for task in airflow.api.tasks(dag, run)
+            if task["state"] != "success"
+        ]
+        raise AssertionError(f"{dag} {run}: {found}, not {state}\n" + "\n".join(logs))
+
+
+def log_of(airflow: Airflow, task: dict[str, Any]) -> str:
+    dag, run = task["dag_id"], quote(task["dag_run_id"])
+    path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+    lines = airflow.api.call("GET", path, params={"map_index": task["map_index"]})["content"]
+    return "\n".join(str(line)[:3000] for line in lines[-25:])
+
+
+def await_runs(airflow: Airflow, dag: str, count: int, timeout: float = 240.0, **filters: Any) -> list[Any]:
+    """Wait until so many runs have ended."""
+
+    def ended() -> bool:
+        states = [run["state"] for run in runs(airflow, dag, **filters)]
+        return len(states) >= count and all(state in ("success", "failed") for state in states)
+
+    airflow.api.await_(ended, f"{count} runs of {dag}", timeout)
+    return runs(airflow, dag, **filters)
+
+
+def planned(airflow: Airflow, dag: str, run: str) -> list[str]:
+    return [asset for batch in airflow.api.returned(dag, run, "plan") or [] for asset in batch["assets"]]
+
+
+def command(airflow: Airflow, *arguments: str) -> str:
+    """Run ``airflow ...``; returns what it said."""
+    done = subprocess.run(
+        machine.python("-m", "airflow", *arguments),
+        env=airflow.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def submissions(standin: Standin, assets: list[str]) -> set[int]:
+    """How often each of the assets was submitted: ``{1}`` is what is wanted."""
+    counted = stats(standin)["submissions"]
+    return {counted.get(asset, 0) for asset in assets}
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="") as file:
+        return {row["asset"]: row for row in csv.DictReader(file)}
+
+
+def test_a_pasted_list_of_fifty_is_worked_off_from_the_form(
+    airflow: Airflow, standin: Standin, page: Page, video: Path
+) -> None:
+    assets = [standin.add(video.with_name("train.mkv"), title=f"train {number}") for number in range(50)]
+    page.goto(f"{airflow.url}/dags/extract_and_transcribe")
+    page.get_by_role("button", name="Trigger").first.click()
+    page.locator("#element_assets").click()
+    page.keyboard.type(f"{assets[0]}\n")
+    # What a person pastes: blanks, an empty line, a line twice, a newline at the end.
+    page.keyboard.insert_text("\n".join([f"  {assets[0]}", *assets[1:25], "", *assets[25:]]) + " \n\n")
+    page.set_viewport_size({"width": 1400, "height": 1500})
+    shoot(page.get_by_role("dialog"), "form")
+    page.get_by_role("button", name="Trigger", exact=True).last.click()
+    page.wait_for_url(re.compile("/runs/"))
+    run = page.url.partition("/runs/")[2].partition("?")[0]
+    ends(airflow, "extract_and_transcribe", run, "success", 300)
+    assert planned(airflow, "extract_and_transcribe", run) == assets
+    assert submissions(standin, assets) == {1}
+    for asset in assets:
+        assert "train" in (airflow.state / "audio" / f"{asset}.txt").read_text().lower()
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.reload()
+    page.get_by_text("Success", exact=True).nth(3).wait_for()
+    shoot(page, "run")
+
+
+def test_an_extraction_starts_the_transcription_of_its_audio_once(
+    airflow: Airflow, standin: Standin, video: Path
+) -> None:
+    pause(airflow, "transcribe_extracted_audio", False)
+    names = {"library.mp4": "library", "train.mkv": "train", "lake.mov": "lake"}
+    words = {standin.add(video.with_name(name)): word for name, word in names.items()}
+    folder = airflow.state / "lists"
+    (folder / "real.txt").write_text("\n".join(words) + "\n\n")
+    run = airflow.api.trigger("extract_asset_list", manifest=str(folder / "real.txt"))
+    ends(airflow, "extract_asset_list", run, "success")
+    [transcription] = await_runs(airflow, "transcribe_extracted_audio", 1)
+    assert (transcription["run_type"], transcription["state"]) == ("asset_triggered", "success")
+    for asset, word in words.items():
+        assert word in (airflow.state / "audio" / f"{asset}.txt").read_text().lower()
+
+    again = airflow.api.trigger("extract_asset_list", manifest=str(folder / "real.txt"))
+    ends(airflow, "extract_asset_list", again, "success")
+    assert planned(airflow, "extract_asset_list", again) == []
+    assert submissions(standin, [*words]) == {1}
+    written = rows(folder / "real.results.csv")
+    assert {row["status"] for row in written.values()} == {"transcribed"}
+    assert {asset: row["transcript"] for asset, row in written.items()} == {
+        asset: (airflow.state / "audio" / f"{asset}.txt").as_uri() for asset in words
+    }
+    assert len(runs(airflow, "transcribe_extracted_audio")) == 1, "nothing new, nothing announced"
+    pause(airflow, "transcribe_extracted_audio", True)
+
+
+def test_by_hand_with_ffmpeg_in_batches_with_one_bad_file(airflow: Airflow, video: Path) -> None:
+    videos = [str(video.with_name(name)) for name in ("library.mp4", "train.mkv", "lake.mov")]
+    dag = "extract_and_transcribe"
+    run = airflow.api.trigger(dag, assets=[*videos, "/nowhere.mp4"], engine="ffmpeg", batch_size=2)
+    ends(airflow, dag, run, "failed")  # a run that left something undone is red
+    tasks = airflow.api.tasks(dag, run)
+    assert {task["task_id"]: task["state"] for task in tasks} == {
+        "plan": "success",
+        "batch.extract": "success",
+        "batch.transcribe": "success",
+        "report": "failed",
+    }
+    assert len(tasks) == 6
+    path = f"/dags/{dag}/dagRuns/{run}/taskInstances/report/xcomEntries/report"
+    report = airflow.api.call("GET", path)["value"]
+    assert "| transcribed | 3 |" in report
+    assert "| /nowhere.mp4 |" in report
+
+
+def test_a_week_of_intervals_is_caught_up_with_each_asset_once(airflow: Airflow, standin: Standin) -> None:
+    expected: dict[str, list[str]] = {}
+    for number in range(-1, 8):
+        day = FIRST_DAY + timedelta(days=number)
+        seconds = (0, 12 * 3600, 24 * 3600 - 1)
+        expected[f"{day:%Y-%m-%d}"] = [
+            standin.add_virtual(1, created_from=moment, created_to=moment, title="the same title")[0]
+            for moment in (day + timedelta(seconds=second) for second in seconds)
+            if moment < datetime.now(timezone.utc)
+        ]
+    pause(airflow, "extract_new_assets", False)
+    found = await_runs(airflow, "extract_new_assets", 7, run_type="scheduled")
+    days = [f"{FIRST_DAY + timedelta(days=number):%Y-%m-%d}" for number in range(7)]
+    assert [run["data_interval_start"][:10] for run in found] == days
+    assert {run["state"] for run in found} == {"success"}
+    for run, day in zip(found, days, strict=True):
+        assert planned(airflow, "extract_new_assets", run["dag_run_id"]) == expected[day]
+    assert submissions(standin, [asset for day in days for asset in expected[day]]) == {1}
+    others = [asset for day, assets in expected.items() if day not in days for asset in assets]
+    assert submissions(standin, others) == {0}, "the day before the first, and today"
+
+    third = FIRST_DAY + timedelta(days=2)
+    [late] = standin.add_virtual(
+        1, created_from=third + timedelta(hours=6), created_to=third + timedelta(hours=6)
+    )
+    run = found[2]["dag_run_id"]
+    airflow.api.call(
+        "POST",
+        f"/dags/extract_new_assets/dagRuns/{quote(run)}/clear",
+        json={"dry_run": False, "only_failed": False},
+    )
+    ends(airflow, "extract_new_assets", run, "success")
+    assert planned(airflow, "extract_new_assets", run) == [*expected[days[2]], late]
+    assert submissions(standin, [*expected[days[2]], late]) == {1}, "what came late, and nothing else again"
+
+
+def test_a_backfill_of_two_weeks_and_what_reprocessing_does(airflow: Airflow, standin: Standin) -> None:
+    dag, march = "extract_new_assets", datetime(2024, 3, 1, tzinfo=timezone.utc)
+    assets = standin.add_virtual(
+        60, created_from=march, created_to=march + timedelta(days=14, seconds=-1), title="march {number}"
+    )
+    fifth = [assets[number] for number in range(60) if int(number * (14 * 86400 - 1) / 59 // 86400) == 4]
+    standin.behaviour.faults = [
+        faults.parse(f"refuse,call=extract_audio,code=VOD.10099,status=403,asset={fifth[1]}")
+    ]
+    create = ["backfill", "create", "--dag-id", dag, "--from-date", "2024-03-01", "--to-date", "2024-03-14"]
+    command(airflow, *create, "--max-active-runs", "4")
+    found = await_runs(airflow, dag, 14, run_type="backfill")
+    assert {run["data_interval_start"][:10]: run["state"] for run in found} == {
+        f"2024-03-{day:02}": "failed" if day == 5 else "success" for day in range(1, 15)
+    }
+    assert submissions(standin, [asset for asset in assets if asset != fifth[1]]) == {1}
+    tasks = airflow.api.tasks(dag, found[0]["dag_run_id"])
+    assert {(task["pool"], task["priority_weight"]) for task in tasks} == {(POOL, PRIORITY)}
+
+    await_backfill(airflow, dag)
+    standin.behaviour.faults = []
+    command(airflow, *create, "--reprocess-behavior", "failed")
+    airflow.api.await_(
+        lambda: all(run["state"] == "success" for run in runs(airflow, dag, run_type="backfill")),
+        "success of the failed day",
+        180,
+    )
+    assert submissions(standin, assets) == {1}
+    again = {run["data_interval_start"][:10]: run for run in runs(airflow, dag, run_type="backfill")}
+    assert len(again) == 14, "a cleared run stays the same run"
+
+    await_backfill(airflow, dag)
+    started = datetime.now(timezone.utc)
+    few = [*create[:-3], "2024-03-04", "--to-date", "2024-03-06"]
+    command(airflow, *few, "--reprocess-behavior", "completed")
+    airflow.api.await_(
+        lambda: (
+            sum(
+                run["state"] == "success" and datetime.fromisoformat(run["start_date"]) > started
+                for run in runs(airflow, dag, run_type="backfill")
+            )
+            == 3
+        ),
+        "the second success of three days",
+        180,
+    )
+    assert submissions(standin, assets) == {1}
+
+
+def await_backfill(airflow: Airflow, dag: str) -> None:
+    """Airflow takes one backfill a DAG at a time, and closes it some time after its last run."""
+    airflow.api.await_(
+        lambda: all(
+            backfill["completed_at"]
+            for backfill in airflow.api.call("GET", f"/backfills?dag_id={dag}")["backfills"]
+        ),
+        "the end of the backfill",
+        120,
+    )
+
+
+def test_a_list_of_files_with_ffmpeg(airflow: Airflow, video: Path) -> None:
+    manifest = airflow.state / "lists" / "files.csv"
+    manifest.write_text(f"asset,format\n{video},AAC\n{video.with_name('train.mkv')},\n")
+    run = airflow.api.trigger("extract_asset_list", manifest=str(manifest), engine="ffmpeg")
+    ends(airflow, "extract_asset_list", run, "success")
+    written = rows(manifest.with_suffix(".results.csv"))
+    audio = [Path(row["audio"].removeprefix("file://")) for row in written.values()]
+    assert [path.suffix for path in audio] == [".m4a", ".mp3"]
+    assert all(path.stat().st_size > 1000 for path in audio)
+
+
+def test_a_thousand_lines_twenty_of_them_bad(airflow: Airflow, standin: Standin) -> None:
+    good = standin.add_virtual(980)
+    bad = [f"{number:032x}" for number in range(20)]
+    listed = list(good)
+    for number, asset in enumerate(bad):
+        listed.insert(number * 50, asset)
+    manifest = airflow.state / "lists" / "thousand.csv"
+    lines = [f"{asset},{number % 3}\n" for number, asset in enumerate(listed)]
+    manifest.write_text("asset,priority\n" + "".join(lines))
+    started = time.monotonic()
+    run = airflow.api.trigger("extract_asset_list", manifest=str(manifest))
+    ends(airflow, "extract_asset_list", run, "failed", 400)  # twenty have no audio
+    wall = time.monotonic() - started
+    tasks = airflow.api.tasks("extract_asset_list", run)
+    print(f"1,000 assets in {wall:.0f} s, {len(tasks)} task instances")
+    assert len(tasks) == 12
+    results = manifest.with_suffix(".results.csv")
+    written = rows(results)
+    assert [*written] == sorted(listed, key=lambda asset: -(listed.index(asset) % 3))
+    assert {asset for asset, row in written.items() if row["status"] == "extracted"} == set(good)
+    assert {asset for asset, row in written.items() if row["reason"]} == set(bad)
+    assert {written[asset]["status"] for asset in bad} == {"asset_not_found"}
+    assert all(written[asset]["audio"].startswith("vod://vod_default/") for asset in good)
+    assert submissions(standin, good) == {1}
+
+    again = airflow.api.trigger("extract_asset_list", manifest=str(results))
+    ends(airflow, "extract_asset_list", again, "failed")
+    assert sorted(planned(airflow, "extract_asset_list", again)) == bad
+    assert submissions(standin, good) == {1}
+    assert rows(results) == written
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"id\n1\n", "has no column 'asset'"),
+        (b"", "names no assets"),
+        ("caf\xe9".encode("latin-1"), "is not UTF-8"),
+        (b"asset\n/media/a.mp4\n", "VOD extracts only from its own assets"),
+        (b"asset\n" + b"".join(b"%032x\n" % number for number in range(1_000_000)), "more than the 100000"),
+    ],
+)
+def test_a_bad_list_is_an_error_before_anything_is_submitted(
+    airflow: Airflow, standin: Standin, content: bytes, sentence: str
+) -> None:
+    before = stats(standin)["submissions"]
+    manifest = airflow.state / "lists" / "bad.csv"
+    manifest.write_bytes(content)
+    run = airflow.api.trigger("extract_asset_list", manifest=str(manifest))
+    ends(airflow, "extract_asset_list", run, "failed")
+    assert sentence in log_of(airflow, airflow.api.task("extract_asset_list", run, "plan"))
+    assert {task["state"] for task in airflow.api.tasks("extract_asset_list", run)} == {
+        "failed",
+        "upstream_failed",
+    }
+    assert stats(standin)["submissions"] == before
