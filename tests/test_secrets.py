@@ -16,11 +16,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.conftest import SAMPLES, DictStore, connection_json, first_event
+from tests.conftest import SAMPLES, DictStore, connection_json, context_of, first_event
 from vod.standin import Settings, Standin, running
 from vod.standin.faults import parse
 
@@ -188,26 +189,22 @@ def _write_down_what_is_sent(write: Callable[[str, str], None]) -> None:
     HTTPAdapter.send = send  # type: ignore[method-assign]
 
 
-def _context() -> Any:
-    from datetime import datetime, timezone
-    from types import SimpleNamespace
-
-    return {"task_state_store": DictStore(), "ti": SimpleNamespace(start_date=datetime.now(timezone.utc))}
-
-
 def _run(operator: Any) -> Any:
     from airflow.sdk.exceptions import TaskDeferred
 
-    context = _context()
-    try:
-        result = operator.execute(context)
-    except TaskDeferred as deferred:
-        _tell(deferred.trigger, deferred.trigger.serialize())
-        event = asyncio.run(first_event(deferred.trigger))
-        _tell(event)
-        result = getattr(operator, deferred.method_name)(context, event=event)
-    _tell(operator, vars(context["task_state_store"]), result)
-    return result
+    context = context_of(DictStore())
+    go_on = partial(operator.execute, context)
+    while True:
+        try:
+            result = go_on()
+        except TaskDeferred as deferred:
+            _tell(deferred.trigger, deferred.trigger.serialize())
+            event = asyncio.run(first_event(deferred.trigger))
+            _tell(event)
+            go_on = partial(getattr(operator, deferred.method_name), context, event=event)
+        else:
+            _tell(operator, vars(context["task_state_store"]), result)
+            return result
 
 
 def _work(conn_id: str, folder: Path) -> None:

@@ -216,7 +216,7 @@ class TestFaults:
         assert first == second
 
     def test_out_of_order(self, vod, source, subscribed, wait_until):
-        vod.standin.behaviour.faults = [parse("latency,call=notification,seconds=0.3,count=1")]
+        vod.standin.behaviour.faults = [parse("latency,call=notification,seconds=2,count=1")]
         audios = []
         for _ in range(2):
             audios.append(vod.extract(source))
