@@ -175,8 +175,9 @@ def _channels(text: str) -> int | str:
 
 
 def _full(record: Record) -> dict[str, Any]:
-    """The record, and of a failure always why."""
-    return {"message": "", **record.to_json()} if isinstance(record, AssetFailure) else record.to_json()
+    """The record; what every line has comes first."""
+    said = {"message": record.message} if isinstance(record, AssetFailure) else {}
+    return {"asset": record.asset, "outcome": record.outcome, **said, **record.to_json()}
 
 
 def _sentence(record: Record) -> str:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -251,7 +251,7 @@ class LocalEngine:
         source = _Source.of(asset, self._hook)
         source.fingerprint = self._fingerprint(asset, limits)
         if source.fingerprint and not self._wishes.force and (earlier := self._reusable(source, limits)):
-            return earlier
+            return replace(earlier, seconds=round(time.monotonic() - began, 3))
         outputs = {self._name(asset): self._output}
         if self._wishes.speech:
             outputs[file_stem(asset) + SPEECH_SUFFIX] = media.SPEECH
