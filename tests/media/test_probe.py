@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import threading
@@ -8,13 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from vod.media import ExtractionCancelledError, TruncatedMediaError, UnreadableMediaError, extract, probe
+from vod.media import (
+    ExtractionCancelledError,
+    TruncatedMediaError,
+    UnreadableMediaError,
+    extract,
+    probe,
+)
 from vod.media.limits import Limits
 from vod.media.probe import open_media
 
 from .conftest import SECONDS, ffmpeg
 
 Media = Callable[[str], Path]
+
+probing = importlib.import_module("vod.media.probe")  # the package has a function of that name
 
 
 def test_what_is_in_a_file(media: Media) -> None:
@@ -126,6 +135,16 @@ def test_being_cancelled_while_packets_are_read(media: Media) -> None:
 
     with pytest.raises(ExtractionCancelledError):
         read_on()
+
+
+def test_a_place_that_is_none_is_refused_without_a_traceback(media: Media) -> None:
+    # PyAV prints what is raised while it reads; damaged ASF files send it to places like this.
+    file = probing._LimitedFile(media("pcm.wav"), Limits(5))
+    assert file.seek(1 << 56) == -1
+    assert file.seek(-1) == -1
+    assert file.seek(4) == 4
+    assert file.read(4) == media("pcm.wav").read_bytes()[4:8]
+    file.close()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -188,7 +188,6 @@ class _LimitedFile:
         self._file = path.open("rb", buffering=0)
         self._limits = limits
         self._failure: BaseException | None = None
-        self.seek = self._file.seek
         self.tell = self._file.tell
         self.close = self._file.close
 
@@ -200,6 +199,12 @@ class _LimitedFile:
             except BaseException as error:  # noqa: BLE001
                 self._failure = error
         return b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, OverflowError, ValueError):
+            return -1  # a damaged file points anywhere; PyAV would print a traceback
 
     def check(self) -> None:
         """Raise what ended the file early."""
