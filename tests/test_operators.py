@@ -508,6 +508,19 @@ def test_a_retry_does_only_what_may_succeed_on_it(
     )
 
 
+def test_a_file_that_cannot_be_extracted_is_not_tried_again_by_a_retry(
+    video: Path, silent_video: Path, tmp_path: Path
+) -> None:
+    store, assets = DictStore(), [str(silent_video), str(video)]
+    options = {"engine": "ffmpeg", "destination": str(tmp_path / "out"), "on_failure": "report"}
+    first = extract(context_of(store, max_tries=1), assets, **options)
+    assert [record["outcome"] for record in first] == ["no_audio_track", "extracted"]
+    silent_video.write_bytes(video.read_bytes())
+    assert extract(context_of(store, try_number=2, max_tries=1), assets, **options) == first
+    cleared = extract(context_of(store, try_number=3, max_tries=2), assets, **options)
+    assert [record["outcome"] for record in cleared] == ["extracted", "extracted"]
+
+
 def test_the_last_try_reports(
     connection: str, uploaded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -331,7 +331,18 @@ class ExtractAudioOperator(_BatchOperator):
             wishes=Wishes.of(asked),
             ffmpeg=self._ffmpeg(),
         )
-        return self._local.extract(assets)
+        entries = {asset: ledger.get(asset) or {} for asset in assets}
+        final = {
+            asset: results.from_json(entry["failure"])
+            for asset, entry in entries.items()
+            if "failure" in entry
+        }
+        outcomes = final | self._local.extract([asset for asset in assets if asset not in final])
+        for asset, outcome in outcomes.items():
+            if isinstance(outcome, AssetFailure) and not outcome.retryable:
+                ledger.fail(asset, outcome.to_json(), refused=False)
+        ledger.save()
+        return outcomes
 
     def _ffmpeg(self) -> str | None:
         try:

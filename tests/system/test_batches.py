@@ -199,6 +199,28 @@ def test_ended_while_waiting(cluster: Cluster, how: str) -> None:
         assert cluster.outcomes("batch", run) == ["extracted"] * 10
 
 
+@pytest.mark.parametrize("who", ["a person", "a shutdown"])
+def test_ended_while_waiting_on_the_worker(cluster: Cluster, who: str) -> None:
+    cluster.standin.behaviour.queue_seconds = 3600
+    sources = cluster.sources(10)
+    run = cluster.api.trigger("batch_on_worker", assets=sources)
+    Api.await_(lambda: len(cluster.submissions(sources)) == 10, "10 submissions", 90)
+    before = stats(cluster.standin)["assets_by_status"].get("CANCELLED", 0)
+    if who == "a person":
+        cluster.api.mark("batch_on_worker", run, "extract", "failed")
+        await_quiet(cluster)
+        assert stats(cluster.standin)["assets_by_status"]["CANCELLED"] - before == 10
+    else:
+        task = cluster.task_process()
+        assert task
+        task.terminate()
+        said = "This worker is shut down while the task is running"
+        Api.await_(lambda: said in cluster.api.log("batch_on_worker", run, "extract"), said, 60)
+        cluster.standin.behaviour.queue_seconds = 0
+        assert cluster.api.await_run("batch_on_worker", run) == "success"
+        assert stats(cluster.standin)["assets_by_status"].get("CANCELLED", 0) == before
+
+
 def test_marked_failed_while_ffmpeg_runs(cluster: Cluster) -> None:
     long = cluster.airflow.state / "long.flac"
     silence = ["-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo", "-t", "40000", "-c:a", "flac", str(long)]
