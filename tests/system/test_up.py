@@ -57,6 +57,17 @@ def test_a_run_triggered_from_the_form_succeeds(stack: Stack, page: Page) -> Non
     assert submissions == dict.fromkeys(stack.samples.values(), 1)
 
 
+def test_the_page_of_a_task_tells_how_far_its_batch_is(stack: Stack, page: Page) -> None:
+    [run] = api(stack, "/dags/extract_and_transcribe/dagRuns")["dag_runs"]
+    task = f"/dags/extract_and_transcribe/runs/{run['dag_run_id']}/tasks/batch.extract/mapped/0"
+    page.goto(f"{stack.url}{task}/task-state-store")
+    page.get_by_text("Waiting for VOD: 3 running, 0 to come.").wait_for()
+    shoot(page, "progress")
+    page.goto(f"{stack.url}{task}/details")
+    link = page.get_by_role("link", name="VOD console")
+    assert link.get_attribute("href") == "https://console.huaweicloud.com/vod/?region=cn-north-4"
+
+
 def test_the_connection_form_of_this_type_is_offered(stack: Stack, page: Page) -> None:
     page.goto(f"{stack.url}/connections")
     page.get_by_role("button", name=re.compile("Add Connection")).click()
