@@ -71,11 +71,10 @@ with DAG(
             outlets=[Asset("vod://transcripts")],
         ).output
 
-    @task(trigger_rule="all_done_min_one_success", retries=0)
+    @task(trigger_rule="all_done", retries=0)
     def report(planned: list[dict[str, Any]], transcripts: Any, ti: Any) -> None:
         """Say what was done, and fail if an asset did."""
-        assets = [asset for part in planned for asset in part["assets"]]
-        reports.conclude(ti, reports.collect(assets, transcripts))
+        reports.conclude(ti, reports.collect(reports.assets_of(planned), transcripts))
 
     planned = plan()
     report(planned, batch.expand_kwargs(planned))

@@ -46,7 +46,7 @@ with DAG(
         with fail_at_once():
             return lists.AssetList.of(params).plan(task_state_store)
 
-    @task(trigger_rule="all_done_min_one_success", retries=0)
+    @task(trigger_rule="all_done", retries=0)
     def report(audio: Any, planned: list[dict[str, Any]], params: dict[str, Any], ti: Any) -> None:
         """Write the result manifest, say what was done, and fail if an asset did."""
         with fail_at_once():

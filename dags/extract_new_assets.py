@@ -61,11 +61,10 @@ with DAG(
             )
             return plans.batches([video for video in videos if video not in done], task_state_store)
 
-    @task(trigger_rule="all_done_min_one_success", retries=0)
+    @task(trigger_rule="all_done", retries=0)
     def report(planned: list[dict[str, Any]], audio: Any, ti: Any) -> None:
         """Say what was done, and fail if an asset did."""
-        assets = [asset for part in planned for asset in part["assets"]]
-        reports.conclude(ti, reports.collect(assets, audio))
+        reports.conclude(ti, reports.collect(reports.assets_of(planned), audio))
 
     planned = plan()
     extract = ExtractAudioOperator.partial(

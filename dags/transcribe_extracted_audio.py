@@ -42,11 +42,10 @@ with DAG(
         with fail_at_once():
             return plans.audio_batches(audio, size=20, force=params["force"])
 
-    @task(trigger_rule="all_done_min_one_success", retries=0)
+    @task(trigger_rule="all_done", retries=0)
     def report(planned: list[dict[str, Any]], transcripts: Any, ti: Any) -> None:
         """Say what was done, and fail if an asset did."""
-        assets = [record["asset"] for part in planned for record in part["audio"]]
-        reports.conclude(ti, reports.collect(assets, transcripts))
+        reports.conclude(ti, reports.collect(reports.assets_of(planned), transcripts))
 
     planned = plan()
     transcribe = TranscribeAudioOperator.partial(

@@ -47,7 +47,8 @@ def test_a_run_with_a_lost_plan_or_a_failed_asset_is_red(dags: dict[str, DAG]) -
     for dag in dags.values():
         [leaf] = [task for task in dag.tasks if not task.downstream_task_ids]
         assert leaf.task_id == "report"
-        assert leaf.trigger_rule == "all_done_min_one_success"
+        # Not "all_done_min_one_success": with an empty plan the batches are skipped, and so would the report.
+        assert leaf.trigger_rule == "all_done"
         assert "plan" in leaf.upstream_task_ids
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from vod.reports import collect, conclude, table
+from vod.reports import assets_of, collect, conclude, table
 from vod.results import AssetFailure, ExtractedAudio
 
 AUDIO = ExtractedAudio(
@@ -33,6 +33,13 @@ def test_no_asset_is_lost_from_the_record_when_its_batch_is() -> None:
         ("x", "no_result"),
         ("b", "no_audio_track"),
     ]
+
+
+def test_a_run_without_a_plan_fails() -> None:
+    with pytest.raises(AirflowFailException, match="There is no plan"):
+        assets_of(None)
+    assert assets_of([]) == []
+    assert assets_of([{"assets": ["a", "b"]}, {"audio": [{"asset": "c"}]}]) == ["a", "b", "c"]
 
 
 def test_one_batch_or_none_is_told_from_many() -> None:

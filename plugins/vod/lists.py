@@ -13,7 +13,7 @@ from vod.catalogue import Catalogue
 from vod.errors import InvalidInputError
 from vod.manifests import Entry, InvalidManifestError
 from vod.provider_info import DEFAULT_CONNECTION
-from vod.reports import collect, words
+from vod.reports import assets_of, collect, words
 from vod.results import AssetFailure, ExtractedAudio, Record
 
 
@@ -97,7 +97,7 @@ class AssetList:
         return plans.batches(missing, store, self.batch_size)
 
     def write_results(
-        self, planned: Sequence[Mapping[str, Any]], returned: Sequence[Any] | None
+        self, planned: Sequence[Mapping[str, Any]] | None, returned: Sequence[Any] | None
     ) -> tuple[list[Record], int]:
         """Write the result manifest: what this run did, and what was done before.
 
@@ -105,8 +105,7 @@ class AssetList:
         :param returned: What their extractions returned.
         :returns: the records of this run, and how many assets had been done before it.
         """
-        assets = [asset for batch in planned for asset in batch["assets"]]
-        records = collect(assets, returned)
+        records = collect(assets_of(planned), returned)
         known: dict[str, Record] = {**self._done(), **{record.asset: record for record in records}}
         transcripts = self._catalogue.transcripts(known)
         manifests.write_results(

@@ -20,6 +20,21 @@ NO_RESULT = "no_result"
 """Outcome of an asset whose batch ended without saying anything of it."""
 
 
+def assets_of(planned: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """The assets of the batches that were planned, for extraction or for transcription (:mod:`vod.plans`).
+
+    :raises AirflowFailException: there is no plan. The last task runs whatever became of those before it, and
+        a run without a plan must not look green.
+    """
+    if planned is None:
+        raise AirflowFailException("There is no plan: see the log of the task that makes it.")
+    return [
+        asset if isinstance(asset, str) else asset["asset"]
+        for batch in planned
+        for asset in batch.get("assets") or batch["audio"]
+    ]
+
+
 def collect(assets: Iterable[str], returned: Sequence[Any] | None) -> list[Record]:
     """Give each asset its record, in order.
 
