@@ -117,16 +117,16 @@ def test_a_worker_killed_ten_times_while_it_submits(cluster: Cluster) -> None:
     cluster.standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true,percent=5")]
     run = cluster.api.trigger("batch", assets=sources)
     for _ in range(10):
-        submitted = len(cluster.submissions(sources))
-        wanted = submitted + dice.randint(1, 8)
+        Api.await_(cluster.task_process, "the next try", 90)
+        victim = cluster.task_process()
+        assert victim
+        wanted = len(cluster.submissions(sources)) + dice.randint(1, 8)
 
         def is_that_far(wanted: int = wanted) -> bool:
             return len(cluster.submissions(sources)) >= wanted
 
         Api.await_(is_that_far, f"{wanted} submissions", 90)
         time.sleep(dice.random())  # anywhere between two of them
-        victim = cluster.task_process()
-        assert victim, "the task had ended before it could be killed"
         victim.kill()
         psutil.wait_procs([victim], timeout=10)
     assert cluster.api.await_run("batch", run, 300) == "success"
