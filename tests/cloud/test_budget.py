@@ -18,11 +18,17 @@ from vod.standin.settings import Behaviour
 
 
 def simulate(
-    processes: int, minutes: int, *, share: float = 1.0, begin: tuple[int, ...] = ()
+    processes: int,
+    minutes: int,
+    *,
+    share: float = 1.0,
+    begin: tuple[int, ...] = (),
+    end: tuple[int, ...] = (),
 ) -> tuple[list[list[int]], list[int]]:
     """Processes that call as often as they may.
 
     :param begin: Minute in which each process begins; otherwise all begin at once.
+    :param end: Minute in which each process ends; otherwise none does.
     :returns: calls of each process that the stand-in passed in each minute, and all that it refused.
     """
     now, dice = 0.0, random.Random(1)
@@ -36,6 +42,8 @@ def simulate(
         budget.reserve()
     while arrivals[0][0] < minutes * 60:
         now, number, tries = heapq.heappop(arrivals)
+        if end and now >= end[number] * 60:
+            continue
         pause, tries = 0.0, tries + 1
         try:
             gateway.take("extract")
@@ -76,6 +84,11 @@ def test_who_comes_late_gets_a_share_of_a_quota_that_is_used_up() -> None:
     passed, _ = simulate(4, 30, begin=(0, 0, 0, 10))
     assert sum(passed[3][12:22]) >= 0.5 * 10 * QUOTAS["extract"] / 4
     assert sum(together(passed)[12:]) >= 0.95 * 18 * QUOTAS["extract"]
+
+
+def test_what_others_leave_is_soon_taken() -> None:
+    passed, _ = simulate(4, 20, end=(10, 10, 10, 20))
+    assert sum(passed[3][12:]) >= 0.9 * 8 * QUOTAS["extract"]
 
 
 def test_shares_that_fit_are_never_refused() -> None:

@@ -28,6 +28,8 @@ _CUT, _LEAST_SHARE, _SAME_NEWS_SECONDS = 0.6, 0.01, 10.0
 _KEPT = 0.9
 # By a factor, not by steps: what is little for two processes would be a storm of 32.
 _REGAIN_PER_MINUTE = 1.3
+# Whoever is not refused for so long, and so many calls, has room: others have ended.
+_CALM_SECONDS, _CALM_CALLS, _REGAIN_PER_CALM_MINUTE = 10.0, 20, 10.0
 
 
 class Budget:
@@ -53,7 +55,8 @@ class Budget:
         self._rate = self._full_rate
         self._clock = clock
         self._tokens = self._burst
-        self._updated = self._cut_at = clock()
+        self._updated = self._cut_at = self._refused_at = clock()
+        self._calls_since = 0  # the last refusal
         self._sent: deque[float] = deque()  # when the calls of the last minute went out, less those refused
         self._lock = threading.Lock()
 
@@ -65,6 +68,7 @@ class Budget:
         with self._lock:
             self._advance()
             self._tokens -= 1.0
+            self._calls_since += 1
             delay = max(-self._tokens / self._rate, 0.0)
             self._sent.append(self._updated + delay)
             return delay
@@ -76,6 +80,7 @@ class Budget:
         """
         with self._lock:
             self._advance()
+            self._refused_at, self._calls_since = self._updated, 0
             if self._sent:
                 self._sent.pop()
             if self._updated - self._cut_at >= _SAME_NEWS_SECONDS or self._rate == self._full_rate:
@@ -95,8 +100,9 @@ class Budget:
         elapsed = now - self._updated
         self._updated = now
         self._tokens = min(self._tokens + elapsed * self._rate, self._burst)
-        # Calm longer than half an hour regains everything from the least share.
-        regained = _REGAIN_PER_MINUTE ** min(elapsed / 60.0, 30.0)
+        calm = now - self._refused_at >= _CALM_SECONDS and self._calls_since >= _CALM_CALLS
+        # Half an hour regains everything from the least share.
+        regained = (_REGAIN_PER_CALM_MINUTE if calm else _REGAIN_PER_MINUTE) ** min(elapsed / 60.0, 30.0)
         self._rate = min(self._rate * regained, self._full_rate)
         while self._sent and self._sent[0] <= now - 60.0:
             self._sent.popleft()
