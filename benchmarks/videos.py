@@ -78,8 +78,13 @@ class Studio:
         path = self._folder / f"{name or f'{seconds:g}-s'}.{container}"
         if not path.exists():
             picture, sound = _CONTAINERS[container]
-            endless = ("-stream_loop", "-1", "-i")
-            inputs = (*endless, self._picture(picture, bit_rate), *endless, self._sound(sound))
+            inputs = (
+                "-stream_loop",
+                "-1",
+                "-i",
+                self._picture(picture, bit_rate),
+                *self._sound(sound, seconds),
+            )
             length = ("-t", f"{seconds:g}")
             ffmpeg(*inputs, "-map", "0:v", "-map", "1:a", "-c", "copy", *length, path)
         return path
@@ -93,11 +98,16 @@ class Studio:
             ffmpeg("-f", "lavfi", "-i", source, "-c:v", encoder, *options, *rate, path)
         return path
 
-    def _sound(self, codec: str) -> Path:
+    def _sound(self, codec: str, seconds: float) -> tuple[str | Path, ...]:
         suffix, (encoder, *options) = _SOUNDS[codec]
         path = self._folder / f"sound.{suffix}"
         if not path.exists():
             played, said = music(self._folder / "music.wav", 60), speech(self._folder / "speech.wav")
             mix = "[1:a]aloop=-1:size=4000000[said];[0:a][said]amix=duration=first"
             ffmpeg("-i", played, "-i", said, "-filter_complex", mix, "-c:a", encoder, *options, path)
-        return path
+        if codec != "aac":
+            return "-stream_loop", "-1", "-i", path
+        # ADTS has no clock, and ffmpeg's guess is 0.02 s off each time.
+        repeated = self._folder / f"sound-{seconds:g}.{suffix}"
+        repeated.write_bytes(path.read_bytes() * (int(seconds / 60) + 1))
+        return "-i", repeated
