@@ -108,6 +108,17 @@ def page(stack: Stack) -> Iterator[Page]:
         browser.close()
 
 
+def write(page: Page, field: Locator, text: str) -> None:
+    """Type as a person does, who looks at what arrived: a form that is still being drawn loses keys."""
+    for _ in range(3):
+        field.click()
+        page.keyboard.press("Control+A")
+        page.keyboard.type(text)
+        if field.input_value() == text:
+            return
+    raise AssertionError(f"typed {text!r}, and there is {field.input_value()!r}")
+
+
 def shoot(what: Page | Locator, name: str) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     what.screenshot(path=SCREENSHOTS / f"{name}.png")

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,10 +117,12 @@ def test_a_worker_killed_ten_times_while_it_submits(cluster: Cluster) -> None:
     sources, dice = cluster.sources(100), random.Random(1)
     cluster.standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true,percent=5")]
     run = cluster.api.trigger("batch", assets=sources)
-    for _ in range(10):
+    kills = 0
+    while kills < 10:
         Api.await_(cluster.task_process, "the next try", 90)
         victim = cluster.task_process()
-        assert victim
+        if victim is None:
+            continue  # three answers lost in a row: the task has deferred, and submits the rest later
         wanted = len(cluster.submissions(sources)) + dice.randint(1, 8)
 
         def is_that_far(wanted: int = wanted) -> bool:
@@ -127,8 +130,10 @@ def test_a_worker_killed_ten_times_while_it_submits(cluster: Cluster) -> None:
 
         Api.await_(is_that_far, f"{wanted} submissions", 90)
         time.sleep(dice.random())  # anywhere between two of them
-        victim.kill()
-        psutil.wait_procs([victim], timeout=10)
+        with suppress(psutil.NoSuchProcess):
+            victim.kill()
+            psutil.wait_procs([victim], timeout=10)
+            kills += 1
     assert cluster.api.await_run("batch", run, 300) == "success"
     assert cluster.api.task("batch", run, "extract")["try_number"] == 11
     assert cluster.outcomes("batch", run) == ["extracted"] * 100

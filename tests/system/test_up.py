@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page
 
-from tests.system.conftest import ROOT, Stack, api, shoot, start
+from tests.system.conftest import ROOT, Stack, api, shoot, start, write
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
 
@@ -38,8 +38,7 @@ def test_no_secret_is_for_others_to_read(stack: Stack) -> None:
 def test_a_run_triggered_from_the_form_succeeds(stack: Stack, page: Page) -> None:
     page.goto(f"{stack.url}/dags/extract_and_transcribe")
     page.get_by_role("button", name="Trigger").first.click()
-    page.locator("#element_assets").click()
-    page.keyboard.type("\n".join(stack.samples.values()) + "\n")
+    write(page, page.locator("#element_assets"), "\n".join(stack.samples.values()) + "\n")
     page.get_by_role("button", name="Trigger", exact=True).last.click()
     page.wait_for_url(re.compile("/runs/"))
     run = page.url.rpartition("/runs/")[2]
