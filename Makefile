@@ -9,7 +9,7 @@ READY := .venv/.ready
 override export VIDEO := $(value VIDEO)
 override export MEDIA := $(value MEDIA)
 
-.PHONY: help setup demo up down test test-slow check-media test-system lint requirements clean
+.PHONY: help setup demo up down test test-slow check-media test-system bench lint requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/
 
 test-system: $(READY) ## whole Airflow with real processes, and its UI in headless Chromium
 	@$(BIN)/python -m pytest -q -m 'system or browser' tests/system
+
+bench: $(READY) ## measures and renews docs/performance.md; PARTS="side_by_side growth under_quota waiting"
+	@$(BIN)/python -m benchmarks.orchestration $(PARTS)
 
 lint: $(READY) ## formatting, lint, types, borders
 	$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ import platform
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import httpx
 import psutil
 import sqlalchemy
 
-from benchmarks import probe, report
+from benchmarks import report
 from dev import stack
 from dev.airflow import PARTS, Airflow, postgres, stop_postgres
 from dev.processes import Processes
@@ -32,8 +33,6 @@ from vod.standin import Settings
 
 BUILD = Path(os.environ.get("VOD_BUILD", stack.ROOT / "build")).resolve() / "bench"
 
-EXTRACTION = 30.0
-"""Seconds that a virtual extraction takes."""
 QUOTA = 1000
 """Submissions a minute where the quota is enforced: that of the contract, times ten."""
 UNLIMITED = 1_000_000
@@ -43,10 +42,14 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Library:
-    """A stand-in, and the Airflow connection that leads to it."""
+    """A stand-in, and the Airflow connection that leads to it.
+
+    :param extraction: Seconds that a virtual extraction takes.
+    """
 
     connection: str
     url: str
+    extraction: float
 
     def assets(self, count: int) -> list[str]:
         """Make up videos."""
@@ -58,10 +61,16 @@ class Library:
     def stats(self) -> Any:
         return httpx.get(f"{self.url}/admin/stats", timeout=60).raise_for_status().json()
 
-    def prolong(self, seconds: float) -> None:
-        """Let the extractions that begin from now on take longer."""
-        rules = [{"fault": "latency", "call": "extraction", "seconds": seconds}] if seconds else []
+    def hold(self) -> None:
+        """Let no extraction look finished until :meth:`release`."""
+        rules = [{"fault": "spelling", "shows": "TRANSCODING"}]
         httpx.put(f"{self.url}/admin/faults", json=rules).raise_for_status()
+
+    def release(self) -> None:
+        httpx.delete(f"{self.url}/admin/faults").raise_for_status()
+
+    def calls(self) -> Counter[str]:
+        return Counter({name: call["total"] for name, call in self.stats()["calls"].items()})
 
 
 class Bench:
@@ -72,7 +81,9 @@ class Bench:
         self.free = free
         self.limited = limited
         self._engine = sqlalchemy.create_engine(database)
-        self._postgres = psutil.Process(int((airflow.state / "postgres" / "postmaster.pid").read_text().split()[0]))
+        self._postgres = psutil.Process(
+            int((airflow.state / "postgres" / "postmaster.pid").read_text().split()[0])
+        )
         self._plan = plan
 
     def run(
@@ -98,37 +109,37 @@ class Bench:
         }
         self._plan.write_text(json.dumps(plan))
         conf = {"connection": library.connection} if dag == "ours" else {}
-        calls, rows, cpu, database = self._calls(library), self._rows(), self._cpu(), cpu_seconds([self._postgres])
+        calls, rows = library.calls(), self._rows()
+        cpu, database = self._cpu(), cpu_seconds([self._postgres])
         run = self.airflow.api.trigger(dag, **conf)
         meanwhile(run)
         while (found := self.airflow.api.run(dag, run))["state"] not in ("success", "failed"):
             if timeout < 0:
-                raise SystemExit(f"{dag} with {count} assets has not ended; see {self.airflow.state / 'log'}.")
+                raise SystemExit(
+                    f"{dag} with {count} assets has not ended; see {self.airflow.state / 'log'}."
+                )
             time.sleep(1.0)
             timeout -= 1.0
         tasks = self.airflow.api.tasks(dag, run)
         submissions = library.stats()["submissions"]
         accepted = [submissions.get(asset, 0) for asset in assets]
         wall = _seconds(found["queued_at"], found["end_date"])
-        calls = {name: total - calls.get(name, 0) for name, total in self._calls(library).items()}
+        calls = library.calls() - calls
+        rows = self._rows() - rows
         return {
             "assets": count,
             "state": found["state"],
             "wall": wall,
-            "overhead": wall - EXTRACTION,
+            "overhead": wall - library.extraction,
             "cpu": self._cpu() - cpu,
             "database_cpu": cpu_seconds([self._postgres]) - database,
             "task_instances": len(tasks),
             "tries": sum(task["try_number"] for task in tasks),
             "failed_tasks": sum(task["state"] != "success" for task in tasks),
-            "calls": {name: total for name, total in calls.items() if total},
-            "calls_per_asset": sum(calls.values()) / count,
-            "rows": sum(self._rows().values()) - sum(rows.values()),
-            "rows_by_table": {
-                table: total - rows.get(table, 0)
-                for table, total in self._rows().items()
-                if total != rows.get(table, 0)
-            },
+            "calls": calls,
+            "calls_per_asset": calls.total() / count,
+            "rows": rows.total(),
+            "rows_by_table": rows,
             "not_submitted": accepted.count(0),
             "submitted_twice": sum(times > 1 for times in accepted),
         }
@@ -142,17 +153,18 @@ class Bench:
     def _cpu(self) -> float:
         return cpu_seconds([self.airflow.process(part) for part in PARTS])
 
-    def _calls(self, library: Library) -> dict[str, int]:
-        return {name: call["total"] for name, call in library.stats()["calls"].items()}
-
-    def _rows(self) -> dict[str, int]:
+    def _rows(self) -> Counter[str]:
         """Rows of each table of Airflow's database."""
         tables = sqlalchemy.inspect(self._engine).get_table_names()
         with self._engine.connect() as connection:
-            return {
-                table: connection.execute(sqlalchemy.text(f'SELECT count(*) FROM "{table}"')).scalar_one()  # noqa: S608
-                for table in tables
-            }
+            return Counter(
+                {
+                    table: connection.execute(
+                        sqlalchemy.select(sqlalchemy.func.count()).select_from(sqlalchemy.table(table))
+                    ).scalar_one()
+                    for table in tables
+                }
+            )
 
 
 def side_by_side(bench: Bench) -> Figures:
@@ -161,6 +173,14 @@ def side_by_side(bench: Bench) -> Figures:
         "idle_cpu_share": bench.idle(10.0),
         "ours": bench.run("ours", 300),
         "rival": bench.run("rival", 300),
+    }
+
+
+def growth(bench: Bench) -> Figures:
+    """100 and 1,000 assets of ours, 50 of the rival; the rest comes from the other parts."""
+    return {
+        "ours": [bench.run("ours", 100), bench.run("ours", 1000)],
+        "rival": [bench.run("rival", 50)],
     }
 
 
@@ -192,61 +212,65 @@ def under_quota(bench: Bench) -> Figures:
 
 
 def waiting(bench: Bench) -> Figures:
-    """10,000 assets wait in one triggerer."""
-    count, span, quiet = 10_000, 120.0, 20.0
+    """10,000 assets wait in one triggerer, until all of them do and some time more."""
+    count, span, quiet = 10_000, 60.0, 20.0
+    airflow, library = bench.airflow, bench.free
+    path = airflow.state / "lags"
+    airflow.api.trigger("loop_lag", path=str(path), seconds=900)
+    airflow.api.await_(lambda: path.exists() and path.stat().st_size, "the loop's lags", 60)
+    before = _observe(bench, path, quiet)
     measured: Figures = {}
-    path = bench.airflow.state / "lags"
+
+    def all_wait(run: str) -> bool:
+        states = [task["state"] for task in airflow.api.tasks("ours", run) if task["task_id"] == "extract"]
+        return len(states) > 1 and set(states) == {"deferred"}
+
+    def meanwhile(run: str) -> None:
+        deadline = time.monotonic() + 420
+        while not all_wait(run):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{count} assets have not come to wait; see {airflow.state / 'log'}.")
+            time.sleep(3.0)
+        measured.update(_observe(bench, path, span))
+        library.release()
+
+    library.hold()
+    figures = bench.run("ours", count, meanwhile=meanwhile)
+    # The extraction ended while all waited.
+    return {**figures, "overhead": figures["wall"] - span, "quiet": before, "waiting": measured}
+
+
+def _observe(bench: Bench, lags: Path, seconds: float) -> Figures:
+    """The triggerer over some time."""
     triggerer = bench.airflow.process("triggerer")
-    bench.airflow.api.trigger("loop_lag", path=str(path), seconds=900)
-    bench.airflow.api.await_(lambda: path.exists() and path.stat().st_size, "the loop's lags", 60)
-    before = _observe(triggerer, bench.free, path, quiet)
-
-    def watch(run: str) -> None:
-        def all_wait() -> bool:
-            states = [task["state"] for task in bench.airflow.api.tasks("ours", run) if task["task_id"] == "extract"]
-            return len(states) > 1 and set(states) == {"deferred"}
-
-        bench.airflow.api.await_(all_wait, "10,000 assets to wait", 400)
-        measured.update(_observe(triggerer, bench.free, path, span))
-
-    bench.free.prolong(300.0)
-    try:
-        figures = bench.run("ours", count, batch=100, meanwhile=watch)
-    finally:
-        bench.free.prolong(0)
-    return {**figures, "overhead": figures["overhead"] - 300.0, "quiet": before, "waiting": measured}
-
-
-def _observe(triggerer: psutil.Process, library: Library, lags: Path, seconds: float) -> Figures:
-    cpu, calls, since = cpu_seconds([triggerer]), library.stats()["calls"]["info"]["total"] if "info" in library.stats()["calls"] else 0, time.time()
+    calls, cpu, since = bench.free.calls()["info"], cpu_seconds([triggerer]), time.time()
     time.sleep(seconds)
-    until = time.time()
-    late = probe.lags(lags, since, until)
-    family = [triggerer, *triggerer.children(recursive=True)]
-    now = library.stats()["calls"].get("info", {"total": 0})["total"]
+    span = time.time() - since
+    late = _lags(lags, since, since + span)
     return {
-        "cpu_share": (cpu_seconds([triggerer]) - cpu) / (until - since),
-        "memory_mb": sum(process.memory_info().rss for process in family) / 1e6,
+        "cpu_share": (cpu_seconds([triggerer]) - cpu) / span,
+        "memory_mb": sum(
+            process.memory_info().rss for process in [triggerer, *triggerer.children(recursive=True)]
+        )
+        / 1e6,
         "lag_p50_ms": late[len(late) // 2] * 1000,
         "lag_p99_ms": late[int(len(late) * 0.99)] * 1000,
         "lag_max_ms": late[-1] * 1000,
-        "calls_per_minute": (now - calls) / (until - since) * 60,
+        "calls_per_minute": (bench.free.calls()["info"] - calls) / span * 60,
     }
 
 
-def growth(bench: Bench) -> Figures:
-    """100 and 1,000 assets of ours, 100 of the rival; the rest comes from the other parts."""
-    return {
-        "ours": [bench.run("ours", 100), bench.run("ours", 1000)],
-        "rival": [bench.run("rival", 100)],
-    }
+def _lags(path: Path, since: float, until: float) -> list[float]:
+    """The lags that were noted in a span of time, in rising order."""
+    noted = [line.split() for line in path.read_text().splitlines()[:-1]]
+    return sorted(float(lag) for at, lag in noted if since <= float(at) <= until)
 
 
 MEASUREMENTS = {
     "side_by_side": side_by_side,
+    "growth": growth,
     "under_quota": under_quota,
     "waiting": waiting,
-    "growth": growth,
 }
 
 
@@ -278,13 +302,13 @@ def running() -> Iterator[Bench]:
     plan = state / "plan.json"
     with Processes() as processes, postgres(state / "postgres") as database:
         libraries = []
-        for connection, scale in (("vod_default", 0), ("vod_limited", 10)):
+        for connection, extraction, scale in (("vod_default", 30.0, 0), ("vod_limited", 5.0, 10)):
             log = state / "log" / f"{connection}.log"
-            options = ("--virtual", "--workers", "100000", "--running-seconds", f"{EXTRACTION:g}")
+            options = ("--virtual", "--workers", "100000", "--running-seconds", str(extraction))
             url = stack.start_standin(
                 processes, state / connection, log, 0, *options, "--quota-scale", str(scale)
             )
-            libraries.append(Library(connection, url))
+            libraries.append(Library(connection, url, extraction))
         free, limited = libraries
         airflow = Airflow(
             state,
@@ -321,7 +345,9 @@ def _http_connection(url: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.orchestration", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(MEASUREMENTS)}; default: all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(MEASUREMENTS)}; default: all"
+    )
     wanted = parser.parse_args().parts or list(MEASUREMENTS)
     if unknown := set(wanted) - set(MEASUREMENTS):
         parser.error(f"{', '.join(sorted(unknown))} is no part")
@@ -334,7 +360,7 @@ def main() -> int:
         "python": platform.python_version(),
     }
     with running() as bench:
-        for part in wanted:
+        for part in (part for part in MEASUREMENTS if part in wanted):
             started = time.monotonic()
             print(f"{part} …", flush=True)
             figures[part] = {**MEASUREMENTS[part](bench), "load_average": os.getloadavg()[0]}

@@ -37,9 +37,3 @@ class LoopLagTrigger(BaseTrigger):
                 await asyncio.sleep(TICK)
                 file.write(f"{time.time():.3f} {time.monotonic() - before - TICK:.6f}\n")
         yield TriggerEvent(None)
-
-
-def lags(path: Path, since: float, until: float) -> list[float]:
-    """The lags that were noted in a span of time, in rising order."""
-    noted = [line.split() for line in path.read_text().splitlines()[:-1]]
-    return sorted(float(lag) for at, lag in noted if since <= float(at) <= until)

@@ -20,9 +20,7 @@ from airflow.sdk import DAG, task
 PLAN = Path(os.environ["VOD_BENCH_PLAN"])
 VOD = os.environ["VOD_BENCH_PROJECT"]
 
-with DAG(
-    dag_id="rival", schedule=None, default_args={"retries": 3, "retry_delay": timedelta(seconds=5)}
-):
+with DAG(dag_id="rival", schedule=None, default_args={"retries": 3, "retry_delay": timedelta(seconds=5)}):
 
     @task
     def bodies() -> list[str]:
