@@ -331,7 +331,7 @@ def _quality_table(figures: Figures) -> str:
         (form, *(f"{found[name][who]:.2f}" for name in ("music", "speech") for who in ("plain", "quick")))
         for form, found in figures.items()
     ]
-    return _table(("", "music, plain", "this engine", "speech, plain", "this engine"), rows)
+    return _table(("", "music, plain", "quick", "speech, plain", "quick"), rows)
 
 
 TABLES = {

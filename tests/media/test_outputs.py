@@ -395,3 +395,10 @@ def test_tags_are_kept_only_when_asked(media: Media, tmp_path: Path) -> None:
         assert (b"private" in (tmp_path / "out.mp3").read_bytes()) is keep
         written = probe(tmp_path / "out.mp3")
         assert (written.title, written.comment) == ("T", "source=id1; track=0; offset=0.000")
+
+
+@pytest.mark.parametrize(("bit_rate", "quick"), [(None, True), (128_000, True), (96_000, False)])
+def test_low_bit_rates_of_aac_take_their_time(bit_rate: int | None, quick: bool) -> None:
+    """There the quick search is audibly worse on music (docs/performance.md)."""
+    options = Output(audio_format="AAC", bit_rate=bit_rate).options(None)
+    assert ("aac_coder" in options) is quick

@@ -13,7 +13,8 @@ class Format:
 
     :param codecs: What its container may hold; a track that has one of these can be copied.
     :param bit_rate: bit/s when nobody says another; ``None`` for formats that lose nothing.
-    :param speed: Encoder options that make it quicker at a quality that the benchmarks hold equal.
+    :param speed: Encoder options that make it quicker at a quality that the benchmarks hold equal,
+    :param speed_from: from this bit rate on, in bit/s.
     """
 
     extension: str
@@ -23,6 +24,7 @@ class Format:
     demuxer: str
     bit_rate: int | None = None
     speed: dict[str, str] = field(default_factory=dict)
+    speed_from: int = 0
     muxer_options: dict[str, str] = field(default_factory=dict)
     most_channels: int = 8
 
@@ -46,6 +48,7 @@ FORMATS = {
         demuxer="mov",
         bit_rate=128_000,
         speed={"aac_coder": "fast"},
+        speed_from=128_000,
         muxer_options={"movflags": "+faststart"},
     ),
     "WAV": Format(
@@ -154,9 +157,11 @@ class Output:
     def options(self, bits: int | None) -> dict[str, str | int]:
         """ffmpeg's options for encoding a track whose samples have *bits* bits."""
         form = self.form
-        options: dict[str, str | int] = {"c:a": form.encoder, **form.speed}
+        options: dict[str, str | int] = {"c:a": form.encoder}
         if rate := self.bit_rate or form.bit_rate:
             options["b:a"] = rate
+            if rate >= form.speed_from:
+                options |= form.speed
         if self.sample_rate:
             options["ar"] = self.sample_rate
         if isinstance(self.channels, int):
