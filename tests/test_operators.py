@@ -764,9 +764,15 @@ def test_running_into_the_execution_timeout_cancels(
 
 
 def test_the_task_tells_how_far_it_is(connection: str, context: Context, uploaded: list[str]) -> None:
-    with pytest.raises(TaskDeferred):
-        ExtractAudioOperator(task_id="extract", assets=uploaded).execute(context)
-    assert context["task_state_store"].values["progress"] == "Waiting for VOD: 3 running, 0 to come."
+    told = context["task_state_store"].values
+    operator = ExtractAudioOperator(
+        task_id="extract", assets=[*uploaded, "f" * 32], on_failure="report", poll_interval=0.05
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    assert told["progress"] == "Waiting for VOD: 3 running, 0 to come."
+    operator.resume(context, asyncio.run(first_event(deferred.value.trigger)))
+    assert told["progress"] == "Of 4: 3 extracted, 1 failed."
 
 
 def test_an_asset_event_carries_the_audio(

@@ -88,14 +88,22 @@ class _BatchOperator(BaseOperator):
     def _result(
         self, context: Context, order: Iterable[str], outcomes: Mapping[str, Record]
     ) -> list[dict[str, Any]]:
-        records = conclude(
-            [outcomes[asset] for asset in order], self.on_failure, may_retry=_may_retry(context)
+        ordered = [outcomes[asset] for asset in order]
+        counts = Counter(
+            "failed" if isinstance(record, AssetFailure) else record.outcome for record in ordered
         )
+        self._tell(context, f"Of {len(ordered)}: {', '.join(f'{counts[word]} {word}' for word in counts)}.")
+        records = conclude(ordered, self.on_failure, may_retry=_may_retry(context))
         self.finished[:] = [record for record in records if record["outcome"] in _FINISHED]
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra = {self.event_key: [*self.finished]}
         return records
+
+    def _tell(self, context: Context, words: str) -> None:
+        """Say how far the batch is, in the log and on the page of the task instance (Storage)."""
+        self.log.info(words)
+        context["task_state_store"].set("progress", words)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Called by the provider openlineage, if that is installed."""
@@ -378,11 +386,6 @@ class ExtractAudioOperator(_BatchOperator):
         else:
             inputs["connection"] = self.vod_conn_id
         return inputs | ({"forced": self._attempt} if is_true("force", self.force) else {})
-
-    def _tell(self, context: Context, words: str) -> None:
-        """Say how far the batch is, in the log and on the task instance's page (Task State)."""
-        self.log.info(words)
-        context["task_state_store"].set("progress", words)
 
     @contextmanager
     def _cancelled_by_timeout(self) -> Iterator[None]:

@@ -60,7 +60,7 @@ def test_the_page_of_a_task_tells_how_far_its_batch_is(stack: Stack, page: Page)
     [run] = api(stack, "/dags/extract_and_transcribe/dagRuns")["dag_runs"]
     task = f"/dags/extract_and_transcribe/runs/{run['dag_run_id']}/tasks/batch.extract/mapped/0"
     page.goto(f"{stack.url}{task}/task-state-store")
-    page.get_by_text("Waiting for VOD: 3 running, 0 to come.").wait_for()
+    page.get_by_text("Of 3: 3 extracted.").wait_for()
     shoot(page, "progress")
     page.goto(f"{stack.url}{task}/details")
     link = page.get_by_role("link", name="VOD console")
