@@ -191,6 +191,9 @@ def test_ended_while_waiting(cluster: Cluster, how: str) -> None:
     sources = cluster.sources(10)
     run = cluster.api.trigger("batch", assets=sources)
     cluster.api.await_task("batch", run, "extract", "deferred")
+    # Before its trigger runs, nobody is there whom Airflow could tell.
+    looks = stats(cluster.standin)["calls"]["info"]["total"]
+    Api.await_(lambda: stats(cluster.standin)["calls"]["info"]["total"] > looks, "the trigger's look", 60)
     before = stats(cluster.standin)["assets_by_status"].get("CANCELLED", 0)
     if how == "failed":
         cluster.api.mark("batch", run, "extract", "failed")

@@ -23,6 +23,7 @@ from tests.conftest import stats
 from tests.system.conftest import ROOT, shoot
 from vod.policy import POOL, PRIORITY
 from vod.standin import Settings, Standin, faults, running
+from vod.storage import file_stem
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
 
@@ -185,6 +186,16 @@ def test_an_extraction_starts_the_transcription_of_its_audio_once(
         asset: (airflow.state / "audio" / f"{asset}.txt").as_uri() for asset in words
     }
     assert len(runs(airflow, "transcribe_extracted_audio")) == 1, "nothing new, nothing announced"
+
+    (folder / "file.txt").write_text(f"{video}\n")
+    run = airflow.api.trigger(
+        "extract_asset_list", manifest=str(folder / "file.txt"), engine="ffmpeg", audio_format="AAC"
+    )
+    ends(airflow, "extract_asset_list", run, "success")
+    assert [found["state"] for found in await_runs(airflow, "transcribe_extracted_audio", 2)] == [
+        "success"
+    ] * 2
+    assert "library" in (airflow.state / "audio" / f"{file_stem(str(video))}.txt").read_text().lower()
     pause(airflow, "transcribe_extracted_audio", True)
 
 
@@ -290,6 +301,28 @@ def test_a_backfill_of_two_weeks_and_what_reprocessing_does(airflow: Airflow, st
         180,
     )
     assert submissions(standin, assets) == {1}
+
+
+def test_a_night_with_ffmpeg(airflow: Airflow, standin: Standin, video: Path) -> None:
+    dag, night = "extract_new_assets", datetime(2024, 5, 5, tzinfo=timezone.utc)
+    asset = standin.add(video, created=night + timedelta(hours=12))
+    standin.add(video, title="the next day", created=night + timedelta(days=1))
+    pause(airflow, dag, False)
+    await_backfill(airflow, dag)
+    create = ["backfill", "create", "--dag-id", dag, "--from-date", "2024-05-05", "--to-date", "2024-05-05"]
+    command(airflow, *create, "--dag-run-conf", '{"engine": "ffmpeg"}')
+
+    def of_that_night() -> str | None:
+        found = runs(airflow, dag, run_type="backfill")
+        return next((run["dag_run_id"] for run in found if "2024-05-05" in run["data_interval_start"]), None)
+
+    airflow.api.await_(of_that_night, "the run of that night", 120)
+    run = of_that_night()
+    assert run
+    ends(airflow, dag, run, "success")
+    assert planned(airflow, dag, run) == [asset]
+    assert (airflow.state / "audio" / f"{asset}.mp3").stat().st_size > 1000
+    assert submissions(standin, [asset]) == {0}
 
 
 def await_backfill(airflow: Airflow, dag: str) -> None:

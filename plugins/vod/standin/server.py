@@ -31,6 +31,7 @@ from vod.standin.wire import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from starlette.requests import Request
@@ -98,10 +99,20 @@ class Standin:
         """Makes :meth:`run` finish open connections, end ffmpeg processes and return. From any thread."""
         self._server.should_exit = True
 
-    def add(self, file: Path, *, title: str | None = None, auto_publish: bool = True) -> str:
-        """Puts a file into the running library as if it had been uploaded, and returns its asset id."""
+    def add(
+        self,
+        file: Path,
+        *,
+        title: str | None = None,
+        auto_publish: bool = True,
+        created: datetime | None = None,
+    ) -> str:
+        """Puts a file into the running library as if it had been uploaded, and returns its asset id.
+
+        :param created: When that was; now when omitted.
+        """
         assert self._loop is not None, "the stand-in does not run"
-        adding = self._uploads.add(file, title=title or file.stem, auto_publish=auto_publish)
+        adding = self._uploads.add(file, title=title or file.stem, auto_publish=auto_publish, created=created)
         return asyncio.run_coroutine_threadsafe(adding, self._loop).result()
 
     def add_virtual(self, count: int, **fields: Any) -> list[str]:

@@ -18,6 +18,7 @@ from vod.standin.pulls import Puller
 from vod.standin.refusals import RefusedError
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from vod.standin.gateway import Received
@@ -146,7 +147,9 @@ class Uploads:
             results.append({"asset_id": asset_id, "status": "DELETED" if deletable else "FAILED"})
         return {"delete_result_array": results}
 
-    async def add(self, file: Path, *, title: str, auto_publish: bool) -> str:
+    async def add(
+        self, file: Path, *, title: str, auto_publish: bool, created: datetime | None = None
+    ) -> str:
         """See :meth:`vod.standin.server.Standin.add`."""
         asset = self._library.create(
             status="CREATING",
@@ -155,6 +158,7 @@ class Uploads:
             video_name=file.name,
             video_type=file.suffix.removeprefix(".").upper(),
             auto_publish=int(auto_publish),
+            **({"created": int(created.timestamp())} if created else {}),
         )
         await self._fill(asset, file)
         return asset.asset_id
