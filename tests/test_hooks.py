@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,14 @@ def test_a_wrong_project_is_an_authentication_error(
     hook = define(monkeypatch, standin, extra={"project_id": "f" * 32})
     with pytest.raises(AuthenticationError):
         hook.client.asset_info(["a"])
+
+
+@pytest.mark.anyio
+async def test_a_poller_lives_as_long_as_somebody_holds_it(connection: str) -> None:
+    """Also when he has not begun to wait while another one leaves."""
+    async with VodHook(connection).poller() as mine:
+        async with VodHook(connection).poller() as shared:
+            assert shared is mine
+        assert await mine.wait(["f" * 32], deadline=time.time() + 20, interval=0.05) == []
+    async with VodHook(connection).poller() as later:
+        assert later is not mine

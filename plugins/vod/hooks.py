@@ -32,8 +32,16 @@ if TYPE_CHECKING:
 _WAITING_SHARE = 0.8
 """Part of the quota of reads that goes into waiting, however many wait: who works must read too."""
 
+
+@dataclass
+class _SharedPoller:
+    poller: Poller
+    client: AsyncVodClient
+    holders: int = 0
+
+
 # Of the triggerer: one process, one loop, and one poller for each connection as it is at the moment.
-_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, tuple[Poller, AsyncVodClient]]]
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, _SharedPoller]]
 _pollers = WeakKeyDictionary()
 
 
@@ -207,14 +215,17 @@ class VodHook(HttpHook):
         if settings not in pollers:
             waiting = replace(settings, quota_share=settings.quota_share * _WAITING_SHARE)
             client = waiting.async_client(patience=0.0)  # the poller itself goes on after a fault
-            pollers[settings] = (Poller(client), client)
-        poller, client = pollers[settings]
+            pollers[settings] = _SharedPoller(Poller(client), client)
+        shared = pollers[settings]
+        # Who holds it need not wait yet, so the poller's own waits do not tell when it may go.
+        shared.holders += 1
         try:
-            yield poller
+            yield shared.poller
         finally:
-            if poller.idle and pollers.get(settings, (None,))[0] is poller:
+            shared.holders -= 1
+            if not shared.holders:
                 del pollers[settings]
-                await client.aclose()
+                await shared.client.aclose()
 
     async def async_settings(self) -> Settings:
         """:attr:`settings` without blocking the triggerer's event loop."""
