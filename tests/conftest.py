@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -79,6 +80,14 @@ def auth_of(standin: Standin) -> SignatureAuth:
     """Signs raw requests with the stand-in's keys."""
     settings = standin.settings
     return SignatureAuth(Credentials(ak=settings.access_key, sk=settings.secret_key), settings.project_id)
+
+
+def settle(client: VodClient, *audio_asset_ids: str) -> None:
+    """Wait until audio assets are ready or have failed."""
+    deadline = time.monotonic() + 20
+    while not all(asset.settled(grace=False) for asset in client.asset_info(audio_asset_ids).values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def stats(standin: Standin) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import auth_of, client_of, stats
+from tests.conftest import auth_of, client_of, settle, stats
 from vod import media
 from vod.cloud.assets import PullRequest, Readiness
 from vod.cloud.client import AsyncVodClient, VodClient
@@ -39,16 +39,13 @@ from vod.cloud.errors import (
     TransferError,
 )
 from vod.cloud.identity import Login
+from vod.cloud.poller import Poller
 from vod.cloud.signing import Credentials
 from vod.errors import InvalidInputError
 from vod.standin import Standin
 from vod.standin.faults import parse
 
 KEYS = Credentials(ak="EXAMPLEAK", sk="EXAMPLESK")
-
-
-def settle(client: VodClient, *audio_asset_ids: str) -> None:
-    assert client.wait_until_settled(audio_asset_ids, deadline=time.time() + 20, interval=0.05) == []
 
 
 # --- against the stand-in -------------------------------------------------------------------------
@@ -80,10 +77,8 @@ async def test_the_same_on_an_event_loop(standin: Standin, video: Path, tmp_path
     client = AsyncVodClient(standin.url, settings.project_id, keys)
     source = await client.upload(video)
     submission = await client.extract_audio(source, "MP3")
-    pending = await client.wait_until_settled(
-        [submission.audio_asset_id], deadline=time.time() + 20, interval=0.05
-    )
-    assert pending == []
+    audio = [submission.audio_asset_id]
+    assert await Poller(client).wait(audio, deadline=time.time() + 20, interval=0.05) == []
     target = tmp_path / "audio.mp3"
     await client.download(submission.audio_asset_id, target)
     assert media.probe(target).audio[0].codec == "mp3"
@@ -119,7 +114,7 @@ async def test_nothing_that_is_waited_for_holds_up_the_loop(
         client.find_audio_assets({"t"}, "MP3", since=now),
         client.upload(video),
         client.publish([asset_id]),
-        client.wait_until_settled([asset_id], deadline=time.time() + 20),
+        Poller(client).wait([asset_id], deadline=time.time() + 20),
     )
     heart.cancel()
     await client.aclose()
@@ -150,29 +145,6 @@ def test_an_element_that_is_missing_reads_as_no_asset(
     audio = client.extract_audio(client.upload(video)).audio_asset_id
     assert client.asset_info([audio])[audio].status == "NO_ASSET"
     assert client.asset_info([audio])[audio].status != "NO_ASSET"
-
-
-@pytest.mark.parametrize("quirk", ["no_asset_polls", "missing_polls", "urlless_polls"])
-def test_the_wait_outlives_the_quirks_of_a_young_asset(
-    standin: Standin, client: VodClient, video: Path, quirk: str
-) -> None:
-    setattr(standin.behaviour, quirk, 3)
-    audio = client.extract_audio(client.upload(video)).audio_asset_id
-    pending = client.wait_until_settled(
-        [audio], deadline=time.time() + 20, interval=0.05, grace_until=time.time() + 20
-    )
-    assert pending == []
-    assert client.asset_info([audio])[audio].readiness is Readiness.READY
-
-
-def test_the_wait_ends_at_its_deadline(standin: Standin, client: VodClient, video: Path) -> None:
-    standin.behaviour.queue_seconds = 60
-    audio = client.extract_audio(client.upload(video)).audio_asset_id
-    assert client.wait_until_settled([audio], deadline=time.time() + 0.3, interval=0.05) == [audio]
-
-
-def test_an_unknown_asset_is_settled_once_the_grace_is_over(client: VodClient) -> None:
-    assert client.wait_until_settled(["0" * 32], deadline=time.time() + 20, grace_until=0) == []
 
 
 @pytest.mark.parametrize("refusal_status", [400, 403])
@@ -540,28 +512,6 @@ def test_a_wrong_clock_is_said_in_words(script: Script) -> None:
     script.answers = [an_hour_ago]
     with pytest.raises(AuthenticationError, match=r"The clock of this machine is \d+ days.* off"):
         VodClient(script.url, "p", KEYS).asset_info(["a"])
-
-
-def test_the_wait_survives_faults_and_reports_each_poll(script: Script, pauses: list[float]) -> None:
-    running = {"asset_info_array": [{"asset_id": "a", "status": "TRANSCODING"}]}
-    script.answers = [
-        say(200, running),
-        *[say(503, HTML)] * 5,
-        say(200, {"asset_info_array": [{"asset_id": "a", "status": "PUBLISHED"}]}),
-    ]
-    seen: list[str] = []
-    client = VodClient(script.url, "p", KEYS)
-    pending = client.wait_until_settled(
-        ["a"], deadline=time.time() + 60, on_poll=lambda read, _: seen.append(read["a"].status)
-    )
-    assert pending == []
-    assert seen == ["TRANSCODING", "PUBLISHED"]
-
-
-def test_the_wait_does_not_outlast_a_wrong_key(script: Script) -> None:
-    script.answers = [say(401, {"error_code": "APIGW.0301", "error_msg": "no"})]
-    with pytest.raises(AuthenticationError):
-        VodClient(script.url, "p", KEYS).wait_until_settled(["a"], deadline=time.time() + 60)
 
 
 @pytest.mark.parametrize("fault", [say(403, "<Error><Code>AccessDenied</Code></Error>"), hang_up])

@@ -6,10 +6,12 @@ switch or a call that is in none of them fails :func:`test_nothing_is_left_out`.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -30,6 +32,8 @@ from vod.cloud.errors import (
     TransferError,
 )
 from vod.cloud.identity import Login
+from vod.cloud.poller import Poller
+from vod.cloud.signing import Credentials
 from vod.standin import Settings, Standin, running
 from vod.standin.faults import AnyFault, parse
 from vod.standin.rules import CallFault, Fault
@@ -90,13 +94,6 @@ def cancel(world: World, client: VodClient) -> None:
     assert client.cancel_extraction(world.source, audio)
 
 
-def wait(world: World, client: VodClient) -> None:
-    deadline = time.time() + (20 if world.standin.behaviour.faults[0].count else 0.3)
-    pending = client.wait_until_settled([world.file], deadline=deadline, interval=0.02)
-    if pending:
-        raise TimeoutError
-
-
 def download(world: World, client: VodClient) -> None:
     sink = io.BytesIO()
     client.download(world.file, sink)
@@ -148,7 +145,6 @@ CALLS: dict[tuple[str, str], tuple[str, Act]] = {
     ("extract_audio", "extract_audio"): (START, lambda world, client: client.extract_audio(world.source)),
     ("cancel_extraction", "cancel_extract_audio"): (CHANGE, cancel),
     ("asset_info", "info"): (READ, lambda world, client: client.asset_info([world.file])),
-    ("wait_until_settled", "info"): (READ, wait),
     ("asset_details", "details"): (READ, lambda world, client: client.asset_details(world.file)),
     ("list_assets", "list"): (READ, listed),
     ("find_audio_assets", "list"): (READ, find),
@@ -209,11 +205,11 @@ EXCEPTIONS: dict[tuple[str, str], type[Exception] | None] = {
     ("truncate", "confirm"): ServiceError,
 }
 NOT_CONCERNED = {
-    "no_asset": "elements of asset/info: asset_info, wait_until_settled",
-    "missing": "elements of asset/info: asset_info, wait_until_settled",
-    "urlless": "elements of asset/info: asset_info, wait_until_settled",
-    "spelling": "elements of asset/info: asset_info, wait_until_settled",
-    "fail": "what becomes of an extraction or a pull: wait_until_settled",
+    "no_asset": "elements of asset/info: asset_info, the poller",
+    "missing": "elements of asset/info: asset_info, the poller",
+    "urlless": "elements of asset/info: asset_info, the poller",
+    "spelling": "elements of asset/info: asset_info, the poller",
+    "fail": "what becomes of an extraction or a pull: the poller",
     "slow": "downloads: download",
     "cut": "downloads: download",
     "short": "downloads: download",
@@ -240,7 +236,7 @@ def test_nothing_is_left_out() -> None:
 def end(world: World, client: VodClient, act: Act) -> type[BaseException] | None:
     try:
         act(world, client)
-    except (CloudError, TimeoutError) as error:
+    except CloudError as error:
         return type(error)
     return FINE
 
@@ -262,12 +258,42 @@ def test_always(world: World, fault: str, method: str, request_: str) -> None:
     rule = parse(f"{fault},call={request_}{DETAILS.get(fault, '')}")
     world.standin.behaviour.faults = [rule]
     expected = EXCEPTIONS.get((fault, request_), ALWAYS[fault][kind])
-    if method == "wait_until_settled" and expected and issubclass(expected, CloudError):
-        expected = TimeoutError if expected.retryable else expected  # it waits on to its deadline
     started = time.monotonic()
     assert end(world, world.client(), act) is expected
     assert time.monotonic() - started < 5
     assert rule.to_json()["hits"] >= 1
+
+
+def wait(world: World, *ids: str, seconds: float = 20.0) -> list[str]:
+    """Wait with a poller, through the grace period of a new asset."""
+
+    async def waiting() -> list[str]:
+        settings = world.standin.settings
+        keys = Credentials(ak=settings.access_key, sk=settings.secret_key)
+        client = AsyncVodClient(world.standin.url, settings.project_id, keys, patience=0.0, quota_share=1e6)
+        try:
+            now = time.time()
+            return await Poller(client).wait(
+                ids, deadline=now + seconds, interval=0.02, longest_interval=0.05, grace_until=now + 60
+            )
+        finally:
+            await client.aclose()
+
+    return asyncio.run(waiting())
+
+
+@pytest.mark.parametrize("fault", ALWAYS)
+def test_waiting(world: World, fault: str) -> None:
+    """It goes on after whatever may pass."""
+    ends = ALWAYS[fault][READ]
+    assert ends is FINE or issubclass(ends, CloudError)
+    passes = ends is FINE or ends.retryable
+    for count, left in ((",count=1", []), ("", [] if ends is FINE else [world.file])):
+        rule = parse(f"{fault},call=info{count}{DETAILS.get(fault, '')}")
+        world.standin.behaviour.faults = [rule]
+        with nullcontext() if passes else pytest.raises(ends or CloudError):
+            assert wait(world, world.file, seconds=0.5 if left else 20) == left
+        assert rule.to_json()["hits"] >= (3 if left and passes else 1)
 
 
 @pytest.mark.parametrize("fault", ["error", "page", "drop"])
@@ -337,15 +363,13 @@ def test_lengths_that_are_always_wrong(world: World, rule: str, fine: bool) -> N
 def test_elements(world: World, rule: str, status: str, readiness: Readiness) -> None:
     client = world.client()
     audio = client.extract_audio(world.source).audio_asset_id
-    patient: dict[str, Any] = {"interval": 0.02, "grace_until": time.time() + 20}
-    assert client.wait_until_settled([audio], deadline=time.time() + 20, **patient) == []
+    assert wait(world, audio) == []
     world.standin.behaviour.faults = [parse(f"{rule},count=2")]
     found = client.asset_info([audio])[audio]
     assert (found.status, found.readiness) == (status, readiness)
-    assert client.wait_until_settled([audio], deadline=time.time() + 20, **patient) == []
+    assert wait(world, audio) == []
     world.standin.behaviour.faults = [parse(rule)]
-    pending = client.wait_until_settled([audio], deadline=time.time() + 0.1, **patient)
-    assert pending == ([] if readiness is Readiness.READY else [audio])
+    assert wait(world, audio, seconds=0.1) == ([] if readiness is Readiness.READY else [audio])
 
 
 def test_failures(world: World) -> None:
@@ -357,7 +381,7 @@ def test_failures(world: World) -> None:
     audio = client.extract_audio(world.source).audio_asset_id
     [pulled] = client.pull([PullRequest(url="http://127.0.0.1:1/a.mp4", title="never")])
     ids = [audio, pulled.asset_id or ""]
-    assert client.wait_until_settled(ids, deadline=time.time() + 20, interval=0.02) == []
+    assert wait(world, *ids) == []
     found = client.asset_info(ids).values()
     assert [asset.status for asset in found] == ["TRANSCODE_FAILED", "UPLOAD_FAILED"]
     assert [asset.description for asset in found] == ["VOD.1: no luck", "Download failed: gone"]

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import auth_of, stats
-from vod.cloud.assets import Asset
+from vod.cloud.assets import Asset, Readiness
 from vod.cloud.budget import QUOTAS
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.errors import AuthenticationError
@@ -153,6 +153,23 @@ async def test_whoever_is_cancelled_leaves_the_others_waiting(
     standin.behaviour.queue_seconds = 0
     assert await second == []
     assert poller.idle
+
+
+@pytest.mark.parametrize("quirk", ["no_asset_polls", "missing_polls", "urlless_polls"])
+async def test_the_wait_outlives_the_quirks_of_a_young_asset(
+    standin: Standin, poller: Poller, client: VodClient, video: Path, quirk: str
+) -> None:
+    setattr(standin.behaviour, quirk, 3)
+    audio = client.extract_audio(client.upload(video)).audio_asset_id
+    now = time.time()
+    assert await poller.wait([audio], deadline=now + 20, interval=0.05, grace_until=now + 20) == []
+    assert client.asset_info([audio])[audio].readiness is Readiness.READY
+
+
+async def test_an_unknown_asset_is_settled_once_the_grace_is_over(poller: Poller) -> None:
+    now = time.time()
+    assert await poller.wait(["0" * 32], deadline=now + 20, interval=0.05, grace_until=now + 0.3) == []
+    assert time.time() >= now + 0.3
 
 
 async def test_nothing_to_wait_for_is_no_wait(poller: Poller) -> None:

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,7 +18,7 @@ from huaweicloudsdkcore.region.region import Region
 from huaweicloudsdkvod import v1 as sdk
 
 from tests.cloud.conftest import Sent, Wire
-from tests.conftest import client_of, stats
+from tests.conftest import client_of, settle, stats
 from vod.cloud.assets import TIME_FORMAT, PullRequest
 from vod.cloud.client import CLOCK_MARGIN
 from vod.cloud.transfer import PART_SIZE
@@ -42,9 +41,6 @@ class Helper:
             file.write(video.read_bytes())
             file.truncate(LARGE)
         self.url = self.client.asset_details(standin.add(video, title="origin")).signed_url or ""
-
-    def settle(self, asset_id: str) -> None:
-        assert not self.client.wait_until_settled([asset_id], deadline=time.time() + 20, interval=0.02)
 
 
 def sdk_tour(url: str, helper: Helper) -> dict[str, Any]:
@@ -100,7 +96,7 @@ def sdk_tour(url: str, helper: Helper) -> dict[str, Any]:
     client.cancel_extract_audio_task(sdk.CancelExtractAudioTaskRequest(asset_id=source))
     helper.standin.behaviour.queue_seconds = 0
     audio = extract("MP3")
-    helper.settle(audio)
+    settle(helper.client, audio)
     ids = [audio, source, queued]
     info = client.show_asset_meta(sdk.ShowAssetMetaRequest(asset_id=ids)).asset_info_array
     listing = sdk.ListAssetListRequest(
@@ -116,7 +112,7 @@ def sdk_tour(url: str, helper: Helper) -> dict[str, Any]:
     item = sdk.UploadMetaDataByUrl(url=helper.url, title="pulled", video_type="MP4", auto_publish=0)
     body = sdk.UploadMetaDataByUrlReq(upload_metadatas=[item])
     [pulled] = client.upload_meta_data_by_url(sdk.UploadMetaDataByUrlRequest(body=body)).upload_assets
-    helper.settle(pulled.asset_id)
+    settle(helper.client, pulled.asset_id)
     body = sdk.PublishAssetReq(asset_id=[audio, source])
     published = client.publish_assets(sdk.PublishAssetsRequest(body=body)).asset_info_array
     unpublished = client.unpublish_assets(sdk.UnpublishAssetsRequest(body=body)).asset_info_array
@@ -143,13 +139,13 @@ def our_tour(url: str, helper: Helper) -> dict[str, Any]:
     assert client.cancel_extraction(source, queued)
     helper.standin.behaviour.queue_seconds = 0
     audio = client.extract_audio(source, "MP3").audio_asset_id
-    helper.settle(audio)
+    settle(helper.client, audio)
     info = client.asset_info([audio, source, queued])
     listed = list(client.list_assets(since=SINCE, until=UNTIL, containers=("MP3", "AAC")))
     target = helper.large.with_name("audio.mp3")
     client.download(audio, target)
     [pulled] = client.pull([PullRequest(url=helper.url, title="pulled", container="MP4")])
-    helper.settle(pulled.asset_id or "")
+    settle(helper.client, pulled.asset_id or "")
     published = client.publish([audio, source])
     unpublished = client.unpublish([audio, source])
     deleted = client.delete([source, big, audio, pulled.asset_id or ""])

@@ -7,8 +7,6 @@ loop, :class:`VodClient` runs the same coroutine to its end on the calling threa
 from __future__ import annotations
 
 import functools
-import logging
-import time
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -50,8 +48,6 @@ from vod.cloud.session import Session
 from vod.cloud.signing import Credentials
 from vod.cloud.transfer import Transfers, Writable
 from vod.errors import InvalidInputError
-
-log = logging.getLogger(__name__)
 
 IDS_PER_CALL = 10
 """Most asset ids in one call (section 12)."""
@@ -185,47 +181,6 @@ class AsyncVodClient:
                 "GET", "/asset/info", _assets, quota="info", params={"asset_id": group}
             )
         return _one_for_each(wanted, found)
-
-    async def wait_until_settled(
-        self,
-        audio_asset_ids: Iterable[str],
-        *,
-        deadline: float,
-        interval: float = 5.0,
-        longest_interval: float = 30.0,
-        grace_until: float = 0.0,
-        on_poll: Callable[[Mapping[str, Asset], float], None] | None = None,
-    ) -> list[str]:
-        """Poll audio assets until each is ready or has failed (sections 5.3, 11); the caller re-reads them.
-
-        A passing fault postpones the next poll, it never ends the wait.
-
-        :param deadline: Seconds since the epoch after which nothing is polled any more.
-        :param interval: Seconds before the second poll; the pause grows by half each time.
-        :param longest_interval: Seconds that the pause grows to.
-        :param grace_until: Seconds since the epoch until which an unknown id counts as not visible yet.
-        :param on_poll: Told after each poll what was read and how many seconds remain until the next.
-        :returns: the ids that were not settled by the deadline.
-        :raises CloudError: a refusal that will not pass, such as a wrong key.
-        """
-        pending = list(dict.fromkeys(audio_asset_ids))
-        while True:
-            pause = min(interval, max(deadline - time.time(), 0.0))
-            try:
-                read = await self.asset_info(pending)
-            except CloudError as error:
-                if not error.retryable:
-                    raise
-                log.warning("Reading %d audio assets failed: %s", len(pending), error)
-            else:
-                grace = time.time() < grace_until
-                pending = [asset.asset_id for asset in read.values() if not asset.settled(grace=grace)]
-                if on_poll:
-                    on_poll(read, pause if pending else 0.0)
-            if not pending or pause <= 0:
-                return pending
-            await self._session.runtime.sleep(pause)
-            interval = min(interval * 1.5, longest_interval)
 
     async def asset_details(self, asset_id: str) -> Asset:
         """Read metadata and the signed URL of one asset (section 6). The answer has no status.
@@ -480,7 +435,6 @@ class VodClient:
     extract_audio = _blocking(AsyncVodClient.extract_audio)
     cancel_extraction = _blocking(AsyncVodClient.cancel_extraction)
     asset_info = _blocking(AsyncVodClient.asset_info)
-    wait_until_settled = _blocking(AsyncVodClient.wait_until_settled)
     asset_details = _blocking(AsyncVodClient.asset_details)
     find_audio_assets = _blocking(AsyncVodClient.find_audio_assets)
     upload = _blocking(AsyncVodClient.upload)

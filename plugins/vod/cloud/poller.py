@@ -84,11 +84,18 @@ class Poller:
         any_will_do: bool = False,
         on_poll: OnPoll | None = None,
     ) -> list[str]:
-        """Wait until each asset is settled. Parameters, result and errors are those of
-        :meth:`AsyncVodClient.wait_until_settled`; ``on_poll`` is told of each asset that was read.
+        """Wait until each audio asset is ready or has failed (sections 5.3, 11); the caller re-reads them.
 
+        :param deadline: Seconds since the epoch after which nobody waits any more.
+        :param interval: Seconds before the second look at an asset; the pause grows by half each time.
+        :param longest_interval: Seconds that the pause grows to.
+        :param grace_until: Seconds since the epoch until which an unknown id counts as not visible yet.
         :param settled: What to wait for, when that is not that the audio is ready or has failed.
         :param any_will_do: Wait for one of the assets instead of all.
+        :param on_poll: Told after each call which of the assets were read and how many seconds remain until
+            the next.
+        :returns: the ids that were not settled by the deadline.
+        :raises CloudError: a refusal that will not pass, such as a wrong key.
         """
         ids = list(dict.fromkeys(asset_ids))
         wait = _Wait(
