@@ -53,7 +53,7 @@ async def test_one_of_several_may_be_enough(
     await asyncio.sleep(0)
     standin.behaviour.faults = [parse(f"spelling,shows=PUBLISHED,asset={audio[2]}")]
     assert await wait == [*audio[:2], *audio[3:5]]
-    assert poller.idle
+    assert not poller._watched
 
 
 async def test_the_ids_of_many_tasks_share_their_calls(
@@ -65,7 +65,7 @@ async def test_the_ids_of_many_tasks_share_their_calls(
     ]
     assert sum(map(len, await asyncio.gather(*tasks))) == 40
     assert stats(standin)["calls"]["info"]["total"] == 4, "ten tasks, forty ids, four calls"
-    assert poller.idle
+    assert not poller._watched
 
 
 async def test_an_id_that_several_wait_for_is_asked_for_once(
@@ -138,7 +138,7 @@ async def test_a_refusal_that_will_not_pass_ends_the_wait(standin: Standin, audi
     poller = Poller(AsyncVodClient(standin.url, standin.settings.project_id, wrong))
     with pytest.raises(AuthenticationError):
         await poller.wait(audio[:1], deadline=time.time() + 30)
-    assert poller.idle
+    assert not poller._watched
 
 
 async def test_whoever_is_cancelled_leaves_the_others_waiting(
@@ -152,7 +152,7 @@ async def test_whoever_is_cancelled_leaves_the_others_waiting(
         await first
     standin.behaviour.queue_seconds = 0
     assert await second == []
-    assert poller.idle
+    assert not poller._watched
 
 
 @pytest.mark.parametrize("quirk", ["no_asset_polls", "missing_polls", "urlless_polls"])
@@ -174,4 +174,4 @@ async def test_an_unknown_asset_is_settled_once_the_grace_is_over(poller: Poller
 
 async def test_nothing_to_wait_for_is_no_wait(poller: Poller) -> None:
     assert await poller.wait([], deadline=time.time() + 30) == []
-    assert poller.idle
+    assert not poller._watched

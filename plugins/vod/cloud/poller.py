@@ -33,7 +33,6 @@ class _Watched:
     interval: float
     longest_interval: float
     due: float
-    last: Asset | None = None
     waiting: set[_Wait] = field(default_factory=set)
 
 
@@ -124,11 +123,6 @@ class Poller:
         if wait.error:
             raise wait.error
         return [asset_id for asset_id in ids if asset_id in wait.pending]
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody waits."""
-        return not self._watched
 
     def _wake(self) -> None:
         self._changed.set()

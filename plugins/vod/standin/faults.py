@@ -298,7 +298,6 @@ AnyFault = Annotated[
     Field(discriminator="fault"),
 ]
 
-_RULE: TypeAdapter[Any] = TypeAdapter(AnyFault)
 _RULES: TypeAdapter[Any] = TypeAdapter(list[AnyFault])
 
 

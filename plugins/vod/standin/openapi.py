@@ -22,7 +22,6 @@ BUCKET: Schema = {"$ref": "#/components/schemas/Bucket"}
 KEY: Schema = {"$ref": "#/components/schemas/ObjectKey"}
 TITLE: Schema = {"type": "string", "minLength": 1, "maxLength": 128, "description": "at most 128 bytes"}
 ID: Schema = {"$ref": "#/components/schemas/AssetId"}
-ONE_OR_NONE: Schema = {"type": ["integer", "null"]}
 TIME: Schema = {"type": "string", "pattern": "^[0-9]{14}$", "description": "yyyymmddhhmmss, UTC"}
 CONTAINER: Schema = {"type": "string", "enum": sorted(VIDEO_TYPES | AUDIO_TYPES)}
 SWITCH: Schema = {"type": "integer", "enum": [0, 1]}
