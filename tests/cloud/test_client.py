@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import pytest
 
 from tests.conftest import auth_of, client_of, settle, stats
 from vod import media
+from vod.cloud import session
 from vod.cloud.assets import PullRequest, Readiness
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.errors import (
@@ -454,10 +456,60 @@ def test_a_fault_that_lasts_is_an_error_with_the_request_id(script: Script, paus
     assert len(script.asked) == 5
 
 
-def test_retry_after_is_honoured(script: Script, pauses: list[float]) -> None:
-    script.answers = [say(429, THROTTLED, Retry_After="17"), say(200, INFO)]
+def at(date: str, answer: Answer) -> Answer:
+    """An answer of a server whose clock shows something else; with nothing, it has none."""
+
+    def dated(handler: BaseHTTPRequestHandler) -> None:
+        handler.date_time_string = lambda *_: date  # type: ignore[method-assign]
+        answer(handler)
+
+    return dated
+
+
+@pytest.mark.parametrize(
+    ("date", "retry_after", "pause"),
+    [
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "17", 17.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:17 GMT", 17.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Wednesday, 21-Oct-15 07:28:17 GMT", 17.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed Oct 21 07:28:17 2015", 17.0),
+        ("", format_datetime(datetime.now(timezone.utc) + timedelta(seconds=90), usegmt=True), 90.0),
+    ],
+    ids=["seconds", "date by the clock of the service", "rfc850", "asctime", "date by this clock"],
+)
+def test_retry_after_is_honoured(
+    script: Script, pauses: list[float], date: str, retry_after: str, pause: float
+) -> None:
+    script.answers = [at(date, say(429, THROTTLED, Retry_After=retry_after)), say(200, INFO)]
     VodClient(script.url, "p", KEYS).asset_info(["a"])
-    assert pauses[0] == 17.0
+    assert pauses[0] == pytest.approx(pause, abs=0 if date else 60)
+
+
+@pytest.mark.parametrize(
+    "retry_after",
+    [
+        *("", "soon", "-1", "1.5", "Wed, 21 Oct 2015 07:27:59 GMT", "Wed, 99 Oct 2015 07:28:17 GMT"),
+        *("Wed, 21 Oct 99999999999999999999 07:28:17 GMT", "Wed, 21 Oct 2015 07:28:17 +9999"),
+    ],
+)
+def test_a_retry_after_that_says_nothing_is_none(
+    script: Script, pauses: list[float], retry_after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_backoff", lambda _: 0.25)
+    throttled = at("Wed, 21 Oct 2015 07:28:00 GMT", say(429, THROTTLED, Retry_After=retry_after))
+    script.answers = [throttled, say(200, INFO)]
+    VodClient(script.url, "p", KEYS).asset_info(["a"])
+    assert pauses[0] == 0.25
+
+
+@pytest.mark.parametrize("retry_after", ["3600", "Wed, 21 Oct 2015 08:28:00 GMT", "9" * 400])
+def test_whoever_is_asked_to_wait_longer_than_he_has_patience_gives_up_at_once(
+    script: Script, pauses: list[float], retry_after: str
+) -> None:
+    script.answers = [at("Wed, 21 Oct 2015 07:28:00 GMT", say(429, THROTTLED, Retry_After=retry_after))]
+    with pytest.raises(ThrottledError):
+        VodClient(script.url, "p", KEYS).asset_info(["a"])
+    assert pauses == []
 
 
 def test_a_start_is_repeated_when_it_was_surely_not_accepted(script: Script, pauses: list[float]) -> None:
@@ -505,11 +557,7 @@ def test_an_unreachable_service_is_named_by_its_host(pauses: list[float]) -> Non
 def test_a_wrong_clock_is_said_in_words(script: Script) -> None:
     refusal = {"error_code": "APIGW.0301", "error_msg": "Incorrect IAM authentication information"}
 
-    def an_hour_ago(handler: BaseHTTPRequestHandler) -> None:
-        handler.date_time_string = lambda *_: "Mon, 01 Jan 2024 00:00:00 GMT"  # type: ignore[method-assign]
-        say(401, refusal)(handler)
-
-    script.answers = [an_hour_ago]
+    script.answers = [at("Mon, 01 Jan 2024 00:00:00 GMT", say(401, refusal))]
     with pytest.raises(AuthenticationError, match=r"The clock of this machine is \d+ days.* off"):
         VodClient(script.url, "p", KEYS).asset_info(["a"])
 

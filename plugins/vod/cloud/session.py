@@ -264,8 +264,8 @@ def _refusal(response: httpx.Response, asset: str | None) -> CloudError:
         asset=asset,
         remedy=remedy,
     )
-    if isinstance(error, ThrottledError) and response.headers.get("Retry-After", "").isdecimal():
-        error.retry_after = float(response.headers["Retry-After"])
+    if isinstance(error, ThrottledError):
+        error.retry_after = _retry_after(response)
     return error
 
 
@@ -293,13 +293,34 @@ def _request_id(response: httpx.Response) -> str | None:
     return response.headers.get("X-Request-Id", "")[:_LONGEST_ID] or None
 
 
-def _clock_skew(response: httpx.Response) -> timedelta | None:
-    try:
-        theirs = parsedate_to_datetime(response.headers["Date"])
-    except (KeyError, ValueError):
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds until the moment that an answer names in either form (RFC 9110, section 10.2.3)."""
+    asked = response.headers.get("Retry-After", "")
+    if asked.isdecimal():
+        return float(asked)
+    moment = _date(asked)
+    if moment is None:
         return None
-    skew = abs(datetime.now(timezone.utc) - theirs.replace(tzinfo=timezone.utc))
+    # From the clock that named it, where that is known: this machine's may be wrong.
+    now = _date(response.headers.get("Date", "")) or datetime.now(timezone.utc)
+    seconds = (moment - now).total_seconds()
+    return seconds if seconds > 0 else None
+
+
+def _clock_skew(response: httpx.Response) -> timedelta | None:
+    theirs = _date(response.headers.get("Date", ""))
+    if theirs is None:
+        return None
+    skew = abs(datetime.now(timezone.utc) - theirs)
     return timedelta(seconds=int(skew.total_seconds())) if skew > _CLOCK_TOLERANCE else None
+
+
+def _date(text: str) -> datetime | None:
+    """A date of HTTP, which always is in UTC; ``None`` if it is none."""
+    try:
+        return parsedate_to_datetime(text).replace(tzinfo=timezone.utc)
+    except MISSHAPEN:
+        return None
 
 
 def _error(state: RetryCallState) -> BaseException | None:
