@@ -110,6 +110,7 @@ class VodEngine:
         time, up to twenty times that.
     :param impatient: Do not wait for sources that are not ready as long as their original can be read.
     :param tell: Told in words how far the batch is.
+    :param stopping: Set it, from any thread, to have :meth:`submit` stop.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class VodEngine:
         patience: float = 15.0,
         impatient: bool = False,
         tell: Callable[[str], None] = log.info,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._hook = hook
         self._ledger = ledger
@@ -130,8 +132,7 @@ class VodEngine:
         self._patience = patience
         self._impatient = impatient
         self._tell = tell
-        self.stopping = threading.Event()
-        """Set it, from any thread, to have :meth:`submit` stop."""
+        self._stopping = stopping or threading.Event()
         self.refused: set[str] = set()
         """Assets that VOD does not extract, and that another engine may."""
         self._earlier: dict[str, PostponedExtraction] = {}
@@ -148,7 +149,7 @@ class VodEngine:
             :class:`PostponedExtraction` if it may be taken later, or the :class:`AssetFailure` that prevents
             it.
         :raises CloudError: a refusal that concerns all assets, found before anything was submitted.
-        :raises SubmissionStoppedError: :attr:`stopping` was set.
+        :raises SubmissionStoppedError: *stopping* was set.
         """
         wanted = list(assets)
         self._earlier = dict(postponed or {})
@@ -188,6 +189,7 @@ class VodEngine:
         :raises CloudError: a refusal that will not pass.
         """
         extractions = list(submitted)
+        self.underway = [*extractions]
         try:
             read = self._hook.client.asset_info(extraction.audio_asset_id for extraction in extractions)
         except CloudError as error:
@@ -246,7 +248,7 @@ class VodEngine:
 
     def _submit_one(self, source: Asset) -> SubmittedExtraction:
         asset = source.asset_id
-        if self.stopping.is_set():
+        if self._stopping.is_set():
             raise SubmissionStoppedError("The task was ended while it submitted.")
         if source.readiness is Readiness.GONE:
             raise AssetNotFoundError("VOD knows no such asset.", asset=asset)

@@ -124,6 +124,7 @@ class LocalEngine:
     :param ffmpeg: Path of the program, where the connection names one.
     :param on_record: Told each outcome as it comes, in the calling thread.
     :param on_progress: Told how far an asset is, in any thread.
+    :param stopping: What :meth:`cancel` sets, if somebody else is to set it.
     :raises InvalidInputError: what is asked for cannot be.
     """
 
@@ -140,6 +141,7 @@ class LocalEngine:
         ffmpeg: str | None = None,
         on_record: Callable[[Record], None] | None = None,
         on_progress: Callable[[str, media.Progress], None] | None = None,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._hook = hook
         self._ledger = ledger
@@ -160,7 +162,7 @@ class LocalEngine:
         self._program = ""
         self._on_record = on_record
         self._on_progress = on_progress
-        self._cancelled = threading.Event()
+        self._stopping = stopping or threading.Event()
 
     def extract(self, assets: Iterable[str]) -> dict[str, Record]:
         """Extract each asset that an earlier try did not finish, the smallest first."""
@@ -214,7 +216,7 @@ class LocalEngine:
 
     def cancel(self) -> None:
         """End the running ffmpeg processes; what they wrote is removed."""
-        self._cancelled.set()
+        self._stopping.set()
 
     def _look_at(self) -> None:
         try:
@@ -246,7 +248,7 @@ class LocalEngine:
 
     def _extract_one(self, asset: str) -> ExtractedAudio:
         began = time.monotonic()
-        limits = media.Limits(self._wishes.timeout or float("inf"), self._cancelled)
+        limits = media.Limits(self._wishes.timeout or float("inf"), self._stopping)
         limits.check()
         source = _Source.of(asset, self._hook)
         source.fingerprint = self._fingerprint(asset, limits)
@@ -274,7 +276,7 @@ class LocalEngine:
                 timeout=self._wishes.timeout,
                 expected_duration=source.duration,
                 on_progress=self._progress_of(asset),
-                cancelled=self._cancelled,
+                cancelled=self._stopping,
             )
         return self._record(source, extractions, time.monotonic() - began)
 

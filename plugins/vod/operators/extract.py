@@ -1,131 +1,48 @@
-"""The operators: videos to audio, audio to text. A task holds a batch of assets; each has its own outcome."""
+"""Videos to audio, with Huawei Cloud VOD or with ffmpeg on the worker."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from functools import cached_property, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from airflow.sdk import Asset, BaseOperator
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from vod import results
-from vod.batches import OnFailure, asset_list, check_choice, conclude, fail_at_once, is_true
-from vod.errors import InvalidInputError, VodError
+from vod.batches import asset_list, check_choice, fail_at_once, is_true
+from vod.errors import InvalidInputError
 from vod.ledger import Ledger
 from vod.links import AudioLink, VodConsoleLink
-from vod.provider_info import DEFAULT_CONNECTION
+from vod.operators.base import BatchOperator
+from vod.operators.ending import Ending
 from vod.results import (
     AUDIO_FORMATS,
     ENGINES,
     LOCAL_AUDIO_FORMATS,
     AssetFailure,
-    ExtractedAudio,
     PostponedExtraction,
     Record,
     SubmittedExtraction,
 )
-from vod.results import Transcript as TranscriptRecord
-from vod.speech import WRITERS, Transcriber
-from vod.storage import Destination, check_source, file_stem, is_asset_id, local_copy
+from vod.storage import Destination, check_source, is_asset_id
 
-# Engines, hook and trigger are imported by the methods that need them: the scheduler parses DAG files again
-# and again, and would load HTTP clients and codecs each time.
 if TYPE_CHECKING:
-    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from vod.extraction import VodEngine
-    from vod.hooks import VodHook
-    from vod.local_extraction import LocalEngine
     from vod.triggers import AudioAssetTrigger
-
-
-_FINISHED = ("extracted", "transcribed")
-
-_ENDED_BY_A_PERSON = ("failed", "success", "skipped", "restarting", "removed")
-"""States that a running task gets only when somebody marks, clears or deletes it."""
 
 _TRIGGER_DELAY = timedelta(hours=1)
 """Time that the triggerer may be away or late. The trigger itself ends in time."""
 
 
-class _BatchOperator(BaseOperator):
-    """What both operators share: the connection, and what becomes of failed assets.
-
-    An event of each Airflow asset among its ``outlets`` carries the records of what was done in its extra.
-
-    :param on_failure: ``fail`` finishes what can be finished, then fails naming the bad assets; ``report``
-        returns failures as records among the others and succeeds. Both use the task's retries for what may
-        succeed on a retry, and only for that.
-    """
-
-    event_key: ClassVar[str]
-    """Under which key of an asset event's extra the records are."""
-
-    def __init__(
-        self, *, vod_conn_id: str = DEFAULT_CONNECTION, on_failure: OnFailure = "fail", **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        check_choice("on_failure", on_failure, ("fail", "report"))
-        self.vod_conn_id = vod_conn_id
-        self.on_failure = on_failure
-        self.finished: list[dict[str, Any]] = []
-
-    @cached_property
-    def hook(self) -> VodHook:
-        from vod.hooks import VodHook
-
-        return VodHook(self.vod_conn_id)
-
-    def _result(
-        self, context: Context, order: Iterable[str], outcomes: Mapping[str, Record]
-    ) -> list[dict[str, Any]]:
-        ordered = [outcomes[asset] for asset in order]
-        counts = Counter(
-            "failed" if isinstance(record, AssetFailure) else record.outcome for record in ordered
-        )
-        self._tell(context, f"Of {len(ordered)}: {', '.join(f'{counts[word]} {word}' for word in counts)}.")
-        records = conclude(ordered, self.on_failure, may_retry=_may_retry(context))
-        self.finished[:] = [record for record in records if record["outcome"] in _FINISHED]
-        for outlet in self.outlets:
-            if isinstance(outlet, Asset):
-                context["outlet_events"][outlet].extra = {self.event_key: [*self.finished]}
-        return records
-
-    def _tell(self, context: Context, words: str) -> None:
-        """Say how far the batch is, in the log and on the page of the task instance (Storage)."""
-        self.log.info(words)
-        context["task_state_store"].set("progress", words)
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Called by the provider openlineage, if that is installed."""
-        from vod.lineage import lineage
-
-        return lineage(self.finished, self.vod_conn_id)
-
-    def _destination(self, destination: str | None) -> Destination:
-        location = destination or self.hook.settings.destination
-        if not location:
-            raise InvalidInputError(
-                "No destination for the files.",
-                remedy="Give the task a destination, or set a default in the connection's extra.",
-            )
-        return Destination(location)
-
-
-class ExtractAudioOperator(_BatchOperator):
+class ExtractAudioOperator(BatchOperator):
     """Extract the audio of videos, with Huawei Cloud VOD or with ffmpeg on the worker.
 
     Returns one record an asset (:class:`vod.results.ExtractedAudio`) in input order, duplicates collapsed,
-    the same from both engines: map over it with ``expand``, or hand it to :class:`TranscribeAudioOperator`.
+    the same from both engines: map over it with ``expand``, or hand it to ``TranscribeAudioOperator``.
     A task that was killed or cleared goes on where it stopped: what was submitted is not submitted again.
     What VOD does not take yet, because the video is still being processed, the quota is used up or VOD is
     out of order, is submitted later, within ``timeout``. What VOD ends without audio is extracted a second
@@ -203,12 +120,11 @@ class ExtractAudioOperator(_BatchOperator):
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.cancel_on_kill = cancel_on_kill
-        self._local: LocalEngine | None = None
+        self._ending: Ending | None = None
         self._vod: VodEngine | None = None
-        self._killer: threading.Thread | None = None
 
     def execute(self, context: Context) -> Any:
-        with fail_at_once(), self._cancelled_by_timeout():
+        with fail_at_once(), self._begin(context).at_timeout():
             assets = asset_list(self.assets)
             check_choice("engine", self.engine or None, ENGINES)
             engine = self.engine or self.hook.settings.engine
@@ -231,7 +147,7 @@ class ExtractAudioOperator(_BatchOperator):
 
     def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on after the trigger's wait: collect, and submit what was postponed."""
-        with fail_at_once(), self._cancelled_by_timeout():
+        with fail_at_once(), self._begin(context).at_timeout():
             ledger = self._ledger(context, "vod")
             self._vod = self._vod_engine(context, ledger)
             outcomes = {record["asset"]: results.from_json(record) for record in event["records"]}
@@ -239,10 +155,12 @@ class ExtractAudioOperator(_BatchOperator):
             return self._go_on(context, list(outcomes), outcomes, event["deadline"], ledger)
 
     def on_kill(self) -> None:
-        # This is a signal handler. The interrupted code may hold any lock, and goes on afterwards.
-        if self._killer is None:
-            self._killer = threading.Thread(target=self._end, name="on_kill", daemon=True)
-            self._killer.start()
+        if self._ending:
+            self._ending.inquire()
+
+    def _begin(self, context: Context) -> Ending:
+        self._ending = Ending(context["ti"], self.hook, cancel_queued=self.cancel_on_kill)
+        return self._ending
 
     def _go_on(
         self,
@@ -289,12 +207,11 @@ class ExtractAudioOperator(_BatchOperator):
         from vod.extraction import SubmissionStoppedError
 
         assert self._vod
+        assert self._ending
         try:
             return self._fall_back(self._vod.submit(assets, postponed), ledger)
         except SubmissionStoppedError:
-            if self._killer:
-                self._killer.join()
-            self._cancel()  # what was accepted while the others were being cancelled
+            self._ending.complete()
             raise
 
     def _advance(self, outcomes: dict[str, Record], deadline: float, ledger: Ledger) -> dict[str, Record]:
@@ -302,7 +219,6 @@ class ExtractAudioOperator(_BatchOperator):
         assert self._vod
         last = time.time() >= deadline
         submitted = [outcome for outcome in outcomes.values() if isinstance(outcome, SubmittedExtraction)]
-        self._vod.underway = list(submitted)
         outcomes |= self._fall_back(self._vod.collect(submitted, last=last), ledger)
         postponed = [outcome for outcome in outcomes.values() if isinstance(outcome, PostponedExtraction)]
         if last:
@@ -329,15 +245,17 @@ class ExtractAudioOperator(_BatchOperator):
 
         for asset in assets:
             check_source(asset)
+        assert self._ending
         force = is_true("force", self.force)
         asked = {"language": self.language or None, **(self.options or {}), "force": force}
-        self._local = LocalEngine(
+        engine = LocalEngine(
             self.hook,
             ledger,
             self.audio_format,
             self._destination(self.destination),
             wishes=Wishes.of(asked),
             ffmpeg=self._ffmpeg(),
+            stopping=self._ending.begun,
         )
         entries = {asset: ledger.get(asset) or {} for asset in assets}
         final = {
@@ -345,7 +263,7 @@ class ExtractAudioOperator(_BatchOperator):
             for asset, entry in entries.items()
             if "failure" in entry
         }
-        outcomes = final | self._local.extract([asset for asset in assets if asset not in final])
+        outcomes = final | engine.extract([asset for asset in assets if asset not in final])
         for asset, outcome in outcomes.items():
             if isinstance(outcome, AssetFailure) and not outcome.retryable:
                 ledger.fail(asset, outcome.to_json(), refused=False)
@@ -361,7 +279,8 @@ class ExtractAudioOperator(_BatchOperator):
     def _vod_engine(self, context: Context, ledger: Ledger) -> VodEngine:
         from vod.extraction import VodEngine
 
-        return VodEngine(
+        assert self._ending
+        engine = VodEngine(
             self.hook,
             ledger,
             self.audio_format,
@@ -369,12 +288,14 @@ class ExtractAudioOperator(_BatchOperator):
             patience=3 * self.poll_interval,
             impatient=self.fallback is not None,
             tell=partial(self._tell, context),
+            stopping=self._ending.begun,
         )
+        self._ending.vod = engine
+        return engine
 
     def _ledger(self, context: Context, engine: str) -> Ledger:
         # A clear raises max_tries, a retry does not: it tells attempts apart.
         self._attempt = int(getattr(context["ti"], "max_tries", 0))
-        self._ti = context["ti"]
         return Ledger(context["task_state_store"], self._inputs(engine), self._attempt)
 
     def _inputs(self, engine: str) -> dict[str, Any]:
@@ -387,126 +308,10 @@ class ExtractAudioOperator(_BatchOperator):
             inputs["connection"] = self.vod_conn_id
         return inputs | ({"forced": self._attempt} if is_true("force", self.force) else {})
 
-    @contextmanager
-    def _cancelled_by_timeout(self) -> Iterator[None]:
-        try:
-            yield
-        except AirflowTaskTimeout:
-            self._cancel()
-            raise
-
-    def _end(self) -> None:
-        """End the work if a person ended the task. A worker that is shut down leaves it to the next try."""
-        try:
-            state = _state_of(self._ti)
-        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from answering, it is no order
-            self.log.warning("Whether a person ended the task cannot be found out: %s", error)
-            return
-        if state in _ENDED_BY_A_PERSON:
-            self.log.info("The task was ended from outside: it is %s now.", state)
-            self._cancel()
-        else:
-            self.log.info("This worker is shut down while the task is %s: the next try goes on.", state)
-
-    def _cancel(self) -> None:
-        if self._local:
-            self._local.cancel()
-        if self._vod:
-            self._vod.stopping.set()
-            underway = [self._vod.underway.pop() for _ in range(len(self._vod.underway))]
-            if self.cancel_on_kill:
-                from vod.extraction import cancel
-
-                cancel(self.hook.settings, underway)
-
 
 def _formats(engine: str | None) -> tuple[str, ...]:
     """What an engine makes; what any does, as long as it is not known."""
     return AUDIO_FORMATS if engine == "vod" else LOCAL_AUDIO_FORMATS
-
-
-class TranscribeAudioOperator(_BatchOperator):
-    """Transcribe audio on the worker with faster-whisper.
-
-    Returns one record an audio (:class:`vod.results.Transcript`) in input order. A record of a failed
-    extraction passes through as it is, so that a batch with bad assets needs no special care.
-
-    :param audio: What :class:`ExtractAudioOperator` returned: one record or a list of them.
-    :param model: Whisper model: a name such as ``base`` or ``large-v3``, a folder with a CTranslate2 model,
-        or a Python package that holds one. ``tiny.en`` is enough for a demo. (templated)
-    :param language: Language spoken, ISO 639-1; recognised from the audio when omitted. (templated)
-    :param destination: Folder or object-storage URL for the transcripts; the connection's default when
-        omitted. (templated)
-    :param captions: Files to write: ``txt``, ``srt``.
-    :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
-    :param on_failure: ``fail`` or ``report``.
-    :raises AssetsFailedError: audio could not be transcribed and may be on a retry.
-    """
-
-    template_fields = ("audio", "model", "language", "destination", "vod_conn_id")
-    ui_color = "#e4e0f5"
-
-    event_key = "transcripts"
-
-    def __init__(
-        self,
-        *,
-        audio: Any,
-        model: str = "tiny.en",
-        language: str | None = None,
-        destination: str | None = None,
-        captions: Sequence[str] = ("txt", "srt"),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        for caption in captions:
-            check_choice("captions", caption, tuple(WRITERS))
-        self.audio = audio
-        self.model = model
-        self.language = language
-        self.destination = destination
-        self.captions = tuple(captions)
-
-    def execute(self, context: Context) -> list[dict[str, Any]]:
-        with fail_at_once():
-            records = _audio_records(self.audio)
-            destination = self._destination(self.destination)
-            transcriber = Transcriber(self.model)
-            transcriber.prepare(self.language or None)
-            outcomes: dict[str, Record] = {}
-            for record in records:
-                if isinstance(record, ExtractedAudio):
-                    try:
-                        outcomes[record.asset] = self._transcribe(record, transcriber, destination)
-                    except VodError as error:
-                        outcomes[record.asset] = AssetFailure.of(record.asset, error)
-                else:
-                    outcomes[record.asset] = record
-                self.log.info("Transcribed %d/%d.", len(outcomes), len(records))
-            return self._result(context, outcomes, outcomes)
-
-    def _transcribe(
-        self, record: ExtractedAudio, transcriber: Transcriber, destination: Destination
-    ) -> TranscriptRecord:
-        started = time.monotonic()
-        with local_copy(record.speech_uri or record.uri, self.hook) as audio:
-            transcription = transcriber.transcribe(audio, language=self.language or None)
-        uris = {}
-        for caption in self.captions:
-            name = f"{file_stem(record.asset)}.{caption}"
-            with destination.writing(name) as path:
-                _write_text(path, WRITERS[caption](transcription))
-            uris[caption] = destination.uri(name)
-        return TranscriptRecord(
-            asset=record.asset,
-            audio=record.uri,
-            text=transcription.text,
-            language=transcription.language,
-            duration=transcription.duration,
-            model=transcription.model,
-            uris=uris,
-            seconds=round(time.monotonic() - started, 3),
-        )
 
 
 def _is_open(outcome: Record) -> bool:
@@ -516,46 +321,3 @@ def _is_open(outcome: Record) -> bool:
 async def _first(trigger: AudioAssetTrigger) -> None:
     async for _ in trigger.run():
         return
-
-
-def _may_retry(context: Context) -> bool:
-    """Whether Airflow runs the task again if this try fails."""
-    ti = context["ti"]
-    return bool(getattr(ti, "try_number", 1) <= getattr(ti, "max_tries", 0))
-
-
-def _state_of(ti: Any) -> str:
-    """What Airflow says of a task instance at this moment; ``removed`` when it knows it no longer."""
-    states = ti.get_task_states(
-        dag_id=ti.dag_id,
-        task_ids=[ti.task_id],
-        run_ids=[ti.run_id],
-        map_index=ti.map_index if (ti.map_index or -1) >= 0 else None,
-    )
-    return next((str(state) for state in states.get(ti.run_id, {}).values()), "removed")
-
-
-def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:
-    elements = [audio] if isinstance(audio, Mapping) else audio
-    try:
-        records = [results.from_json(dict(element)) for element in elements]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError(
-            "This is not what ExtractAudioOperator returns.", remedy="Use audio=extract.output."
-        ) from error
-    extracted: list[ExtractedAudio | AssetFailure] = []
-    for record in records:
-        if not isinstance(record, (ExtractedAudio, AssetFailure)):
-            raise InvalidInputError(
-                f"There is no audio yet, only a record that says {record.outcome!r}.",
-                asset=record.asset,
-                remedy="Let the extraction wait, or put an AudioAssetSensor before the transcription.",
-            )
-        extracted.append(record)
-    return extracted
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

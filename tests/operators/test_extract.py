@@ -1,77 +1,36 @@
-"""The operators against the stand-in, ffmpeg and Whisper; with Airflow around them: test_dags.py, system/."""
-
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
-from airflow.sdk.execution_time.timeout import timeout
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from tests.conftest import DictStore, auth_of, connection_json, context_of, first_event, stats
-from vod import extraction, media
+from tests.operators.conftest import Context, extract
+from vod import media
 from vod.batches import AssetsFailedError
 from vod.cloud import session
 from vod.cloud.client import VodClient
 from vod.cloud.errors import TransferError
 from vod.errors import InvalidInputError
-from vod.extraction import SubmissionStoppedError, VodEngine
-from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
+from vod.extraction import VodEngine
+from vod.operators import ExtractAudioOperator
 from vod.results import ExtractedAudio
 from vod.standin import Standin
 from vod.standin.faults import parse
 from vod.storage import local_path
 
-Context = dict[str, Any]
 COPY = VodEngine._copy
 
 
-@pytest.fixture
-def uploaded(client: VodClient, video: Path) -> list[str]:
-    return [client.upload(video, title=f"video {number}") for number in range(3)]
-
-
-@pytest.fixture
-def silent_video(tmp_path: Path, video: Path) -> Path:
-    """The sample without its audio track."""
-    target = tmp_path / "silent.mp4"
-    command = [str(media.find_ffmpeg()), "-v", "error", "-i", str(video), "-an", "-c", "copy", str(target)]
-    assert asyncio.run(_run(command)) == 0
-    return target
-
-
-async def _run(command: list[str]) -> int:
-    process = await asyncio.create_subprocess_exec(*command)
-    return await process.wait()
-
-
-@pytest.fixture(autouse=True)
-def _short_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in lists a new asset at once."""
-    monkeypatch.setattr(extraction, "RECOVERY_WINDOW", 0.2)
-
-
-def extract(context: Context, assets: Any, **options: Any) -> list[dict[str, Any]]:
-    """Run the operator to its end, through its trigger as often as it defers."""
-    operator = ExtractAudioOperator(task_id="extract", assets=assets, poll_interval=0.05, **options)
-    go_on = partial(operator.execute, context)
-    while True:
-        try:
-            return go_on()
-        except TaskDeferred as deferred:
-            event = asyncio.run(first_event(deferred.trigger))
-            go_on = partial(getattr(operator, deferred.method_name), context, event=event)
-
-
-# --- both engines behind one interface ------------------------------------------------------------
+# --- both engines behind one interface -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("audio_format", ["MP3", "AAC"])
@@ -189,7 +148,37 @@ def test_not_waiting_returns_what_the_sensor_takes(
     assert all(record["audio_asset_id"] for record in records)
 
 
-# --- bad input ------------------------------------------------------------------------------------
+def test_the_task_tells_how_far_it_is(connection: str, context: Context, uploaded: list[str]) -> None:
+    told = context["task_state_store"].values
+    operator = ExtractAudioOperator(
+        task_id="extract", assets=[*uploaded, "f" * 32], on_failure="report", poll_interval=0.05
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    assert told["progress"] == "Waiting for VOD: 3 running, 0 to come."
+    operator.resume(context, asyncio.run(first_event(deferred.value.trigger)))
+    assert told["progress"] == "Of 4: 3 extracted, 1 failed."
+
+
+def test_an_asset_event_carries_the_audio(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    audio = Asset("vod://audio")
+    records = extract(context, [uploaded[0], "f" * 32], outlets=[audio], on_failure="report")
+    assert context["outlet_events"][audio].extra == {"audio": records[:1]}
+    assert records[0]["duration"]
+
+
+def test_an_asset_takes_less_than_400_bytes_of_xcom(
+    connection: str, context: Context, uploaded: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for options in ({}, {"destination": folder}, {"engine": "ffmpeg", "destination": folder}):
+            records = extract(context, uploaded, **options)
+            assert len(json.dumps(records)) / len(records) < 400
+
+
+# --- bad input -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -309,156 +298,7 @@ def test_a_batch_that_fails_names_every_bad_asset_and_keeps_the_good_ones(
     assert stats(standin)["submissions"] == {uploaded[0]: 1}
 
 
-# --- nothing twice, nothing lost ------------------------------------------------------------------
-
-
-def test_a_second_try_submits_nothing_again(
-    standin: Standin, connection: str, context: Context, uploaded: list[str]
-) -> None:
-    first = extract(context, uploaded)
-    assert extract(context, [*uploaded]) == first
-    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
-
-
-def test_audio_that_was_deleted_meanwhile_is_extracted_again(
-    standin: Standin, connection: str, context: Context, uploaded: list[str]
-) -> None:
-    [first] = extract(context, uploaded[0])
-    httpx.delete(
-        f"{standin.url}/v1.0/{standin.settings.project_id}/asset",
-        params={"asset_id": first["audio_asset_id"]},
-        headers={"Content-Type": "application/json"},
-        auth=auth_of(standin),
-    ).raise_for_status()
-    for page in context["task_state_store"].values.values():
-        for entry in page.values() if isinstance(page, dict) else ():
-            entry["accepted"] -= 3600  # long ago: an unknown audio asset is no longer just not visible yet
-    [second] = extract(context, uploaded[0])
-    assert second["audio_asset_id"] != first["audio_asset_id"]
-
-
-class Killed(BaseException):
-    """What SIGKILL leaves: no handler of the operator runs."""
-
-
-class CrashingStore(DictStore):
-    """A store whose task dies at its n-th write, before or after it."""
-
-    def __init__(self, at: int, *, after: bool) -> None:
-        super().__init__()
-        self.at, self.after, self.writes = at, after, 0
-
-    def set(self, key: str, value: Any, **options: Any) -> None:
-        self.writes += 1
-        if self.writes == self.at and not self.after:
-            raise Killed
-        super().set(key, value, **options)
-        if self.writes == self.at and self.after:
-            raise Killed
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after it"])
-@pytest.mark.parametrize("at", range(1, 7))
-def test_a_worker_killed_at_any_write_submits_each_source_once(
-    standin: Standin, connection: str, uploaded: list[str], at: int, after: bool
-) -> None:
-    store = CrashingStore(at, after=after)
-    with pytest.raises(Killed):
-        extract(context_of(store), uploaded)
-    records = extract(context_of(store), uploaded)
-    assert [record["outcome"] for record in records] == ["extracted"] * 3
-    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
-
-
-def test_two_candidates_for_a_lost_answer_are_no_guess(
-    standin: Standin, connection: str, client: VodClient, uploaded: list[str]
-) -> None:
-    store = CrashingStore(1, after=True)  # the intent is written, the submission was not sent
-    with pytest.raises(Killed):
-        extract(context_of(store), uploaded[0])
-    candidates = [client.extract_audio(uploaded[0], "MP3").audio_asset_id for _ in range(2)]
-    with pytest.raises(AirflowFailException, match="may have made any of the audio assets") as caught:
-        extract(context_of(store), uploaded[0])
-    assert all(candidate in str(caught.value) for candidate in candidates)
-    assert stats(standin)["submissions"] == {uploaded[0]: 2}
-
-
-@pytest.mark.parametrize("fault", ["drop", "error,status=504", "page,status=502"])
-def test_an_extraction_whose_answer_was_lost_is_found_and_adopted(
-    standin: Standin, connection: str, context: Context, uploaded: list[str], fault: str
-) -> None:
-    standin.behaviour.faults = [parse(f"{fault},call=extract_audio,accepted=true")]
-    records = extract(context, uploaded)
-    assert [record["outcome"] for record in records] == ["extracted"] * 3
-    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
-    assert stats(standin)["calls"]["list"]["total"] == 1, "one look for the whole batch"
-
-
-def test_sources_of_one_title_are_not_mixed_up(
-    standin: Standin, connection: str, context: Context, client: VodClient, video: Path
-) -> None:
-    twins = [client.upload(video, title="twin") for _ in range(2)]
-    standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true")]
-    records = extract(context, twins, on_failure="report")
-    assert [record["outcome"] for record in records] == ["ambiguous_extraction"] * 2
-    assert stats(standin)["submissions"] == dict.fromkeys(twins, 1)
-
-
-def test_a_submission_that_did_not_arrive_is_sent_again(
-    standin: Standin, connection: str, context: Context, uploaded: list[str]
-) -> None:
-    standin.behaviour.faults = [parse("drop,call=extract_audio,count=1")]
-    assert {record["outcome"] for record in extract(context, uploaded)} == {"extracted"}
-    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
-
-
-def test_once_vod_is_out_of_order_the_rest_of_the_batch_is_left_for_later(
-    standin: Standin, connection: str, context: Context, client: VodClient, video: Path
-) -> None:
-    many = [client.upload(video, title=f"title {number}") for number in range(6)]
-    standin.behaviour.faults = [parse("error,call=extract_audio,count=3")]
-    assert {record["outcome"] for record in extract(context, many)} == {"extracted"}
-    assert stats(standin)["submissions"] == dict.fromkeys(many, 1)
-    assert stats(standin)["calls"]["extract_audio"]["total"] == 9, "three failed, then six"
-
-
-def test_force_extracts_again_once_for_each_attempt(
-    standin: Standin, connection: str, uploaded: list[str]
-) -> None:
-    store = DictStore()
-    first = extract(context_of(store), uploaded)
-    again = extract(context_of(store, try_number=2, max_tries=1), uploaded, force="true")
-    assert {record["audio_asset_id"] for record in again}.isdisjoint(
-        record["audio_asset_id"] for record in first
-    )
-    assert extract(context_of(store, try_number=3, max_tries=1), uploaded, force=True) == again, "a retry"
-    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 2)
-    assert extract(context_of(store, try_number=4, max_tries=3), uploaded) == first, "no force, no extraction"
-    extract(context_of(store, try_number=5, max_tries=4), uploaded, force=True)
-    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 3), "cleared, and forced anew"
-
-
-def test_changed_inputs_start_afresh_and_keep_what_is_the_same(
-    standin: Standin, connection: str, context: Context, uploaded: list[str]
-) -> None:
-    [first] = extract(context, uploaded[0])
-    assert extract(context, uploaded[:2])[0] == first
-    assert stats(standin)["submissions"] == dict.fromkeys(uploaded[:2], 1)
-    [other] = extract(context, uploaded[0], audio_format="AAC")
-    assert other["audio_format"] == "AAC"
-    assert stats(standin)["submissions"][uploaded[0]] == 2
-
-
-def test_a_cleared_success_makes_one_call_for_ten_assets(
-    standin: Standin, connection: str, context: Context, uploaded: list[str]
-) -> None:
-    first = extract(context, uploaded)
-    before = stats(standin)["calls"]["info"]["total"]
-    assert extract(context, uploaded) == first
-    assert stats(standin)["calls"]["info"]["total"] == before + 1
-
-
-# --- failures and retries -------------------------------------------------------------------------
+# --- failures and retries --------------------------------------------------------------------------
 
 
 def copy_fails(monkeypatch: pytest.MonkeyPatch, *audio_of: str) -> None:
@@ -568,7 +408,7 @@ def test_a_refusal_of_the_account_stops_the_batch(
     assert stats(standin)["calls"]["extract_audio"]["total"] == 1
 
 
-# --- what VOD does not take yet -------------------------------------------------------------------
+# --- what VOD does not take yet --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -636,7 +476,7 @@ def test_a_service_that_is_down_is_waited_for(
     assert [record["outcome"] for record in records] == ["extracted"] * 3
 
 
-# --- the other engine -----------------------------------------------------------------------------
+# --- the other engine ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -681,172 +521,3 @@ def test_a_file_that_is_finished_is_not_extracted_again(
     (local_path(first["uri"]) or Path()).unlink()
     [again] = extract(context, [str(video)], **options)
     assert (local_path(again["uri"]) or Path()).exists()
-
-
-# --- time and cancelling --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("deferrable", [True, False])
-def test_running_out_of_time_cancels_what_is_queued(
-    standin: Standin,
-    connection: str,
-    context: Context,
-    client: VodClient,
-    uploaded: list[str],
-    deferrable: bool,
-) -> None:
-    standin.behaviour.queue_seconds = 60
-    with pytest.raises(AssetsFailedError, match=r"is still WAITING_TRANSCODE\. Raise the task's timeout"):
-        extract(context, uploaded[0], timeout=0.3, deferrable=deferrable)
-    statuses = stats(standin)["assets_by_status"]
-    assert statuses.get("CANCELLED") == 1
-
-
-@pytest.mark.parametrize(
-    ("state", "options", "cancelled"),
-    [
-        ("failed", {}, 3),
-        ("restarting", {}, 3),  # cleared
-        ("success", {}, 3),
-        ("running", {}, 0),  # the worker is shut down
-        ("up_for_retry", {}, 0),  # Airflow lost sight of the worker
-        ("failed", {"cancel_on_kill": False}, 0),
-    ],
-)
-def test_only_a_person_cancels(
-    standin: Standin,
-    connection: str,
-    context: Context,
-    uploaded: list[str],
-    state: str,
-    options: dict[str, Any],
-    cancelled: int,
-) -> None:
-    standin.behaviour.queue_seconds = 60
-    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, wait=False, **options)
-    operator.execute(context)
-    context["ti"].state = state
-    operator.on_kill()
-    operator._killer.join()  # type: ignore[union-attr]
-    assert stats(standin)["assets_by_status"].get("CANCELLED", 0) == cancelled
-
-
-def test_who_is_killed_while_submitting_submits_no_more_and_cancels_what_it_did(
-    standin: Standin, connection: str, context: Context, uploaded: list[str]
-) -> None:
-    standin.behaviour.queue_seconds = 60
-    operator = ExtractAudioOperator(task_id="extract", assets=uploaded)
-
-    class KilledStore(DictStore):
-        def set(self, key: str, value: Any, **options: Any) -> None:
-            super().set(key, value, **options)
-            context["ti"].state = "failed"
-            operator.on_kill()
-            if len(value) == 2:  # the second intent
-                operator._vod.stopping.wait(10)  # type: ignore[union-attr]
-
-    context["task_state_store"] = KilledStore()
-    with pytest.raises(SubmissionStoppedError):
-        operator.execute(context)
-    counted = stats(standin)
-    assert sum(counted["submissions"].values()) < 3
-    assert counted["assets_by_status"]["CANCELLED"] == sum(counted["submissions"].values())
-
-
-def test_running_into_the_execution_timeout_cancels(
-    standin: Standin, connection: str, context: Context, uploaded: list[str]
-) -> None:
-    standin.behaviour.queue_seconds = 60
-    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, deferrable=False, poll_interval=0.1)
-    with pytest.raises(AirflowTaskTimeout), timeout(3):
-        operator.execute(context)
-    assert stats(standin)["assets_by_status"]["CANCELLED"] == 3
-
-
-def test_the_task_tells_how_far_it_is(connection: str, context: Context, uploaded: list[str]) -> None:
-    told = context["task_state_store"].values
-    operator = ExtractAudioOperator(
-        task_id="extract", assets=[*uploaded, "f" * 32], on_failure="report", poll_interval=0.05
-    )
-    with pytest.raises(TaskDeferred) as deferred:
-        operator.execute(context)
-    assert told["progress"] == "Waiting for VOD: 3 running, 0 to come."
-    operator.resume(context, asyncio.run(first_event(deferred.value.trigger)))
-    assert told["progress"] == "Of 4: 3 extracted, 1 failed."
-
-
-def test_an_asset_event_carries_the_audio(
-    standin: Standin, connection: str, context: Context, uploaded: list[str]
-) -> None:
-    audio = Asset("vod://audio")
-    records = extract(context, [uploaded[0], "f" * 32], outlets=[audio], on_failure="report")
-    assert context["outlet_events"][audio].extra == {"audio": records[:1]}
-    assert records[0]["duration"]
-
-
-def test_an_asset_takes_less_than_400_bytes_of_xcom(
-    connection: str, context: Context, uploaded: list[str]
-) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        for options in ({}, {"destination": folder}, {"engine": "ffmpeg", "destination": folder}):
-            records = extract(context, uploaded, **options)
-            assert len(json.dumps(records)) / len(records) < 400
-
-
-# --- transcription --------------------------------------------------------------------------------
-
-
-def words(text: str) -> list[str]:
-    return "".join(character for character in text.lower() if character.isalnum() or character == " ").split()
-
-
-@pytest.mark.parametrize("engine", ["vod", "ffmpeg"])
-def test_from_video_to_text(
-    connection: str,
-    context: Context,
-    client: VodClient,
-    samples: dict[str, str],
-    video: Path,
-    tmp_path: Path,
-    engine: str,
-) -> None:
-    audio = extract(context, [client.upload(video), "f" * 32], engine=engine, on_failure="report")
-    transcribe = TranscribeAudioOperator(task_id="transcribe", audio=audio, on_failure="report")
-    [transcript, failure] = transcribe.execute(context)
-    assert words(transcript["text"]) == words(samples[video.name])
-    assert (transcript["outcome"], transcript["audio"]) == ("transcribed", audio[0]["uri"])
-    assert failure == audio[1], "a failed extraction passes through"
-    text, srt = (local_path(transcript["uris"][caption]) or Path() for caption in ("txt", "srt"))
-    assert words(text.read_text()) == words(samples[video.name])
-    assert srt.read_text().startswith("1\n00:00:0")
-    assert text.parent == tmp_path / "audio", "the connection's default destination"
-
-
-@pytest.mark.parametrize(
-    ("audio", "sentence"),
-    [
-        ([{"uri": "x"}], "not what ExtractAudioOperator returns"),
-        ("a string", "not what ExtractAudioOperator returns"),
-        (
-            [
-                {
-                    "asset": "a",
-                    "audio_asset_id": "b",
-                    "audio_format": "MP3",
-                    "accepted": 1,
-                    "outcome": "submitted",
-                }
-            ],
-            "There is no audio yet.*AudioAssetSensor",
-        ),
-    ],
-)
-def test_what_is_no_audio_is_refused(connection: str, context: Context, audio: Any, sentence: str) -> None:
-    with pytest.raises(AirflowFailException, match=sentence):
-        TranscribeAudioOperator(task_id="transcribe", audio=audio).execute(context)
-
-
-def test_an_unknown_model_fails_before_any_audio_is_read(connection: str, context: Context) -> None:
-    operator = TranscribeAudioOperator(task_id="transcribe", audio=[], model="/no/such/model")
-    with pytest.raises(AirflowFailException, match="/no/such/model"):
-        operator.execute(context)

@@ -1,0 +1,96 @@
+"""What both operators share: the connection, and how the outcomes of a batch become that of a task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import Asset, BaseOperator
+
+from vod.batches import OnFailure, check_choice, conclude
+from vod.errors import InvalidInputError
+from vod.provider_info import DEFAULT_CONNECTION
+from vod.results import AssetFailure, Record
+from vod.storage import Destination
+
+# Engines, hook and trigger are imported by the methods that need them: the scheduler parses DAG files again
+# and again, and would load HTTP clients and codecs each time.
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.sdk import Context
+
+    from vod.hooks import VodHook
+
+_FINISHED = ("extracted", "transcribed")
+
+
+class BatchOperator(BaseOperator):
+    """A task that holds a batch of assets.
+
+    An event of each Airflow asset among its ``outlets`` carries the records of what was done in its extra.
+
+    :param on_failure: ``fail`` finishes what can be finished, then fails naming the bad assets; ``report``
+        returns failures as records among the others and succeeds. Both use the task's retries for what may
+        succeed on a retry, and only for that.
+    """
+
+    event_key: ClassVar[str]
+    """Under which key of an asset event's extra the records are."""
+
+    def __init__(
+        self, *, vod_conn_id: str = DEFAULT_CONNECTION, on_failure: OnFailure = "fail", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        check_choice("on_failure", on_failure, ("fail", "report"))
+        self.vod_conn_id = vod_conn_id
+        self.on_failure = on_failure
+        self.finished: list[dict[str, Any]] = []
+
+    @cached_property
+    def hook(self) -> VodHook:
+        from vod.hooks import VodHook
+
+        return VodHook(self.vod_conn_id)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Called by the provider openlineage, if that is installed."""
+        from vod.lineage import lineage
+
+        return lineage(self.finished, self.vod_conn_id)
+
+    def _result(
+        self, context: Context, order: Iterable[str], outcomes: Mapping[str, Record]
+    ) -> list[dict[str, Any]]:
+        ordered = [outcomes[asset] for asset in order]
+        counts = Counter(
+            "failed" if isinstance(record, AssetFailure) else record.outcome for record in ordered
+        )
+        self._tell(context, f"Of {len(ordered)}: {', '.join(f'{counts[word]} {word}' for word in counts)}.")
+        records = conclude(ordered, self.on_failure, may_retry=_may_retry(context))
+        self.finished[:] = [record for record in records if record["outcome"] in _FINISHED]
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra = {self.event_key: [*self.finished]}
+        return records
+
+    def _tell(self, context: Context, words: str) -> None:
+        """Say how far the batch is, in the log and on the page of the task instance (Storage)."""
+        self.log.info(words)
+        context["task_state_store"].set("progress", words)
+
+    def _destination(self, destination: str | None) -> Destination:
+        location = destination or self.hook.settings.destination
+        if not location:
+            raise InvalidInputError(
+                "No destination for the files.",
+                remedy="Give the task a destination, or set a default in the connection's extra.",
+            )
+        return Destination(location)
+
+
+def _may_retry(context: Context) -> bool:
+    """Whether Airflow runs the task again if this try fails."""
+    ti = context["ti"]
+    return bool(getattr(ti, "try_number", 1) <= getattr(ti, "max_tries", 0))

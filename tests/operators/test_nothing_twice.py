@@ -1,0 +1,141 @@
+"""Nothing is submitted twice and nothing is lost, whatever crashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from tests.conftest import DictStore, auth_of, context_of, stats
+from tests.operators.conftest import Context, CrashingStore, Killed, extract
+from vod.cloud.client import VodClient
+from vod.standin import Standin
+from vod.standin.faults import parse
+
+
+def test_a_second_try_submits_nothing_again(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    first = extract(context, uploaded)
+    assert extract(context, [*uploaded]) == first
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
+
+
+def test_audio_that_was_deleted_meanwhile_is_extracted_again(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    [first] = extract(context, uploaded[0])
+    httpx.delete(
+        f"{standin.url}/v1.0/{standin.settings.project_id}/asset",
+        params={"asset_id": first["audio_asset_id"]},
+        headers={"Content-Type": "application/json"},
+        auth=auth_of(standin),
+    ).raise_for_status()
+    for page in context["task_state_store"].values.values():
+        for entry in page.values() if isinstance(page, dict) else ():
+            entry["accepted"] -= 3600  # long ago: an unknown audio asset is no longer just not visible yet
+    [second] = extract(context, uploaded[0])
+    assert second["audio_asset_id"] != first["audio_asset_id"]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after it"])
+@pytest.mark.parametrize("at", range(1, 7))
+def test_a_worker_killed_at_any_write_submits_each_source_once(
+    standin: Standin, connection: str, uploaded: list[str], at: int, after: bool
+) -> None:
+    store = CrashingStore(at, after=after)
+    with pytest.raises(Killed):
+        extract(context_of(store), uploaded)
+    records = extract(context_of(store), uploaded)
+    assert [record["outcome"] for record in records] == ["extracted"] * 3
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
+
+
+def test_two_candidates_for_a_lost_answer_are_no_guess(
+    standin: Standin, connection: str, client: VodClient, uploaded: list[str]
+) -> None:
+    store = CrashingStore(1, after=True)  # the intent is written, the submission was not sent
+    with pytest.raises(Killed):
+        extract(context_of(store), uploaded[0])
+    candidates = [client.extract_audio(uploaded[0], "MP3").audio_asset_id for _ in range(2)]
+    with pytest.raises(AirflowFailException, match="may have made any of the audio assets") as caught:
+        extract(context_of(store), uploaded[0])
+    assert all(candidate in str(caught.value) for candidate in candidates)
+    assert stats(standin)["submissions"] == {uploaded[0]: 2}
+
+
+@pytest.mark.parametrize("fault", ["drop", "error,status=504", "page,status=502"])
+def test_an_extraction_whose_answer_was_lost_is_found_and_adopted(
+    standin: Standin, connection: str, context: Context, uploaded: list[str], fault: str
+) -> None:
+    standin.behaviour.faults = [parse(f"{fault},call=extract_audio,accepted=true")]
+    records = extract(context, uploaded)
+    assert [record["outcome"] for record in records] == ["extracted"] * 3
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
+    assert stats(standin)["calls"]["list"]["total"] == 1, "one look for the whole batch"
+
+
+def test_sources_of_one_title_are_not_mixed_up(
+    standin: Standin, connection: str, context: Context, client: VodClient, video: Path
+) -> None:
+    twins = [client.upload(video, title="twin") for _ in range(2)]
+    standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true")]
+    records = extract(context, twins, on_failure="report")
+    assert [record["outcome"] for record in records] == ["ambiguous_extraction"] * 2
+    assert stats(standin)["submissions"] == dict.fromkeys(twins, 1)
+
+
+def test_a_submission_that_did_not_arrive_is_sent_again(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    standin.behaviour.faults = [parse("drop,call=extract_audio,count=1")]
+    assert {record["outcome"] for record in extract(context, uploaded)} == {"extracted"}
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
+
+
+def test_once_vod_is_out_of_order_the_rest_of_the_batch_is_left_for_later(
+    standin: Standin, connection: str, context: Context, client: VodClient, video: Path
+) -> None:
+    many = [client.upload(video, title=f"title {number}") for number in range(6)]
+    standin.behaviour.faults = [parse("error,call=extract_audio,count=3")]
+    assert {record["outcome"] for record in extract(context, many)} == {"extracted"}
+    assert stats(standin)["submissions"] == dict.fromkeys(many, 1)
+    assert stats(standin)["calls"]["extract_audio"]["total"] == 9, "three failed, then six"
+
+
+def test_force_extracts_again_once_for_each_attempt(
+    standin: Standin, connection: str, uploaded: list[str]
+) -> None:
+    store = DictStore()
+    first = extract(context_of(store), uploaded)
+    again = extract(context_of(store, try_number=2, max_tries=1), uploaded, force="true")
+    assert {record["audio_asset_id"] for record in again}.isdisjoint(
+        record["audio_asset_id"] for record in first
+    )
+    assert extract(context_of(store, try_number=3, max_tries=1), uploaded, force=True) == again, "a retry"
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 2)
+    assert extract(context_of(store, try_number=4, max_tries=3), uploaded) == first, "no force, no extraction"
+    extract(context_of(store, try_number=5, max_tries=4), uploaded, force=True)
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 3), "cleared, and forced anew"
+
+
+def test_changed_inputs_start_afresh_and_keep_what_is_the_same(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    [first] = extract(context, uploaded[0])
+    assert extract(context, uploaded[:2])[0] == first
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded[:2], 1)
+    [other] = extract(context, uploaded[0], audio_format="AAC")
+    assert other["audio_format"] == "AAC"
+    assert stats(standin)["submissions"][uploaded[0]] == 2
+
+
+def test_a_cleared_success_makes_one_call_for_ten_assets(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    first = extract(context, uploaded)
+    before = stats(standin)["calls"]["info"]["total"]
+    assert extract(context, uploaded) == first
+    assert stats(standin)["calls"]["info"]["total"] == before + 1
