@@ -11,6 +11,7 @@ from tests.conftest import connection_json
 from vod.cloud.errors import AuthenticationError
 from vod.hooks import InvalidConnectionError, VodHook
 from vod.standin import Standin
+from vod.standin.faults import parse
 
 
 def define(monkeypatch: pytest.MonkeyPatch, standin: Standin, **changes: Any) -> VodHook:
@@ -132,6 +133,18 @@ def test_a_wrong_project_is_an_authentication_error(
     hook = define(monkeypatch, standin, extra={"project_id": "f" * 32})
     with pytest.raises(AuthenticationError):
         hook.client.asset_info(["a"])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("retry_after", "least"), [("", 0.0), (",retry_after=1", 1.0)])
+async def test_a_look_that_was_refused_for_the_quota_does_not_wait_a_whole_interval(
+    standin: Standin, connection: str, retry_after: str, least: float
+) -> None:
+    standin.behaviour.faults = [parse(f"throttle,call=info,count=1{retry_after}")]
+    started = time.monotonic()
+    async with VodHook(connection).poller() as poller:
+        assert await poller.wait(["f" * 32], deadline=time.time() + 30, interval=60) == []
+    assert time.monotonic() - started >= least
 
 
 @pytest.mark.anyio

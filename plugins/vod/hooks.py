@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _WAITING_SHARE = 0.8
 """Part of the quota of reads that goes into waiting, however many wait: who works must read too."""
+_WAITING_PATIENCE = 30.0
+"""Seconds for which a look that failed is repeated: no longer than until the next."""
 
 
 @dataclass
@@ -214,7 +216,7 @@ class VodHook(HttpHook):
         pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
         if settings not in pollers:
             waiting = replace(settings, quota_share=settings.quota_share * _WAITING_SHARE)
-            client = waiting.async_client(patience=0.0)  # the poller itself goes on after a fault
+            client = waiting.async_client(patience=_WAITING_PATIENCE)
             pollers[settings] = _SharedPoller(Poller(client), client)
         shared = pollers[settings]
         # Who holds it need not wait yet, so the poller's own waits do not tell when it may go.

@@ -172,6 +172,14 @@ async def test_an_unknown_asset_is_settled_once_the_grace_is_over(poller: Poller
     assert time.time() >= now + 0.3
 
 
+async def test_while_nobody_waits_nothing_runs(standin: Standin, poller: Poller, audio: list[str]) -> None:
+    standin.behaviour.faults = [parse("throttle,call=info,retry_after=60")]
+    assert await poller.wait(audio[:1], deadline=time.time() + 0.5) == audio[:1]
+    assert poller._task
+    await asyncio.wait_for(poller._task, 10)
+    assert stats(standin)["calls"]["info"]["total"] == 1
+
+
 async def test_nothing_to_wait_for_is_no_wait(poller: Poller) -> None:
     assert await poller.wait([], deadline=time.time() + 30) == []
     assert not poller._watched

@@ -60,7 +60,7 @@ class Poller:
 
     A passing fault postpones, it never ends a wait. While nobody waits, nothing runs.
 
-    :param client: Reads; its budget paces.
+    :param client: Reads; its budget paces, and while its patience lasts it repeats a look that failed.
     """
 
     def __init__(self, client: AsyncVodClient) -> None:
@@ -140,7 +140,7 @@ class Poller:
         self._changed.set()
 
     async def _run(self) -> None:
-        while self._watched or self._reading:
+        while self._watched:
             self._changed.clear()
             if len(self._reading) < _CALLS_AT_ONCE and (group := self._due()):
                 task = asyncio.create_task(self._read(group))
@@ -152,6 +152,8 @@ class Poller:
                 pause = max(self._queue[0][0] - time.time(), 0.0)
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), pause)
+        for task in self._reading:
+            task.cancel()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._reading.discard(task)
