@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from requests.exceptions import InvalidSchema
 
-from tests.conftest import connection_json
-from vod.cloud.errors import AuthenticationError
+from tests.cloud.test_client import Script, say
+from tests.conftest import connection_json, stats
+from vod.cloud.errors import AnswerLostError, AssetNotFoundError, AuthenticationError, InvalidRequestError
 from vod.hooks import InvalidConnectionError, VodHook
 from vod.standin import Standin
 from vod.standin.faults import parse
@@ -51,6 +55,69 @@ def test_any_other_call_is_signed_as_well(standin: Standin, connection: str, vid
         f"/v1.0/{project}/asset/status/publish", data=json.dumps({"asset_id": [asset_id]})
     )
     assert posted.json()["asset_info_array"][0]["status"] == "PUBLISHED"
+
+
+def test_the_project_of_any_other_call_may_be_looked_up(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"project_id": "", "iam_endpoint": standin.url}
+    hook = define(monkeypatch, standin, extra=extra)
+    assert hook.run("v1.0/{project_id}/asset/info?asset_id=a&asset_id=b").json()["total"] == 2
+
+
+def with_token(monkeypatch: pytest.MonkeyPatch, standin: Standin) -> VodHook:
+    settings = standin.settings
+    extra = {"account": settings.account, "iam_endpoint": standin.url}
+    return define(monkeypatch, standin, login=settings.user, password=settings.password, extra=extra)
+
+
+@pytest.mark.parametrize("fault", ["revoke_tokens", "throttle,call=info,count=1", "drop,call=info,count=1"])
+def test_any_other_call_is_repeated_as_those_of_the_client_are(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    hook = with_token(monkeypatch, standin)
+    hook.client.asset_info(["a"])
+    standin.behaviour.faults = [parse(fault)]
+    assert hook.run("v1.0/{project_id}/asset/info", data={"asset_id": "a"}).status_code == 200
+
+
+def test_any_other_call_fails_in_the_same_words(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(AssetNotFoundError, match=r"VOD\.10062") as caught:
+        define(monkeypatch, standin).run("v1.0/{project_id}/asset/details", data={"asset_id": "a"})
+    assert caught.value.request_id
+    hook = define(monkeypatch, standin, password="not-the-secret", extra={"security_token": "hush-hush"})
+    with pytest.raises(AuthenticationError, match="Check access key, secret key"):
+        hook.run("v1.0/{project_id}/asset/info")
+    assert stats(standin)["calls"]["info"]["total"] == 1, "five failures lock the key: never repeat one"
+    assert "hush-hush" not in caplog.text
+    hook = define(monkeypatch, standin, extra={"timeout": 1})
+    hook.method = "POST"
+    standin.behaviour.faults = [parse("latency,seconds=3")]
+    with pytest.raises(AnswerLostError, match="ReadTimeout"):
+        hook.run("v1.0/{project_id}/asset/status/publish", data='{"asset_id": ["a"]}')
+
+
+def test_keys_and_tokens_go_to_the_endpoint_alone(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    here, elsewhere = Script(), Script()
+    try:
+        here.answers = [say(307, Location=f"{elsewhere.url}/asset")]
+        elsewhere.answers = [say(200, {})] * 2
+        hook = with_token(monkeypatch, standin)
+        hook.settings = replace(hook.settings, endpoint=here.url)
+        with pytest.raises(InvalidRequestError, match="307"):
+            hook.run("v1.0/{project_id}/asset/info")
+        with pytest.raises(InvalidSchema):
+            hook.get_conn().get(f"{elsewhere.url}/asset")
+        assert (here.asked, elsewhere.asked) == (["GET info"], [])
+    finally:
+        here.close()
+        elsewhere.close()
 
 
 def test_nothing_of_the_extra_becomes_a_header(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:

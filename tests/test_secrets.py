@@ -71,7 +71,7 @@ def _did_what_it_is_to_do(output: str, kinds: set[str]) -> None:
     assert kinds >= {*SECRET_HEADERS, *SECRET_QUERY}, "the run used signatures, tokens and signed URLs"
     for said in ("extracted", "transcribed", "[vod.", "AuthenticationError", "TransferError", "NotSentError"):
         assert said in output
-    for logger in ("httpcore", "httpx", "urllib3", "vod"):
+    for logger in ("httpcore", "httpx", "vod"):
         assert re.search(rf"^LOG {logger}\S* DEBUG|^LOG {logger}\S* INFO", output, re.MULTILINE), logger
 
 
@@ -151,9 +151,8 @@ def _log_everything() -> None:
 
 
 def _write_down_what_is_sent(write: Callable[[str, str], None]) -> None:
-    """Put an ear on the transports of both HTTP libraries."""
+    """Put an ear on the transports."""
     import httpx
-    from requests.adapters import HTTPAdapter
 
     def overhear(url: str, *headers: Any) -> None:
         for name, value in [
@@ -166,7 +165,6 @@ def _write_down_what_is_sent(write: Callable[[str, str], None]) -> None:
                     write("signature of a call", value.rpartition("=")[2])
 
     blocking, on_a_loop = httpx.HTTPTransport.handle_request, httpx.AsyncHTTPTransport.handle_async_request
-    through_requests = HTTPAdapter.send
 
     def handle(self: Any, request: httpx.Request) -> httpx.Response:
         overhear(str(request.url), request.headers)
@@ -180,13 +178,8 @@ def _write_down_what_is_sent(write: Callable[[str, str], None]) -> None:
         overhear("", response.headers)
         return response
 
-    def send(self: Any, request: Any, *arguments: Any, **options: Any) -> Any:
-        overhear(request.url, request.headers)
-        return through_requests(self, request, *arguments, **options)
-
     httpx.HTTPTransport.handle_request = handle  # type: ignore[method-assign]
     httpx.AsyncHTTPTransport.handle_async_request = handle_async  # type: ignore[method-assign]
-    HTTPAdapter.send = send  # type: ignore[method-assign]
 
 
 def _run(operator: Any) -> Any:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from weakref import WeakKeyDictionary
 
 import httpx
 from airflow.providers.http.hooks.http import HttpHook
 from airflow.sdk.exceptions import AirflowNotFoundException
-from requests import PreparedRequest, Session
-from requests.auth import AuthBase
+from requests import PreparedRequest, Response, Session
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
 
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.identity import Login
 from vod.cloud.poller import Poller
+from vod.cloud.session import PROJECT
 from vod.cloud.signing import Credentials
 from vod.errors import InvalidInputError, VodError
 from vod.provider_info import DEFAULT_CONNECTION, REGIONS
@@ -165,9 +168,10 @@ class VodHook(HttpHook):
     """Calls Huawei Cloud VOD with the keys of an Airflow connection.
 
     The calls that the operators need are methods of :attr:`client`. Any other call of the service goes
-    through the inherited :meth:`run`, which is signed as well::
+    through the inherited :meth:`run`, which fills in the project's id, and has the client's authentication,
+    repeats and errors::
 
-        VodHook(method="GET").run("/v1.0/<project id>/asset/category")
+        VodHook(method="GET").run("/v1.0/{project_id}/asset/category").json()
 
     :param vod_conn_id: Connection of type ``vod``: login is the access key, password the secret key, host
         (optional) the endpoint; ``region`` and ``project_id`` are in the extra.
@@ -240,17 +244,19 @@ class VodHook(HttpHook):
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
     ) -> Session:
-        """Give a requests session that signs what it sends; :meth:`run` uses it.
+        """Give a requests session that sends with the client, to VOD's endpoint alone; :meth:`run` uses it.
 
         Nothing of the connection's extra becomes a header, as it does in :class:`HttpHook`.
         """
-        settings = self.settings
-        self.base_url, self._base_url_initialized = settings.endpoint, True
+        endpoint = self.settings.endpoint.rstrip("/")
+        self.base_url, self._base_url_initialized = endpoint, True
         self.merged_extra = dict(extra_options or {})
         session = Session()
-        session.auth = _SessionAuth(self.client)
-        session.headers.update({"Content-Type": "application/json", **(headers or {})})
-        return self._configure_session_from_mount_adapters(session)
+        session.trust_env = False  # a password of ~/.netrc is not for VOD
+        session.headers = CaseInsensitiveDict({"Content-Type": "application/json", **(headers or {})})
+        session.adapters.clear()
+        session.mount(f"{endpoint}/", _ClientAdapter(self.client, endpoint))
+        return session
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask for an asset that cannot exist: the cheapest call that needs keys, project and clock to fit."""
@@ -269,35 +275,34 @@ class VodHook(HttpHook):
         )
 
 
-class _SessionAuth(AuthBase):
-    """The client's authentication for requests, which the inherited methods of HttpHook use."""
+class _ClientAdapter(BaseAdapter):
+    """Sends with the client what a session of requests prepared, as the inherited methods of HttpHook do."""
 
-    def __init__(self, client: VodClient) -> None:
+    def __init__(self, client: VodClient, endpoint: str) -> None:
+        super().__init__()
         self._client = client
+        self._endpoint = endpoint
 
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        body = request.body.encode() if isinstance(request.body, str) else request.body
-        signed = httpx.Request(
+    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Response:
+        """:raises CloudError: any refusal."""
+        path, _query, query = (request.url or "")[len(self._endpoint) :].partition("?")
+        answer = self._client.request(
             request.method or "GET",
-            request.url or "",
-            content=body,
-            headers={"Content-Type": request.headers["Content-Type"]},
+            path.replace(quote(PROJECT), PROJECT),
+            params=httpx.QueryParams(query),
+            content=request.body.encode() if isinstance(request.body, str) else request.body,
+            headers={name: text for name, text in request.headers.items() if name != "Content-Length"},
         )
-        self._client.authorize(signed)
-        request.url = str(signed.url)
-        request.headers.update({name: signed.headers[name] for name in _SIGNED if name in signed.headers})
-        return request
+        response = Response()
+        response.status_code, response.reason = answer.status_code, answer.reason_phrase
+        response.headers = CaseInsensitiveDict(answer.headers)
+        response.encoding = answer.encoding
+        response.raw = io.BytesIO(answer.content)
+        response.request, response.url = request, request.url or ""
+        return response
 
-
-_SIGNED = (
-    "Authorization",
-    "Host",
-    "X-Auth-Token",
-    "X-Project-Id",
-    "X-Sdk-Content-Sha256",
-    "X-Sdk-Date",
-    "X-Security-Token",
-)
+    def close(self) -> None:
+        pass  # the client is the hook's
 
 
 def _number(conn_id: str, name: str, value: Any, least: float, most: float) -> float:

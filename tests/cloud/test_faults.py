@@ -219,7 +219,7 @@ NOT_CONCERNED = {
     "duplicate": "notifications, which the client does not receive",
     "forge": "notifications, which the client does not receive",
     "prose": "notifications, which the client does not receive",
-    "authorize": "asks IAM alone, if anybody: tests/cloud/test_identity.py",
+    "request": "which call it is makes no difference: what each of the others goes through",
     "aclose": "asks nobody",
 }
 """Switches and calls that are not crossed with all of the other kind: whom they concern, tested below."""

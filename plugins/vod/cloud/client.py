@@ -120,10 +120,26 @@ class AsyncVodClient:
         """Close the connections to the service."""
         await self._session.http.aclose()
 
-    async def authorize(self, request: httpx.Request) -> None:
-        """Put this client's authentication on a request for a call that it has no method for (section 1)."""
-        await self._session.project_id()
-        await self._session.authorize(request)
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Make a call that this client has no method for, authorised and repeated as the others are.
+
+        Which quota it counts to is not known here, so it is not paced.
+
+        :param path: Below the endpoint, for example ``/v1.0/{project_id}/asset/category``; the project's id
+            is filled in.
+        :raises CloudError: any refusal; redirects are one.
+        """
+        return await self._session.request(
+            method, path, lambda response: response, params=params, content=content, headers=headers
+        )
 
     async def extract_audio(self, asset_id: str, audio_format: str | None = None) -> Submission:
         """Ask VOD to extract the audio of a video into a new audio asset (section 3).
@@ -431,7 +447,7 @@ class VodClient:
         )
 
     close = _blocking(AsyncVodClient.aclose)
-    authorize = _blocking(AsyncVodClient.authorize)
+    request = _blocking(AsyncVodClient.request)
     extract_audio = _blocking(AsyncVodClient.extract_audio)
     cancel_extraction = _blocking(AsyncVodClient.cancel_extraction)
     asset_info = _blocking(AsyncVodClient.asset_info)

@@ -36,6 +36,9 @@ redact_secrets()
 
 T = TypeVar("T")
 
+PROJECT = "{project_id}"
+"""Where the project's id belongs in a path."""
+
 _MOST_TRIES = 5
 _LONGEST_MESSAGE, _LONGEST_ID = 500, 100
 _CODE = re.compile(r"[\w.-]{1,40}")
@@ -95,27 +98,53 @@ class Session:
         asset: str | None = None,
         version: str = "v1.0",
     ) -> T:
-        """Make one call and repeat it as section 9 allows.
+        """Make one call of the API with :meth:`request`.
+
+        :param path: Below the project, for example ``/asset/info``.
+        :param parse: Makes the result of the body's JSON, ``None`` for an empty body.
+        """
+        return await self.request(
+            method,
+            f"/{version}/{PROJECT}{path}",
+            lambda response: _parsed(response, parse, asset),
+            quota=quota,
+            params=params,
+            content=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
+            asset=asset,
+        )
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[httpx.Response], T],
+        *,
+        quota: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        asset: str | None = None,
+    ) -> T:
+        """Make one request and repeat it as section 9 allows.
 
         A GET is repeated after any passing fault, anything else only where it surely was not accepted. A
         refused token is renewed once; a refused signature is final.
 
-        :param path: Below the project, for example ``/asset/info``.
-        :param parse: Makes the result of the body's JSON, ``None`` for an empty body.
-        :param quota: Key of :data:`vod.cloud.budget.QUOTAS`.
+        :param path: Below the endpoint; :data:`PROJECT` in it becomes the project's id.
+        :param read: Makes the result of an answer that is no refusal.
+        :param quota: Key of :data:`vod.cloud.budget.QUOTAS`; not paced when omitted.
         :raises CloudError: in one of its kinds, and nothing else.
         """
-        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         sent: httpx.Request | None = None
 
         async def attempt() -> T:
             nonlocal sent
             sent = None
-            base = f"{self.endpoint}/{version}/{await self.project_id()}"
-            request = self._request(method, f"{base}{path}", params=params, content=content, asset=asset)
-            await self.authorize(request)
+            url = self.endpoint + path.replace(PROJECT, await self.project_id())
+            request = self._request(method, url, params=params, content=content, headers=headers, asset=asset)
+            await self._identity.authorize(request, self._project_id)
             sent = request
-            return _parsed(await self._paced(request, quota, asset), parse, asset)
+            return read(await self._paced(request, quota, asset))
 
         repeat = self._repeating(also_after_sending=method == "GET")
         try:
@@ -124,10 +153,6 @@ class Session:
             if sent is None or not await self._identity.renew(sent):
                 raise
             return await repeat(attempt)
-
-    async def authorize(self, request: httpx.Request) -> None:
-        """Put the one authentication header on a request."""
-        await self._identity.authorize(request, self._project_id)
 
     async def project_id(self) -> str:
         """The project given, else the one that the region has (section 2).
@@ -159,14 +184,16 @@ class Session:
         *,
         params: Mapping[str, Any] | None = None,
         content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         asset: str | None = None,
     ) -> httpx.Request:
-        headers = {"Content-Type": "application/json"}
+        sent = httpx.Headers({"Content-Type": "application/json"})
+        sent.update(headers)
         problem = f"{self.endpoint} is no URL"
         try:
             target = httpx.URL(url, params=params)
             if target.host:
-                return self.http.build_request(method, target, content=content, headers=headers)
+                return self.http.build_request(method, target, content=content, headers=sent)
         except (httpx.InvalidURL, ValueError) as error:
             problem = str(error)
         raise InvalidRequestError(
@@ -188,7 +215,9 @@ class Session:
                 remedy="Try again later, or check the IAM endpoint of the connection.",
             ) from error
 
-    async def _paced(self, request: httpx.Request, quota: str, asset: str | None) -> httpx.Response:
+    async def _paced(self, request: httpx.Request, quota: str | None, asset: str | None) -> httpx.Response:
+        if quota is None:
+            return await self._send(request, asset)
         budget = budget_of(f"{self.endpoint}/{self._project_id}", quota, self._quota_share)
         delay = budget.reserve()
         if delay:
