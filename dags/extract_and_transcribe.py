@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 
-from vod import forms, plans, reports
+from vod import alerts, forms, plans, reports
 from vod.batches import fail_at_once
 from vod.catalogue import remember
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
@@ -25,7 +25,8 @@ with DAG(
     schedule=None,
     tags=["vod"],
     default_args={"owner": "media", "retries": 2, "retry_delay": timedelta(seconds=30)},
-    dagrun_timeout=timedelta(days=1),
+    dagrun_timeout=timedelta(days=7),
+    on_failure_callback=alerts.run_failed,
     params={
         "assets": forms.assets(),
         "engine": forms.engine(),

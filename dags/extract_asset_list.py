@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task
 
-from vod import forms, lists, reports
+from vod import alerts, forms, lists, reports
 from vod.batches import fail_at_once
 from vod.catalogue import remember
 from vod.operators import ExtractAudioOperator
@@ -28,6 +28,7 @@ with DAG(
     tags=["vod", "backfill"],
     default_args={"owner": "media", "retries": 3, "retry_delay": timedelta(minutes=1)},
     dagrun_timeout=timedelta(days=7),
+    on_failure_callback=alerts.run_failed,
     params={
         "manifest": forms.manifest(),
         "from_date": forms.day("From this date of the list"),

@@ -16,7 +16,7 @@ from typing import Any
 from airflow.providers.standard.sensors.date_time import DateTimeSensor
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, task
 
-from vod import forms, plans, reports
+from vod import alerts, forms, plans, reports
 from vod.batches import fail_at_once
 from vod.catalogue import Catalogue, remember
 from vod.operators import ExtractAudioOperator
@@ -34,6 +34,7 @@ with DAG(
     tags=["vod"],
     default_args={"owner": "media", "retries": 3, "retry_delay": timedelta(minutes=1)},
     dagrun_timeout=timedelta(hours=20),
+    on_failure_callback=alerts.run_failed,
     params={
         "engine": forms.engine(),
         "audio_format": forms.audio_format(),
@@ -59,7 +60,8 @@ with DAG(
             done = Catalogue.of(params["destination"]).find(
                 (video, params["audio_format"]) for video in videos
             )
-            return plans.batches([video for video in videos if video not in done], task_state_store)
+            missing = [video for video in videos if video not in done]
+            return plans.batches(missing, task_state_store, listed=len(videos))
 
     @task(trigger_rule="all_done", retries=0)
     def report(planned: list[dict[str, Any]], audio: Any, ti: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task
 
-from vod import forms, plans, reports
+from vod import alerts, forms, plans, reports
 from vod.batches import fail_at_once
 from vod.operators import TranscribeAudioOperator
 
@@ -24,6 +24,7 @@ with DAG(
     schedule=[AUDIO],
     catchup=False,
     max_active_runs=4,
+    on_failure_callback=alerts.run_failed,
     tags=["vod"],
     default_args={"owner": "media", "retries": 2, "retry_delay": timedelta(seconds=30)},
     params={

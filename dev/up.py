@@ -18,6 +18,7 @@ import psutil
 from dev import stack
 from dev.airflow import USER, Airflow, free_port, postgres, stop_postgres
 from dev.processes import Processes, end
+from vod import forms
 
 STATE = Path(os.environ.get("VOD_STATE", stack.ROOT / ".airflow")).resolve()
 
@@ -38,14 +39,17 @@ def up() -> int:
         with postgres(STATE / "postgres") as database:
             log = STATE / "log" / "stand-in.log"
             endpoint = stack.start_standin(processes, STATE / "standin", log, free_port(8600))
-            airflow = Airflow(STATE, processes, database, endpoint)
+            videos = samples(endpoint)
+            airflow = Airflow(
+                STATE, processes, database, endpoint, settings={forms.SAMPLES: " ".join(videos.values())}
+            )
             say("Preparing the database …")
             airflow.prepare()
             say("Starting Airflow …")
             airflow.start()
             say(f"\n  Airflow   {airflow.url}   login {USER}, password {airflow.password}")
             say(f"  stand-in  {endpoint}   connection {stack.CONNECTION}")
-            for name, asset in samples(endpoint).items():
+            for name, asset in videos.items():
                 say(f"            {asset}  {name}")
             say("\nReady. Ctrl-C or `make down` ends it all.")
             while not (dead := processes.dead()):

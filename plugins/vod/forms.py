@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from airflow.sdk import Param
@@ -15,12 +16,18 @@ PATH_OR_URL = r"^(/|[a-z][a-z0-9+.-]*://).+$"
 ADVANCED = "Files and batches"
 """The section for what most people need not see; Airflow shows named sections folded away."""
 
+SAMPLES = "VOD_SAMPLE_ASSETS"
+"""Environment variable with the assets that the form holds at first, separated by blanks."""
+
 _FORMATS = {"MP3": "MP3, plays anywhere", "AAC": "AAC, better sound at the same size"}
 
 
 def assets() -> Param:
     """One asset a line; Airflow gives a list of strings, also empty ones."""
+    samples = os.environ.get(SAMPLES, "").split()
+    filled_in: dict[str, Any] = {"default": samples} if samples else {}
     return Param(
+        **filled_in,
         type="array",
         items={"type": "string"},
         minItems=1,

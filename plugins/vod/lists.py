@@ -94,7 +94,7 @@ class AssetList:
             ) from error
         done = self._done()
         missing = {entry.asset: self._arguments(entry) for entry in self.entries if entry.asset not in done}
-        return plans.batches(missing, store, self.batch_size)
+        return plans.batches(missing, store, self.batch_size, listed=len(self.entries))
 
     def write_results(
         self, planned: Sequence[Mapping[str, Any]] | None, returned: Sequence[Any] | None

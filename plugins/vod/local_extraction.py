@@ -173,6 +173,8 @@ class LocalEngine:
             finished = self._finished(asset)
             if finished:
                 outcomes[asset] = finished
+                if self._on_record:
+                    self._on_record(finished)
             else:
                 todo.append(asset)
         if not todo:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
+from vod import progress
 from vod.catalogue import Catalogue
 from vod.cloud.assets import AUDIO_TYPES
 from vod.errors import InvalidInputError
@@ -90,7 +91,11 @@ def new_videos(since: datetime, until: datetime, vod_conn_id: str = DEFAULT_CONN
 
 
 def batches(
-    assets: Mapping[str, Mapping[str, Any]] | Sequence[str], store: _Store, size: int = BATCH
+    assets: Mapping[str, Mapping[str, Any]] | Sequence[str],
+    store: _Store,
+    size: int = BATCH,
+    *,
+    listed: int = 0,
 ) -> list[dict[str, Any]]:
     """Split assets into the keyword arguments of mapped extractions.
 
@@ -100,6 +105,7 @@ def batches(
 
     :param assets: Assets, or assets with the arguments of their extraction: a batch has the same for all.
     :param store: ``context["task_state_store"]`` of the task that plans.
+    :param listed: How many assets the run was asked for, if what is done already is not among ``assets``.
     """
     planned: list[dict[str, Any]] = []
     while batch := store.get(f"batch_{len(planned)}"):
@@ -115,6 +121,8 @@ def batches(
             batch = {**dict(group), "assets": part}
             store.set(f"batch_{len(planned)}", batch, retention=NEVER_EXPIRE)
             planned.append(batch)
+    total = sum(len(batch["assets"]) for batch in planned)
+    progress.plan(store, total, before=max(0, listed - total))
     return planned
 
 

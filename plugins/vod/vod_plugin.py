@@ -5,8 +5,32 @@ Every Airflow process executes this file: keep its import cheap.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
 from airflow.plugins_manager import AirflowPlugin
+
+
+async def progress_page(
+    scope: MutableMapping[str, Any],
+    receive: Callable[[], Awaitable[Any]],
+    send: Callable[[Any], Awaitable[None]],
+) -> None:
+    """An ASGI application that is imported when somebody looks at it: only the API server needs it."""
+    from vod.progress_page import app
+
+    await app(scope, receive, send)
 
 
 class VodPlugin(AirflowPlugin):
     name = "vod"
+    fastapi_apps = [{"app": progress_page, "url_prefix": "/vod", "name": "vod"}]  # noqa: RUF012 - how Airflow declares them
+    external_views = [  # noqa: RUF012
+        {
+            "name": "Videos",
+            # Relative: Airflow may be served under a path of its own.
+            "href": "vod/progress?dag_id={DAG_ID}&run_id={RUN_ID}",
+            "destination": "dag_run",
+            "url_route": "videos",
+        }
+    ]

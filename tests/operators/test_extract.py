@@ -22,6 +22,7 @@ from vod.cloud.errors import TransferError
 from vod.errors import InvalidInputError
 from vod.extraction import VodEngine
 from vod.operators import ExtractAudioOperator
+from vod.progress import TOLD
 from vod.results import ExtractedAudio
 from vod.standin import Standin
 from vod.standin.faults import parse
@@ -155,9 +156,10 @@ def test_the_task_tells_how_far_it_is(connection: str, context: Context, uploade
     )
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
-    assert told["progress"] == "Waiting for VOD: 3 running, 0 to come."
+    waiting = {"assets": 4, "done": 0, "failed": 1, "words": "Waiting for VOD: 3 running, 0 to come."}
+    assert told[TOLD] == waiting
     operator.resume(context, asyncio.run(first_event(deferred.value.trigger)))
-    assert told["progress"] == "Of 4: 3 extracted, 1 failed."
+    assert told[TOLD] == {"assets": 4, "done": 3, "failed": 1, "words": "Of 4: 3 extracted, 1 failed."}
 
 
 def test_an_asset_event_carries_the_audio(

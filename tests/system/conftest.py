@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,27 +108,16 @@ def page(stack: Stack) -> Iterator[Page]:
         browser.close()
 
 
-def write(page: Page, field: Locator, text: str) -> None:
-    """Type as a person does, who looks at what arrived: a form that is still being drawn loses keys."""
-    for _ in range(3):
-        field.click()
-        page.keyboard.press("Control+A")
-        page.keyboard.type(text)
-        if field.input_value() == text:
-            return
-    raise AssertionError(f"typed {text!r}, and there is {field.input_value()!r}")
-
-
 def shoot(what: Page | Locator, name: str) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     what.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
-def api(stack: Stack, path: str) -> Any:
+def api(stack: Stack, path: str, params: Mapping[str, str] | None = None, *, under: str = "/api/v2") -> Any:
     login = httpx.post(
         f"{stack.url}/auth/token", json={"username": "admin", "password": stack.password}, timeout=60
     )
     headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
-    answer = httpx.get(f"{stack.url}/api/v2{path}", headers=headers, timeout=60)
+    answer = httpx.get(f"{stack.url}{under}{path}", params=params, headers=headers, timeout=60)
     answer.raise_for_status()
     return answer.json()

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page
 
-from tests.system.conftest import ROOT, Stack, api, shoot, start, write
+from tests.system.conftest import ROOT, Stack, api, shoot, start
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
 
@@ -38,7 +38,8 @@ def test_no_secret_is_for_others_to_read(stack: Stack) -> None:
 def test_a_run_triggered_from_the_form_succeeds(stack: Stack, page: Page) -> None:
     page.goto(f"{stack.url}/dags/extract_and_transcribe")
     page.get_by_role("button", name="Trigger").first.click()
-    write(page, page.locator("#element_assets"), "\n".join(stack.samples.values()) + "\n")
+    # It is filled in with the samples, and runs at once.
+    page.get_by_text(list(stack.samples.values())[-1]).wait_for()
     page.get_by_role("button", name="Trigger", exact=True).last.click()
     page.wait_for_url(re.compile("/runs/"))
     run = page.url.rpartition("/runs/")[2]
@@ -61,10 +62,35 @@ def test_the_page_of_a_task_tells_how_far_its_batch_is(stack: Stack, page: Page)
     task = f"/dags/extract_and_transcribe/runs/{run['dag_run_id']}/tasks/batch.extract/mapped/0"
     page.goto(f"{stack.url}{task}/task-state-store")
     page.get_by_text("Of 3: 3 extracted.").wait_for()
-    shoot(page, "progress")
     page.goto(f"{stack.url}{task}/details")
     link = page.get_by_role("link", name="VOD console")
     assert link.get_attribute("href") == "https://console.huaweicloud.com/vod/?region=cn-north-4"
+
+
+def test_the_page_of_a_run_tells_how_far_it_is(stack: Stack, page: Page) -> None:
+    [run] = api(stack, "/dags/extract_and_transcribe/dagRuns")["dag_runs"]
+    page.goto(f"{stack.url}/dags/extract_and_transcribe/runs/{run['dag_run_id']}")
+    page.get_by_role("link", name="Videos").click()
+    videos = page.frame_locator("iframe[title=Videos]")
+    for task in ("batch.extract", "batch.transcribe"):
+        videos.get_by_text(f"{task}: 100 %").wait_for()
+    assert videos.get_by_text("3 done, 0 failed, of 3.").count() == 2
+    shoot(page, "videos")
+
+
+def test_how_far_a_run_is_is_told_to_those_who_may_see_it(stack: Stack) -> None:
+    [run] = api(stack, "/dags/extract_and_transcribe/dagRuns")["dag_runs"]
+    of_run = {"dag_id": "extract_and_transcribe", "run_id": run["dag_run_id"]}
+    for path in ("progress", "progress.json"):
+        assert httpx.get(f"{stack.url}/vod/{path}", params=of_run).status_code == 401
+    told = api(stack, "/progress.json", of_run, under="/vod")
+    assert (told["planned"], told["before"], told["state"]) == (3, 0, "success")
+    assert [(task["task"], task["percent"]) for task in told["tasks"]] == [
+        ("batch.extract", 100),
+        ("batch.transcribe", 100),
+    ]
+    with pytest.raises(httpx.HTTPStatusError, match="404"):
+        api(stack, "/progress.json", {**of_run, "run_id": "<b>no</b>"}, under="/vod")
 
 
 def test_the_connection_form_of_this_type_is_offered(stack: Stack, page: Page) -> None:

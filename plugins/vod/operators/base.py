@@ -11,6 +11,7 @@ from airflow.sdk import Asset, BaseOperator
 
 from vod.batches import OnFailure, check_choice, conclude
 from vod.errors import InvalidInputError
+from vod.progress import BatchProgress
 from vod.provider_info import DEFAULT_CONNECTION
 from vod.results import AssetFailure, Record
 from vod.storage import Destination
@@ -67,18 +68,15 @@ class BatchOperator(BaseOperator):
         counts = Counter(
             "failed" if isinstance(record, AssetFailure) else record.outcome for record in ordered
         )
-        self._tell(context, f"Of {len(ordered)}: {', '.join(f'{counts[word]} {word}' for word in counts)}.")
+        progress = BatchProgress(context["task_state_store"], len(ordered))
+        progress.count(ordered)
+        progress.tell(f"Of {len(ordered)}: {', '.join(f'{counts[word]} {word}' for word in counts)}.")
         records = conclude(ordered, self.on_failure, may_retry=_may_retry(context))
         self.finished[:] = [record for record in records if record["outcome"] in _FINISHED]
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra = {self.event_key: [*self.finished]}
         return records
-
-    def _tell(self, context: Context, words: str) -> None:
-        """Say how far the batch is, in the log and on the page of the task instance (Storage)."""
-        self.log.info(words)
-        context["task_state_store"].set("progress", words)
 
     def _destination(self, destination: str | None) -> Destination:
         location = destination or self.hook.settings.destination

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vod import results
@@ -17,6 +16,7 @@ from vod.ledger import Ledger
 from vod.links import AudioLink, VodConsoleLink
 from vod.operators.base import BatchOperator
 from vod.operators.ending import Ending
+from vod.progress import BatchProgress
 from vod.results import (
     AUDIO_FORMATS,
     ENGINES,
@@ -130,6 +130,7 @@ class ExtractAudioOperator(BatchOperator):
             engine = self.engine or self.hook.settings.engine
             check_choice("audio_format", self.audio_format, _formats(engine))
             ledger = self._ledger(context, engine)
+            self._progress = BatchProgress(context["task_state_store"], len(assets))
             if engine == "ffmpeg":
                 return self._result(context, assets, self._extract_here(assets, ledger))
             for asset in assets:
@@ -141,7 +142,7 @@ class ExtractAudioOperator(BatchOperator):
                     )
             if self.fallback:
                 self._destination(self.destination)
-            self._vod = self._vod_engine(context, ledger)
+            self._vod = self._vod_engine(ledger)
             outcomes = self._submit(assets, ledger)
             return self._go_on(context, assets, outcomes, time.time() + self.timeout, ledger)
 
@@ -149,8 +150,10 @@ class ExtractAudioOperator(BatchOperator):
         """Go on after the trigger's wait: collect, and submit what was postponed."""
         with fail_at_once(), self._begin(context).at_timeout():
             ledger = self._ledger(context, "vod")
-            self._vod = self._vod_engine(context, ledger)
             outcomes = {record["asset"]: results.from_json(record) for record in event["records"]}
+            self._progress = BatchProgress(context["task_state_store"], len(outcomes))
+            self._progress.count(outcomes.values())
+            self._vod = self._vod_engine(ledger)
             outcomes = self._advance(outcomes, event["deadline"], ledger)
             return self._go_on(context, list(outcomes), outcomes, event["deadline"], ledger)
 
@@ -182,8 +185,9 @@ class ExtractAudioOperator(BatchOperator):
                 cancel_on_kill=self.cancel_on_kill,
             )
             counts = Counter(outcome.outcome for outcome in outcomes.values() if _is_open(outcome))
-            self._tell(
-                context, f"Waiting for VOD: {counts['submitted']} running, {counts['postponed']} to come."
+            self._progress.count(outcomes.values())
+            self._progress.tell(
+                f"Waiting for VOD: {counts['submitted']} running, {counts['postponed']} to come."
             )
             if self.deferrable:
                 spare = timedelta(seconds=deadline - time.time()) + _TRIGGER_DELAY
@@ -255,6 +259,7 @@ class ExtractAudioOperator(BatchOperator):
             self._destination(self.destination),
             wishes=Wishes.of(asked),
             ffmpeg=self._ffmpeg(),
+            on_record=self._progress.add,
             stopping=self._ending.begun,
         )
         entries = {asset: ledger.get(asset) or {} for asset in assets}
@@ -276,7 +281,7 @@ class ExtractAudioOperator(BatchOperator):
         except InvalidInputError:  # files with a destination need no connection
             return None
 
-    def _vod_engine(self, context: Context, ledger: Ledger) -> VodEngine:
+    def _vod_engine(self, ledger: Ledger) -> VodEngine:
         from vod.extraction import VodEngine
 
         assert self._ending
@@ -287,7 +292,7 @@ class ExtractAudioOperator(BatchOperator):
             destination=Destination(self.destination) if self.destination else None,
             patience=3 * self.poll_interval,
             impatient=self.fallback is not None,
-            tell=partial(self._tell, context),
+            tell=self._progress.tell,
             stopping=self._ending.begun,
         )
         self._ending.vod = engine

@@ -11,6 +11,7 @@ from vod import results
 from vod.batches import check_choice, fail_at_once
 from vod.errors import InvalidInputError, VodError
 from vod.operators.base import BatchOperator
+from vod.progress import BatchProgress
 from vod.results import AssetFailure, ExtractedAudio, Record, Transcript
 from vod.speech import WRITERS, Transcriber
 from vod.storage import Destination, file_stem, local_copy
@@ -67,6 +68,7 @@ class TranscribeAudioOperator(BatchOperator):
             destination = self._destination(self.destination)
             transcriber = Transcriber(self.model)
             transcriber.prepare(self.language or None)
+            progress = BatchProgress(context["task_state_store"], len(records))
             outcomes: dict[str, Record] = {}
             for record in records:
                 if isinstance(record, ExtractedAudio):
@@ -76,7 +78,7 @@ class TranscribeAudioOperator(BatchOperator):
                         outcomes[record.asset] = AssetFailure.of(record.asset, error)
                 else:
                     outcomes[record.asset] = record
-                self.log.info("Transcribed %d/%d.", len(outcomes), len(records))
+                progress.add(outcomes[record.asset])
             return self._result(context, outcomes, outcomes)
 
     def _transcribe(

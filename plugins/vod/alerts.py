@@ -1,0 +1,51 @@
+"""Tells people when a run has failed: the callbacks of the sample DAGs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import quote
+
+log = logging.getLogger(__name__)
+
+CONNECTION = "vod_alerts"
+"""Airflow connection of type ``http`` to an incoming webhook; without it nobody is told."""
+
+_TIMEOUT = 30.0
+
+
+def run_failed(context: Any) -> None:
+    """Post what failed to the webhook: an ``on_failure_callback`` for DAGs.
+
+    The body is ``{"text": ...}``, as Slack, Mattermost, Google Chat and others take it. Airflow calls it once
+    a failed run, also for one that took longer than its ``dagrun_timeout``. An alert that cannot be delivered
+    is logged and costs nothing else.
+
+    :param context: What Airflow gives to callbacks of DAGs.
+    """
+    from airflow.providers.http.hooks.http import HttpHook  # slow to import, and DAG files import this
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        hook = HttpHook(http_conn_id=CONNECTION)
+        # Not HttpHook.run: it logs the address, which is the secret of a webhook.
+        session = hook.get_conn()
+        session.post(hook.base_url, json={"text": _text(context)}, timeout=_TIMEOUT).raise_for_status()
+    except AirflowNotFoundException:
+        log.info("There is no connection %s: nobody is told.", CONNECTION)
+    except Exception as error:  # noqa: BLE001 - its words have the address, too
+        answer = getattr(error, "response", None)
+        cause = type(error).__name__ if answer is None else f"HTTP {answer.status_code}"
+        log.warning("The alert was not delivered (%s): check the connection %s.", cause, CONNECTION)
+
+
+def _text(context: Any) -> str:
+    from airflow.sdk.configuration import conf
+
+    dag, run = context["dag"].dag_id, context["run_id"]
+    lines = [f"{dag}: run {run} failed ({context['reason']})."]
+    if ti := context.get("ti"):  # Airflow leaves it out if it knows no task that explains the failure
+        report = ti.xcom_pull(task_ids="report", key="report")
+        lines += [report.partition("\n\n")[0]] if report else []
+    base = conf.get("api", "base_url", fallback="").rstrip("/")
+    return "\n".join([*lines, f"{base}/dags/{quote(dag)}/runs/{quote(run)}"])

@@ -1,0 +1,155 @@
+"""How far a run is: what its tasks say of their batches, and the figures that this adds up to."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from vod.results import AssetFailure, PostponedExtraction, Record, SubmittedExtraction
+
+log = logging.getLogger(__name__)
+
+TOLD = "progress"
+"""Key in the task state store of a task that works off a batch."""
+
+PLANNED = "planned"
+"""Key in the task state store of the task that made the batches."""
+
+_SECONDS_BETWEEN_WORDS = 10.0
+
+_ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")
+
+
+class _Store(Protocol):
+    def set(self, key: str, value: Any) -> None: ...
+
+
+class BatchProgress:
+    """What a task says while it works off a batch: in its log, and where the page of its run finds it.
+
+    :param store: ``context["task_state_store"]``.
+    :param assets: How many assets the batch has.
+    """
+
+    def __init__(self, store: _Store, assets: int) -> None:
+        self._store = store
+        self._figures = {"assets": assets, "done": 0, "failed": 0}
+        self._told_at = time.monotonic()
+
+    def count(self, outcomes: Iterable[Record]) -> None:
+        """Take over what became of the batch so far; told with the next words."""
+        counts = Counter(
+            "failed" if isinstance(outcome, AssetFailure) else "done"
+            for outcome in outcomes
+            if not isinstance(outcome, (SubmittedExtraction, PostponedExtraction))
+        )
+        self._figures |= {"done": counts["done"], "failed": counts["failed"]}
+
+    def add(self, outcome: Record) -> None:
+        """Count one more outcome; told now and then."""
+        self._figures["failed" if isinstance(outcome, AssetFailure) else "done"] += 1
+        if time.monotonic() - self._told_at >= _SECONDS_BETWEEN_WORDS:
+            self.tell("{done} done, {failed} failed, of {assets}.".format_map(self._figures))
+
+    def tell(self, words: str) -> None:
+        """Say how far the batch is."""
+        self._told_at = time.monotonic()
+        log.info(words)
+        self._store.set(TOLD, {**self._figures, "words": words})
+
+
+def plan(store: _Store, assets: int, before: int) -> None:
+    """Note how many assets a run works off, and how many had been done before it."""
+    store.set(PLANNED, {"assets": assets, "before": before})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A task instance, and what it has told.
+
+    :param map_index: -1 when the task is not mapped.
+    :param state: Airflow's word; none before it is scheduled.
+    """
+
+    task: str
+    map_index: int
+    state: str | None
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """The assets of all batches of a task.
+
+    :param assets: How many there are, as far as is known.
+    :param batches: How many of its batches are in which state.
+    """
+
+    task: str
+    assets: int
+    done: int
+    failed: int
+    batches: dict[str, int]
+
+    @property
+    def percent(self) -> int:
+        """What is settled, rounded down: 100 means all."""
+        return 100 * (self.done + self.failed) // self.assets if self.assets else 0
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is.
+
+    :param before: Assets of its list that had been done before the run.
+    :param planned: Assets that it works off; none when nothing says so.
+    :param at_work: Batches that are being worked on and have said something.
+    """
+
+    before: int
+    planned: int | None
+    tasks: list[TaskProgress]
+    at_work: list[Batch]
+
+    def to_json(self) -> dict[str, Any]:
+        tasks = [{**asdict(task), "percent": task.percent} for task in self.tasks]
+        return {
+            "before": self.before,
+            "planned": self.planned,
+            "tasks": tasks,
+            "at_work": [asdict(batch) for batch in self.at_work],
+        }
+
+
+def of_run(batches: Iterable[Batch], plans: Iterable[Mapping[str, int]]) -> RunProgress:
+    """Add up what the tasks of a run have told.
+
+    :param batches: All its task instances.
+    :param plans: What :func:`plan` noted in it; with more than one nobody knows which task follows which.
+    """
+    noted = list(plans)
+    planned = noted[0]["assets"] if len(noted) == 1 else None
+    by_task: dict[str, list[Batch]] = {}
+    for batch in batches:
+        by_task.setdefault(batch.task, []).append(batch)
+    tasks = [
+        _task(name, members, planned)
+        for name, members in by_task.items()
+        if any(batch.told for batch in members)
+    ]
+    at_work = [
+        batch for members in by_task.values() for batch in members if batch.told and batch.state not in _ENDED
+    ]
+    return RunProgress(sum(note["before"] for note in noted), planned, tasks, at_work)
+
+
+def _task(name: str, batches: list[Batch], planned: int | None) -> TaskProgress:
+    sums: Counter[str] = Counter()
+    for batch in batches:
+        sums.update({figure: batch.told.get(figure, 0) for figure in ("assets", "done", "failed")})
+    states = Counter(batch.state or "to come" for batch in batches)
+    return TaskProgress(name, max(sums["assets"], planned or 0), sums["done"], sums["failed"], dict(states))
