@@ -123,10 +123,19 @@ class TaskInstance:
     run_id: str = "run"
     task_id: str = "extract"
     map_index: int = -1
+    siblings: dict[int, str] = field(default_factory=dict)
+    """States of the other instances of a mapped task."""
     start_date: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
-    def get_task_states(self, **_: Any) -> dict[str, dict[str, str]]:
-        return {self.run_id: {self.task_id: self.state}}
+    def get_task_states(self, *, map_index: int | None = None, **_: Any) -> dict[str, dict[str, str]]:
+        states = {**self.siblings, self.map_index: self.state}
+        return {
+            self.run_id: {
+                self.task_id if index < 0 else f"{self.task_id}_{index}": state
+                for index, state in states.items()
+                if map_index in (None, index)
+            }
+        }
 
 
 class DictStore:

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.timeout import timeout
 
-from tests.conftest import DictStore, stats
+from tests.conftest import DictStore, context_of, stats
 from tests.operators.conftest import Context, extract
 from vod.batches import AssetsFailedError
+from vod.cloud import session
 from vod.cloud.client import VodClient
 from vod.extraction import SubmissionStoppedError
 from vod.operators import ExtractAudioOperator
 from vod.standin import Standin
+from vod.standin.faults import parse
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -90,3 +93,51 @@ def test_running_into_the_execution_timeout_cancels(
     with pytest.raises(AirflowTaskTimeout), timeout(3):
         operator.execute(context)
     assert stats(standin)["assets_by_status"]["CANCELLED"] == 3
+
+
+@pytest.mark.parametrize("map_index", [0, 1])
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_what_happens_to_another_instance_of_a_mapped_task_ends_nothing(
+    standin: Standin, connection: str, uploaded: list[str], map_index: int, state: str
+) -> None:
+    standin.behaviour.queue_seconds = 60
+    others = {
+        index: "failed" if state == "running" else "running" for index in range(3) if index != map_index
+    }
+    context = context_of(DictStore(), map_index=map_index, siblings=others)
+    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, wait=False)
+    operator.execute(context)
+    context["ti"].state = state
+    operator.on_kill()
+    operator._ending._inquiry.join()  # type: ignore[union-attr]
+    assert stats(standin)["assets_by_status"].get("CANCELLED", 0) == (3 if state == "failed" else 0)
+
+
+def test_when_the_time_is_up_and_vod_is_out_of_order_the_others_are_not_lost(
+    standin: Standin, connection: str, context: Context, uploaded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = extract(context, uploaded[:1])
+    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, on_failure="report")
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    standin.behaviour.faults = [parse("error,call=info")]
+    monkeypatch.setattr(session, "_MOST_TRIES", 1)
+    records = [*done, *deferred.value.trigger.records[1:]]
+    outcomes = operator.resume(context, {"records": records, "deadline": time.time()})
+    assert outcomes[:1] == done
+    assert [record["retryable"] for record in outcomes[1:]] == [True, True]
+    standin.behaviour.faults = []
+    assert [record["outcome"] for record in extract(context, uploaded)] == ["extracted"] * 3
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
+
+
+def test_nobody_cancels_a_thousand_times_what_is_refused(
+    standin: Standin, connection: str, context: Context
+) -> None:
+    standin.behaviour.queue_seconds = 60
+    standin.behaviour.quota_scale = 100
+    operator = ExtractAudioOperator(task_id="extract", assets=standin.add_virtual(30), wait=False)
+    standin.behaviour.faults = [parse("refuse,call=cancel_extract_audio,code=VOD.10120")]
+    operator.execute(context)
+    operator._ending.cancel()  # type: ignore[union-attr]
+    assert stats(standin)["calls"]["cancel_extract_audio"]["total"] <= 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowTaskTimeout
@@ -65,11 +65,14 @@ class Ending:
         """Let both engines stop, and cancel what VOD has queued."""
         self.begun.set()
         if self.vod:
-            underway = [self.vod.underway.pop() for _ in range(len(self.vod.underway))]
+            taken, underway = [], self.vod.underway
+            with suppress(IndexError):  # the task goes on beside this, and may end it as well
+                while True:
+                    taken.append(underway.pop())
             if self._cancel_queued:
                 from vod.extraction import cancel
 
-                cancel(self._hook.settings, underway)
+                cancel(self._hook.settings, taken)
 
     def _inquire(self) -> None:
         try:
@@ -90,6 +93,6 @@ def _state_of(ti: Any) -> str:
         dag_id=ti.dag_id,
         task_ids=[ti.task_id],
         run_ids=[ti.run_id],
-        map_index=ti.map_index if (ti.map_index or -1) >= 0 else None,
+        map_index=ti.map_index,
     )
     return next((str(state) for state in states.get(ti.run_id, {}).values()), "removed")
