@@ -46,6 +46,25 @@ def test_a_final_failure_is_final_for_one_attempt() -> None:
     assert Ledger(store, INPUTS, attempt=3).get("a") is None
 
 
+def test_a_second_chance_counts_for_one_attempt_and_earlier_audio_stays_known() -> None:
+    store = DictStore()
+    first = Ledger(store, INPUTS, attempt=1)
+    first.accept("a", "audio-1", 1.0)
+    assert not first.is_second("a")
+    first.again("a")
+    first.intend("a", 2.0)
+    again = Ledger(store, INPUTS, attempt=1)
+    assert again.is_second("a")
+    again.accept("a", "audio-2", 3.0)
+    again.save()
+    assert again.audio_assets() == {"audio-1", "audio-2"}
+    cleared = Ledger(store, INPUTS, attempt=2)
+    assert not cleared.is_second("a")
+    cleared.forget("a")
+    cleared.save()
+    assert Ledger(store, INPUTS, attempt=2).audio_assets() == {"audio-1", "audio-2"}
+
+
 def test_two_ledgers_of_one_task_do_not_overwrite_each_other() -> None:
     store = DictStore()
     vod = Ledger(store, INPUTS)

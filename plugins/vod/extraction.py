@@ -50,8 +50,12 @@ _CANCELS_AT_ONCE = 8
 _ALL_WOULD_FAIL = (AuthenticationError, ForbiddenError, AccountError)
 _NOBODY_IS_TAKEN = (ThrottledError, NotSentError)
 
+_LOST = AnswerLostError.outcome
 _MOST_LOST = 3
 """Lost answers in a row after which VOD counts as out of order: more submissions would only be lost too."""
+
+_TAKEN_BACK = ("CANCELLED", "DELETING", "DELETED", "DELETE_FAILED")
+"""States of an audio asset that somebody else, not the extraction, has brought about."""
 
 _REFUSALS = (AccountError, AssetNotSupportedError, ExtractionFailedError, SourceNotReadyError)
 """What another engine may still do from the original."""
@@ -175,8 +179,14 @@ class VodEngine:
             elif not read[audio].settled(grace=within_grace(extraction.accepted)):
                 outcomes[asset] = extraction
                 self.underway.append(extraction)
+            elif read[audio].readiness is Readiness.FAILED and read[audio].status not in _TAKEN_BACK:
+                if self._impatient or self._ledger.is_second(asset):
+                    outcomes[asset] = self._outcome(extraction, read[audio])
+                else:
+                    self._ledger.again(asset)
         intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
-        outcomes |= self._recover(intents, read)
+        sought = {asset for asset, earlier in self._earlier.items() if earlier.failure["outcome"] == _LOST}
+        outcomes |= self._recover(intents, read, 0.0 if intents.keys() <= sought else RECOVERY_WINDOW)
         outcomes |= self._submit_all([read[asset] for asset in wanted if asset not in outcomes], read)
         self._ledger.save()
         return {asset: outcomes[asset] for asset in wanted}
@@ -185,7 +195,7 @@ class VodEngine:
         """Turn extractions that were waited for into audio, or into the reason why there is none.
 
         :param last: Whether the time is up: what is not settled is cancelled where it is still queued, and
-            has failed. Otherwise it is returned as it is.
+            has failed, and so has what cannot be read. Otherwise it is returned as it is.
         :raises CloudError: a refusal that will not pass.
         """
         extractions = list(submitted)
@@ -193,15 +203,24 @@ class VodEngine:
         try:
             read = self._hook.client.asset_info(extraction.audio_asset_id for extraction in extractions)
         except CloudError as error:
-            if last or not error.retryable:
+            if not error.retryable:
                 raise
-            log.warning("VOD cannot be read, waiting on: %s", error)
-            return {extraction.asset: extraction for extraction in extractions}
+            log.warning("VOD cannot be read%s: %s", "" if last else ", waiting on", error)
+            return {
+                extraction.asset: AssetFailure.of(extraction.asset, error) if last else extraction
+                for extraction in extractions
+            }
         outcomes: dict[str, Record] = {}
         late: list[SubmittedExtraction] = []
+        settled = {
+            extraction.asset
+            for extraction in extractions
+            if read[extraction.audio_asset_id].settled(grace=within_grace(extraction.accepted))
+        }
+        self.underway = [extraction for extraction in extractions if extraction.asset not in settled]
         for extraction in extractions:
             audio = read[extraction.audio_asset_id]
-            if audio.settled(grace=within_grace(extraction.accepted)):
+            if extraction.asset in settled:
                 outcomes[extraction.asset] = self._outcome(extraction, audio)
             elif last:
                 late.append(extraction)
@@ -243,7 +262,7 @@ class VodEngine:
                     stopped = error
         progress.end()
         if lost:
-            outcomes |= self._recover(lost, read, patience=RECOVERY_WINDOW)
+            outcomes |= self._recover(lost, read, RECOVERY_WINDOW)
         return outcomes
 
     def _submit_one(self, source: Asset) -> SubmittedExtraction:
@@ -259,8 +278,7 @@ class VodEngine:
             )
         if source.status == "CREATING":
             raise SourceNotReadyError("The video is still being created.", asset=asset)
-        now = time.time()
-        self._ledger.intend(asset, now)
+        self._ledger.intend(asset, time.time())
         try:
             submission = self._hook.client.extract_audio(asset, self._audio_format)
         except AnswerLostError:
@@ -268,8 +286,8 @@ class VodEngine:
         except CloudError:
             self._ledger.forget(asset)
             raise
-        self._ledger.accept(asset, submission.audio_asset_id, now)
-        return self._submitted(asset, submission.audio_asset_id, now)
+        # Not the time of the intent: the submission may have waited long for its turn in the quota.
+        return self._accepted(asset, submission.audio_asset_id)
 
     def _refusal(self, source: Asset, error: CloudError) -> Record:
         """What becomes of an asset that was not taken."""
@@ -288,9 +306,7 @@ class VodEngine:
             self._ledger.fail(asset, failure.to_json(), refused=asset in self.refused)
         return failure
 
-    def _postponed(
-        self, asset: str, error: CloudError, *, watch: bool = False, second: bool = False
-    ) -> PostponedExtraction:
+    def _postponed(self, asset: str, error: CloudError, *, watch: bool = False) -> PostponedExtraction:
         earlier = self._earlier.get(asset)
         tries = earlier.tries if earlier else 0
         return PostponedExtraction(
@@ -299,7 +315,6 @@ class VodEngine:
             tries=tries + 1,
             watch=watch,
             failure=AssetFailure.of(asset, error).to_json(),
-            second=second or (earlier is not None and earlier.second),
         )
 
     def _outcome(self, extraction: SubmittedExtraction, audio: Asset) -> Record:
@@ -308,9 +323,9 @@ class VodEngine:
             record = extracted(extraction, audio, self._hook.vod_conn_id)
             return self._copy(record) if self._destination else record
         except ExtractionFailedError as error:
-            if not extraction.second and not self._impatient:
-                self._ledger.forget(asset)
-                return self._postponed(asset, error, second=True)
+            if not self._impatient and not self._ledger.is_second(asset):
+                self._ledger.again(asset)
+                return self._postponed(asset, error)
             failure = AssetFailure.of(asset, error)
             self.refused.add(asset)
             self._ledger.fail(asset, failure.to_json(), refused=True)
@@ -319,34 +334,45 @@ class VodEngine:
             return AssetFailure.of(asset, error)
 
     def _recover(
-        self, intents: Mapping[str, float], sources: Mapping[str, Asset], patience: float = 0.0
+        self, intents: Mapping[str, float], sources: Mapping[str, Asset], patience: float
     ) -> dict[str, Record]:
         """Find the audio assets of submissions that may have been accepted (contract, section 3).
 
         :param intents: When each submission was about to be sent.
-        :param patience: Seconds to go on looking, since a new asset may take a moment to be listed; at least
-            until the last intent is :data:`RECOVERY_WINDOW` old.
-        :returns: an outcome for each asset that was found, or of which several were found.
+        :param patience: Seconds to go on looking, since a new asset may take a moment to be listed. Counted
+            from now: how long a submission waited for its turn in the quota before it was sent, nobody knows.
+        :returns: an outcome for each asset that was found, or of which several were found, or for which VOD
+            could not be asked.
         """
         found: dict[str, Record] = {}
+        unasked: CloudError | None = None
 
         def look() -> bool:
+            nonlocal unasked
             missing = {asset: at for asset, at in intents.items() if asset not in found}
-            found.update(self._candidates(missing, sources))
+            try:
+                found.update(self._candidates(missing, sources))
+            except CloudError as error:
+                if not error.retryable:
+                    raise
+                unasked = error
+                return False
+            unasked = None
             return len(found) == len(intents)
 
-        if intents:
-            patience = max(patience, max(intents.values()) + RECOVERY_WINDOW - time.time())
-            Retrying(
-                retry=retry_if_result(lambda complete: not complete),
-                wait=wait_fixed(2),
-                stop=stop_after_delay(patience),
-                retry_error_callback=lambda _: None,
-            )(look)
-            log.info("Recovered %d/%d submissions whose answer was lost.", len(found), len(intents))
-            self.underway += [
-                outcome for outcome in found.values() if isinstance(outcome, SubmittedExtraction)
-            ]
+        if not intents:
+            return {}
+        Retrying(
+            retry=retry_if_result(lambda complete: not complete),
+            wait=wait_fixed(2),
+            stop=stop_after_delay(patience),
+            retry_error_callback=lambda _: None,
+        )(look)
+        log.info("Recovered %d/%d submissions whose answer was lost.", len(found), len(intents))
+        self.underway += [outcome for outcome in found.values() if isinstance(outcome, SubmittedExtraction)]
+        if unasked:
+            # Whoever submitted these again now might do it a second time.
+            found |= {asset: self._postponed(asset, unasked) for asset in intents if asset not in found}
         return found
 
     def _candidates(self, intents: Mapping[str, float], sources: Mapping[str, Asset]) -> dict[str, Record]:
@@ -364,8 +390,7 @@ class VodEngine:
                 if audio.title == title and audio.created >= earliest and audio.asset_id not in claimed
             ]
             if len(candidates) == 1 and titles[title] == 1:
-                self._ledger.accept(asset, candidates[0], intended)
-                found[asset] = self._submitted(asset, candidates[0], intended)
+                found[asset] = self._accepted(asset, candidates[0])
             elif candidates:
                 error = AmbiguousExtractionError(
                     f"A submission whose answer was lost may have made any of the audio assets "
@@ -378,9 +403,16 @@ class VodEngine:
     def _copy(self, record: ExtractedAudio) -> ExtractedAudio:
         assert self._destination
         name = file_stem(record.asset) + media.EXTENSIONS[record.audio_format]
-        with self._destination.writing(name) as path:
-            self._hook.client.download(record.audio_asset_id or "", path)
-            info = media.probe(path)
+        try:
+            with self._destination.writing(name) as path:
+                self._hook.client.download(record.audio_asset_id or "", path)
+                info = media.probe(path)
+                if not info.audio:
+                    raise ExtractionFailedError("VOD's audio asset has no audio track.", asset=record.asset)
+        except OSError as error:
+            raise media.DestinationError(
+                f"{self._destination.uri(name)} cannot be written: {error.strerror}."
+            ) from error
         track = info.audio[0]
         return replace(
             record,
@@ -392,14 +424,14 @@ class VodEngine:
             channels=track.channels,
         )
 
+    def _accepted(self, asset: str, audio_asset_id: str) -> SubmittedExtraction:
+        now = time.time()
+        self._ledger.accept(asset, audio_asset_id, now)
+        return self._submitted(asset, audio_asset_id, now)
+
     def _submitted(self, asset: str, audio_asset_id: str, accepted: float) -> SubmittedExtraction:
-        earlier = self._earlier.get(asset)
         return SubmittedExtraction(
-            asset=asset,
-            audio_asset_id=audio_asset_id,
-            audio_format=self._audio_format,
-            accepted=accepted,
-            second=earlier is not None and earlier.second,
+            asset=asset, audio_asset_id=audio_asset_id, audio_format=self._audio_format, accepted=accepted
         )
 
 
@@ -418,11 +450,18 @@ async def cancel_all(settings: Settings, extractions: Sequence[SubmittedExtracti
     places = asyncio.Semaphore(_CANCELS_AT_ONCE)
     client = settings.async_client()
 
+    in_vain: CloudError | None = None
+
     async def cancel_one(extraction: SubmittedExtraction) -> bool | CloudError:
+        nonlocal in_vain
         async with places:
+            if in_vain:
+                return in_vain
             try:
                 return await client.cancel_extraction(extraction.asset, extraction.audio_asset_id)
             except CloudError as error:
+                if isinstance(error, (NotSentError, *_ALL_WOULD_FAIL)):
+                    in_vain = error
                 return error
 
     try:

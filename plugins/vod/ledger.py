@@ -73,6 +73,9 @@ class Ledger:
     - ``{"failure": {...}, "attempt": n, "refused": bool}``: a failure that no retry of attempt ``n`` can
       change; whether another engine may still extract it.
 
+    Besides, an entry has ``"second": n`` if in attempt ``n`` VOD has ended one extraction without audio, and
+    ``"earlier": [id, ...]`` if the task has had other audio assets of the same source.
+
     :param inputs: What besides the asset shapes the audio: engine, format, connection and so on.
     :param attempt: The same for all tries of one attempt, another once a person cleared the task.
     """
@@ -97,35 +100,54 @@ class Ledger:
 
     def audio_assets(self) -> set[str]:
         """All audio assets that this task knows to be its own, also those of other inputs."""
-        return {entry["audio"] for entry in self._pages.values() if "audio" in entry}
+        return {audio for entry in self._pages.values() for audio in _audio_assets(entry)}
 
     def intend(self, asset: str, at: float) -> None:
         """A submission is about to be sent. Takes along what :meth:`accept` noted: one write a submission."""
-        self._pages.set(self._key(asset), {"intended": round(at, 3)})
+        self._set(asset, {"intended": round(at, 3)})
         self._pages.save()
 
     def accept(self, asset: str, audio_asset_id: str, at: float) -> None:
         """VOD accepted the submission. Kept with the next write: until then the intent stands for it."""
-        self._pages.set(self._key(asset), {"audio": audio_asset_id, "accepted": round(at, 3)})
+        self._set(asset, {"audio": audio_asset_id, "accepted": round(at, 3)})
 
     def finish(self, asset: str, record: dict[str, Any]) -> None:
         """The audio lies at its destination."""
-        self._pages.set(self._key(asset), {"record": record})
+        self._set(asset, {"record": record})
         self._pages.save()
 
     def fail(self, asset: str, failure: dict[str, Any], *, refused: bool) -> None:
         """Note a failure that no retry can change; kept with the next write."""
-        entry = {"failure": failure, "attempt": self._attempt, "refused": refused}
-        self._pages.set(self._key(asset), entry)
+        self._set(asset, {"failure": failure, "attempt": self._attempt, "refused": refused})
 
     def forget(self, asset: str) -> None:
         """The asset has to be done again from the start; kept with the next write."""
-        self._pages.set(self._key(asset), {})
+        self._set(asset, {})
+
+    def again(self, asset: str) -> None:
+        """VOD ended an extraction without audio, and gets a second chance; kept with the next write."""
+        self._set(asset, {"second": self._attempt})
+
+    def is_second(self, asset: str) -> bool:
+        """Whether the extraction at hand, or else the next, is the second chance."""
+        entry = self._pages.get(self._key(asset)) or {}
+        return bool(entry.get("second") == self._attempt)
 
     def save(self) -> None:
         """Write what was only noted."""
         self._pages.save()
 
+    def _set(self, asset: str, entry: dict[str, Any]) -> None:
+        before = self._pages.get(self._key(asset)) or {}
+        kept: dict[str, Any] = {"second": self._attempt} if self.is_second(asset) else {}
+        if earlier := _audio_assets(before):
+            kept["earlier"] = earlier
+        self._pages.set(self._key(asset), kept | entry)
+
     def _key(self, asset: str) -> str:
         identity = "\n".join([asset, *(f"{name}={self._inputs[name]}" for name in sorted(self._inputs))])
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _audio_assets(entry: dict[str, Any]) -> list[str]:
+    return [*entry.get("earlier", ()), *([entry["audio"]] if "audio" in entry else ())]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from vod import media
+from vod import media, results
 from vod.errors import InvalidInputError, VodError
 from vod.results import AssetFailure, ExtractedAudio, Record
 from vod.storage import (
@@ -239,7 +239,8 @@ class LocalEngine:
         entry = self._ledger.get(asset)
         if not entry or "record" not in entry:
             return None
-        record = ExtractedAudio(**entry["record"])
+        record = results.from_json(entry["record"])
+        assert isinstance(record, ExtractedAudio)
         whole = self._destination.size(self._name(asset)) == record.size
         if record.speech_uri:
             whole = whole and bool(self._destination.size(file_stem(asset) + SPEECH_SUFFIX))

@@ -91,14 +91,12 @@ class SubmittedExtraction(_Record):
     """An extraction that VOD accepted and that nobody waited for: what ``AudioAssetSensor`` takes.
 
     :param accepted: When VOD accepted it, seconds since the epoch.
-    :param second: Whether it is the second of its asset in this try, since VOD ended the first without audio.
     """
 
     asset: str
     audio_asset_id: str
     audio_format: str
     accepted: float
-    second: bool = False
     outcome: Literal["submitted"] = "submitted"
 
 
@@ -110,7 +108,6 @@ class PostponedExtraction(_Record):
     :param tries: How often it was postponed.
     :param watch: Whether it is worth asking as soon as the source is no longer being processed.
     :param failure: What becomes of it when time runs out: an :class:`AssetFailure` as JSON.
-    :param second: As in :class:`SubmittedExtraction`.
     """
 
     asset: str
@@ -118,7 +115,6 @@ class PostponedExtraction(_Record):
     tries: int
     watch: bool
     failure: dict[str, Any]
-    second: bool = False
     outcome: Literal["postponed"] = "postponed"
 
 

@@ -287,6 +287,39 @@ def test_local_failures_name_file_reason_and_remedy(
     assert len(list((tmp_path / "out").iterdir())) == 1, "nothing partial is left"
 
 
+@pytest.mark.parametrize("what", ["no audio", "a folder in its place"])
+def test_audio_that_cannot_be_copied_costs_only_itself(
+    standin: Standin,
+    connection: str,
+    context: Context,
+    uploaded: list[str],
+    silent_video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    out = tmp_path / "out"
+    if what == "no audio":
+        [wrong] = extract(context, uploaded[0])
+        whole = VodClient.download
+
+        def download(client: VodClient, asset: str, target: Path) -> int:
+            if asset == wrong["audio_asset_id"]:
+                return target.write_bytes(silent_video.read_bytes())
+            return whole(client, asset, target)
+
+        monkeypatch.setattr(VodClient, "download", download)
+    else:
+        (out / f"{uploaded[0]}.mp3" / "folder").mkdir(parents=True)
+    records = extract(context, uploaded, destination=str(out), on_failure="report")
+    if what == "no audio":  # a second extraction brings it
+        assert [record["outcome"] for record in records] == ["extracted"] * 3
+        assert stats(standin)["submissions"] == {**dict.fromkeys(uploaded, 1), uploaded[0]: 2}
+    else:
+        assert [record["outcome"] for record in records] == ["destination", "extracted", "extracted"]
+        assert str(out) in records[0]["message"]
+
+
 def test_a_batch_that_fails_names_every_bad_asset_and_keeps_the_good_ones(
     connection: str, context: Context, uploaded: list[str], standin: Standin
 ) -> None:

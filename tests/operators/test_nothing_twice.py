@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from pathlib import Path
 
 import httpx
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from tests.conftest import DictStore, auth_of, context_of, stats
+from tests.conftest import DictStore, auth_of, context_of, first_event, stats
 from tests.operators.conftest import Context, CrashingStore, Killed, extract
+from vod import extraction
+from vod.cloud import session
 from vod.cloud.client import VodClient
+from vod.operators import ExtractAudioOperator
 from vod.standin import Standin
 from vod.standin.faults import parse
+from vod.storage import local_path
 
 
 def test_a_second_try_submits_nothing_again(
@@ -139,3 +146,108 @@ def test_a_cleared_success_makes_one_call_for_ten_assets(
     before = stats(standin)["calls"]["info"]["total"]
     assert extract(context, uploaded) == first
     assert stats(standin)["calls"]["info"]["total"] == before + 1
+
+
+def test_a_submission_that_was_on_its_way_is_waited_for(
+    standin: Standin,
+    connection: str,
+    client: VodClient,
+    uploaded: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = CrashingStore(1, after=True)
+    with pytest.raises(Killed):
+        extract(context_of(store), uploaded[0])
+    for entry in store.values["vod_ledger_0"].values():
+        entry["intended"] -= 30  # it waited that long for its turn in the quota
+    monkeypatch.setattr(extraction, "RECOVERY_WINDOW", 4)
+    late = threading.Timer(1, client.extract_audio, (uploaded[0], "MP3"))
+    late.start()
+    [record] = extract(context_of(store), uploaded[0])
+    late.join()
+    assert record["outcome"] == "extracted"
+    assert stats(standin)["submissions"] == {uploaded[0]: 1}
+
+
+def test_audio_is_given_time_to_appear_from_its_acceptance_on(
+    standin: Standin, connection: str, context: Context, uploaded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "VISIBILITY_GRACE", 1.0)
+    standin.behaviour.faults = [parse("latency,call=extract_audio,seconds=1.5"), parse("missing,count=1")]
+    extract(context, uploaded[0], wait=False)
+    [record] = extract(context, uploaded[0])
+    assert record["outcome"] == "extracted"
+    assert stats(standin)["submissions"] == {uploaded[0]: 1}
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_while_lost_answers_cannot_be_looked_for_nothing_is_submitted(
+    standin: Standin, connection: str, uploaded: list[str], monkeypatch: pytest.MonkeyPatch, crash: bool
+) -> None:
+    monkeypatch.setattr(session, "_MOST_TRIES", 1)
+    store = CrashingStore(2 if crash else 0, after=True)
+    standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true,count=1")]
+    if crash:
+        with pytest.raises(Killed):
+            extract(context_of(store), uploaded)
+    standin.behaviour.faults.append(parse("error,call=list,count=2"))
+    records = extract(context_of(store), uploaded)
+    assert [record["outcome"] for record in records] == ["extracted"] * 3
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
+    assert stats(standin)["calls"]["list"]["total"] >= 3
+
+
+def test_a_crash_does_not_make_a_third_extraction_of_what_vod_ends_without_audio(
+    standin: Standin, connection: str, client: VodClient, uploaded: list[str]
+) -> None:
+    store, asset = DictStore(), uploaded[0]
+    standin.behaviour.faults = [parse(f"fail,asset={asset}")]
+    options = {"on_failure": "report", "wait": False}
+    for _ in range(2):  # each time the worker is lost while VOD works
+        [submitted] = extract(context_of(store), asset, **options)
+        audio = submitted["audio_asset_id"]
+        while not client.asset_info([audio])[audio].settled(grace=True):
+            time.sleep(0.05)
+    [record] = extract(context_of(store), asset, **options)
+    assert record["outcome"] == "extraction_failed"
+    assert stats(standin)["submissions"] == {asset: 2}
+    standin.behaviour.faults = []
+    [cleared] = extract(context_of(store, try_number=2, max_tries=1), asset)
+    assert cleared["outcome"] == "extracted"
+
+
+@pytest.mark.parametrize("code", ["VOD.10120", "VOD.10083"])  # arrears; not ready
+def test_what_ffmpeg_extracted_is_not_submitted_once_vod_takes_it(
+    standin: Standin,
+    connection: str,
+    uploaded: list[str],
+    code: str,
+) -> None:
+    store = DictStore()
+    standin.behaviour.faults = [parse(f"refuse,call=extract_audio,code={code}")]
+    first = extract(context_of(store), uploaded, fallback="ffmpeg")
+    assert {record["engine"] for record in first} == {"ffmpeg"}
+    standin.behaviour.faults = []
+    assert extract(context_of(store), uploaded, fallback="ffmpeg") == first
+    assert stats(standin)["submissions"] == {}
+    (local_path(first[0]["uri"]) or Path()).unlink()
+    again = extract(context_of(store), uploaded, fallback="ffmpeg")
+    assert [record["outcome"] for record in again] == ["extracted"] * 3
+    assert again[1:] == first[1:]
+
+
+def test_the_lost_answer_of_a_second_extraction_is_not_confused_with_the_first(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    standin.behaviour.faults = [parse(f"fail,asset={uploaded[0]},count=1")]
+    operator = ExtractAudioOperator(task_id="extract", assets=uploaded[0], poll_interval=0.05)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    with pytest.raises(TaskDeferred) as postponed:
+        operator.resume(context, asyncio.run(first_event(deferred.value.trigger)))
+    standin.behaviour.faults.append(parse("drop,call=extract_audio,accepted=true"))
+    with pytest.raises(TaskDeferred) as again:
+        operator.resume(context, asyncio.run(first_event(postponed.value.trigger)))
+    [record] = operator.resume(context, asyncio.run(first_event(again.value.trigger)))
+    assert record["outcome"] == "extracted"
+    assert stats(standin)["submissions"] == {uploaded[0]: 2}

@@ -212,11 +212,13 @@ class ExtractAudioOperator(BatchOperator):
 
         assert self._vod
         assert self._ending
+        here = self._finished_here(assets, ledger)
         try:
-            return self._fall_back(self._vod.submit(assets, postponed), ledger)
+            outcomes = self._vod.submit([asset for asset in assets if asset not in here], postponed)
         except SubmissionStoppedError:
             self._ending.complete()
             raise
+        return self._fall_back(outcomes, ledger) | (self._extract_here(here, ledger) if here else {})
 
     def _advance(self, outcomes: dict[str, Record], deadline: float, ledger: Ledger) -> dict[str, Record]:
         """Collect what is ready, and submit what was postponed; if the time is up, give up on the rest."""
@@ -242,11 +244,19 @@ class ExtractAudioOperator(BatchOperator):
         if not self.fallback or not refused:
             return outcomes
         self.log.info("VOD does not extract %d assets; ffmpeg does it here.", len(refused))
-        return outcomes | self._extract_here(refused, ledger.beside(self._inputs("ffmpeg")))
+        return outcomes | self._extract_here(refused, ledger)
+
+    def _finished_here(self, assets: list[str], ledger: Ledger) -> list[str]:
+        """Assets that VOD refused at an earlier try, and that it might take by now, but ffmpeg has done."""
+        if not self.fallback:
+            return []
+        local = ledger.beside(self._inputs("ffmpeg"))
+        return [asset for asset in assets if "record" in (local.get(asset) or {})]
 
     def _extract_here(self, assets: list[str], ledger: Ledger) -> dict[str, Record]:
         from vod.local_extraction import LocalEngine, Wishes
 
+        ledger = ledger.beside(self._inputs("ffmpeg"))
         for asset in assets:
             check_source(asset)
         assert self._ending
