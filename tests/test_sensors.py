@@ -12,11 +12,13 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 
-from tests.conftest import first_event
+from tests.conftest import first_event, settle, stats
+from vod.cloud import session
 from vod.cloud.client import VodClient
 from vod.operators import ExtractAudioOperator
 from vod.sensors import AudioAssetSensor
 from vod.standin import Standin
+from vod.standin.faults import parse
 
 Context = dict[str, Any]
 
@@ -76,6 +78,32 @@ def test_it_times_out(
     standin.behaviour.urlless_polls = 10**6
     with pytest.raises(AirflowSensorTimeout):
         wait(context, submitted, deferrable=deferrable, timeout=0.3)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_passing_fault_does_not_end_the_wait(
+    standin: Standin,
+    context: Context,
+    submitted: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    deferrable: bool,
+) -> None:
+    monkeypatch.setattr(session, "_backoff", lambda _: 0.0)
+    standin.behaviour.faults = [parse("error,call=info,count=5")]  # as often as the client tries
+    audio, _ = wait(context, submitted, deferrable=deferrable, on_failure="report")
+    assert audio["outcome"] == "extracted"
+
+
+def test_what_is_settled_is_not_looked_at_again(
+    standin: Standin, connection: str, client: VodClient, video: Path, context: Context
+) -> None:
+    source = client.upload(video)
+    ids = [client.extract_audio(source).audio_asset_id for _ in range(11)]
+    settle(client, *ids)
+    before = stats(standin)["calls"]["info"]["total"]
+    standin.behaviour.faults = [parse(f"urlless,asset={ids[0]},count=3")]
+    assert len(wait(context, ids, deferrable=False)) == 11
+    assert stats(standin)["calls"]["info"]["total"] - before == 2 + 3, "eleven ids, then three looks at one"
 
 
 @pytest.mark.parametrize("given", [[], "", None])

@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from vod import results
 from vod.batches import OnFailure, check_choice, conclude, fail_at_once
-from vod.cloud.errors import ExtractionFailedError
+from vod.cloud.assets import Asset
+from vod.cloud.errors import CloudError, ExtractionFailedError
 from vod.errors import InvalidInputError
 from vod.extraction import extracted, within_grace
 from vod.hooks import VodHook
@@ -64,6 +65,11 @@ class AudioAssetSensor(BaseSensorOperator):
     def hook(self) -> VodHook:
         return VodHook(self.vod_conn_id)
 
+    @cached_property
+    def _settled(self) -> dict[str, Asset]:
+        """Audio assets that need no other look."""
+        return {}
+
     def execute(self, context: Context) -> Any:
         if not self.deferrable:
             return super().execute(context)
@@ -86,7 +92,7 @@ class AudioAssetSensor(BaseSensorOperator):
     def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Collect after the trigger's wait."""
         with fail_at_once():
-            found = self._look([results.from_json(record) for record in event["records"]])
+            found = self._look([results.from_json(record) for record in event["records"]], last=True)
         if not found.is_done:
             raise AirflowSensorTimeout(f"Audio assets were not ready within {self.timeout:.0f} s.")
         return found.xcom_value
@@ -96,20 +102,28 @@ class AudioAssetSensor(BaseSensorOperator):
         with fail_at_once():
             return self._look(self._records(context))
 
-    def _look(self, records: Sequence[Record]) -> PokeReturnValue:
+    def _look(self, records: Sequence[Record], *, last: bool = False) -> PokeReturnValue:
         extractions = _extractions(records)
-        read = self.hook.client.asset_info(extraction.audio_asset_id for extraction in extractions)
-        settled = [
-            read[extraction.audio_asset_id].settled(grace=within_grace(extraction.accepted))
-            for extraction in extractions
-        ]
-        self.log.info("Ready %d/%d audio assets.", sum(settled), len(settled))
-        if not all(settled):
+        waiting = [entry for entry in extractions if entry.audio_asset_id not in self._settled]
+        try:
+            read = self.hook.client.asset_info(extraction.audio_asset_id for extraction in waiting)
+        except CloudError as error:
+            if last or not error.retryable:
+                raise
+            self.log.warning("VOD cannot be read, waiting on: %s", error)
+            return PokeReturnValue(False)
+        for extraction in waiting:
+            audio = read[extraction.audio_asset_id]
+            if audio.settled(grace=within_grace(extraction.accepted)):
+                self._settled[audio.asset_id] = audio
+        ready = sum(extraction.audio_asset_id in self._settled for extraction in extractions)
+        self.log.info("Ready %d/%d audio assets.", ready, len(extractions))
+        if ready < len(extractions):
             return PokeReturnValue(False)
         outcomes: dict[str, Record] = {}
         for extraction in extractions:
             try:
-                audio = read[extraction.audio_asset_id]
+                audio = self._settled[extraction.audio_asset_id]
                 outcomes[extraction.asset] = extracted(extraction, audio, self.vod_conn_id)
             except ExtractionFailedError as error:
                 outcomes[extraction.asset] = AssetFailure.of(extraction.asset, error)
