@@ -21,15 +21,15 @@ class BlockingTransport(httpx.AsyncBaseTransport):
         self._direct = httpx.HTTPTransport()
         # httpx reads the proxy variables only for a transport of its own making.
         self._proxied = {
-            scheme: httpx.HTTPTransport(proxy=url)
+            scheme: httpx.HTTPTransport(proxy=url if "://" in url else f"http://{url}")
             for scheme, url in getproxies().items()
-            if scheme in ("http", "https")
+            if scheme in ("http", "https", "all")
         }
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         transport = self._direct
-        if request.url.scheme in self._proxied and not proxy_bypass(request.url.host):
-            transport = self._proxied[request.url.scheme]
+        if not proxy_bypass(request.url.host):
+            transport = self._proxied.get(request.url.scheme) or self._proxied.get("all") or transport
         response = transport.handle_request(request)
         assert isinstance(response.stream, httpx.SyncByteStream)
         return httpx.Response(
