@@ -156,7 +156,7 @@ class TokenIdentity:
             granted = response.json()["token"]
             expires = datetime.fromisoformat(granted["expires_at"].replace("Z", "+00:00")).timestamp()
             project = (granted.get("project") or {}).get("id")
-            return _Token(response.headers["X-Subject-Token"], expires, project)
+            return _Token(response.headers["X-Subject-Token"], expires, str(project) if project else None)
         except MISSHAPEN as error:
             raise AuthenticationError(
                 "IAM's answer holds no token.", remedy="Check the IAM endpoint of the connection."
@@ -205,7 +205,7 @@ def _read(cache: Path | None) -> _Token | None:
         return None
     try:
         value, expires, project_id = json.loads(cache.read_text())
-        return _Token(str(value), float(expires), project_id)
+        return _Token(str(value), float(expires), str(project_id) if project_id else None)
     except (OSError, TypeError, ValueError):
         return None
 
