@@ -156,6 +156,8 @@ def test_what_a_connection_lacks_is_named(
         ({"host": "vod.example.com"}, "https://vod.example.com"),
         ({"host": "http://localhost", "port": 8600}, "http://localhost:8600"),
         ({"host": "http://localhost:8600", "port": 443}, "http://localhost:8600"),
+        ({"host": "https://vod.example.com/", "port": 443}, "https://vod.example.com:443/"),
+        ({"host": "http://localhost/base", "port": 8600}, "http://localhost:8600/base"),
         ({"host": "http://[::1]", "port": 8600}, "http://[::1]:8600"),
     ],
 )

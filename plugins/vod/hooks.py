@@ -6,7 +6,7 @@ import asyncio
 import io
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -114,8 +114,8 @@ class Settings:
         endpoint = host or f"vod.{region}.myhuaweicloud.com"
         if "://" not in endpoint:
             endpoint = f"https://{endpoint}"
-        if connection.port and not re.search(r":\d+$", urlsplit(endpoint).netloc):
-            endpoint = f"{endpoint}:{connection.port}"
+        if connection.port and not re.search(r":\d+$", (parts := urlsplit(endpoint)).netloc):
+            endpoint = parts._replace(netloc=f"{parts.netloc}:{connection.port}").geturl()
         login, password = connection.login or "", connection.password or ""
         credentials: Credentials | Login
         try:
@@ -261,8 +261,8 @@ class VodHook(HttpHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask for an asset that cannot exist: the cheapest call that needs keys, project and clock to fit."""
         try:
-            client = self.settings.client(patience=0.0)
-            client.asset_info(["0" * 32])
+            with closing(self.settings.client(patience=0.0)) as client:
+                client.asset_info(["0" * 32])
         except VodError as error:
             return False, str(error)
         return True, f"VOD at {self.settings.endpoint} accepts the keys."
