@@ -7,6 +7,7 @@ import threading
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 import pytest
@@ -133,6 +134,19 @@ def test_what_the_ledger_has_is_done_also_when_forced(source: Path, tmp_path: Pa
     again = local.extract([str(source)])[str(source)]
     assert not extracted(again).reused, "what is not there any more is done again"
     assert media.probe(next((tmp_path / "out").iterdir())).audio
+
+
+def test_all_files_that_the_ledger_speaks_of_must_be_there(video: Path, tmp_path: Path) -> None:
+    local = LocalEngine(
+        None, Memory(), "MP3", Destination(str(tmp_path / "out")), wishes=Wishes(track="all", force=True)
+    )
+    train = str(video.parent / "train.mkv")
+    first = extracted(local.extract([train])[train])
+    assert local.extract([train])[train] == first
+    other = Path(unquote(urlsplit(first.others[0]["uri"]).path))
+    other.unlink()
+    local.extract([train])
+    assert other.exists()
 
 
 def test_options_by_name_as_templates_give_them() -> None:

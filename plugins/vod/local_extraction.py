@@ -241,7 +241,9 @@ class LocalEngine:
             return None
         record = results.from_json(entry["record"])
         assert isinstance(record, ExtractedAudio)
-        whole = self._destination.size(self._name(asset)) == record.size
+        sizes = {self._name(asset): record.size}
+        sizes |= {unquote(other["uri"].rpartition("/")[2]): other["size"] for other in record.others}
+        whole = all(self._destination.size(name) == size for name, size in sizes.items())
         if record.speech_uri:
             whole = whole and bool(self._destination.size(file_stem(asset) + SPEECH_SUFFIX))
         return record if whole else None
