@@ -76,6 +76,15 @@ def test_two_ledgers_of_one_task_do_not_overwrite_each_other() -> None:
     assert Ledger(store, {"engine": "ffmpeg"}).get("a") == {"record": {"uri": "u"}}
 
 
+def test_large_entries_have_a_page_each() -> None:
+    store = DictStore()
+    ledger = Ledger(store, INPUTS, page=1)
+    for asset in "abc":
+        ledger.finish(asset, {"text": asset})
+    assert [len(page) for page in store.values.values()] == [1, 1, 1]
+    assert Ledger(store, INPUTS, page=1).get("c") == {"record": {"text": "c"}}
+
+
 def test_a_thousand_assets_take_twenty_rows_one_write_each_and_few_reads() -> None:
     store = DictStore()
     ledger = Ledger(store, INPUTS)

@@ -34,7 +34,7 @@ from vod.errors import VodError
 from vod.hooks import Settings, VodHook
 from vod.ledger import Ledger
 from vod.results import AssetFailure, ExtractedAudio, PostponedExtraction, Record, SubmittedExtraction
-from vod.storage import Destination, asset_uri, file_stem
+from vod.storage import Destination, asset_uri, file_stem, not_written
 
 log = logging.getLogger(__name__)
 
@@ -410,9 +410,7 @@ class VodEngine:
                 if not info.audio:
                     raise ExtractionFailedError("VOD's audio asset has no audio track.", asset=record.asset)
         except OSError as error:
-            raise media.DestinationError(
-                f"{self._destination.uri(name)} cannot be written: {error.strerror}."
-            ) from error
+            raise not_written(self._destination.uri(name), error) from error
         track = info.audio[0]
         return replace(
             record,

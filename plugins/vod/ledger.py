@@ -23,8 +23,9 @@ class Store(Protocol):
 class _Pages:
     """All entries of a task instance, in pages: one key of the store holds many entries."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, size: int) -> None:
         self._store = store
+        self._size = size
         self._pages: list[dict[str, Any]] = []
         while page := store.get(self._name(len(self._pages))):
             self._pages.append(page)
@@ -39,7 +40,7 @@ class _Pages:
     def set(self, key: str, entry: dict[str, Any]) -> None:
         place = self._places.get(key)
         if place is None:
-            if not self._pages or len(self._pages[-1]) >= ENTRIES_PER_PAGE:
+            if not self._pages or len(self._pages[-1]) >= self._size:
                 self._pages.append({})
             place = self._places[key] = len(self._pages) - 1
         self._pages[place][key] = entry
@@ -69,7 +70,7 @@ class Ledger:
     - ``{"intended": t}``: a submission may have been sent at ``t`` (seconds since the epoch), its answer is
       unknown;
     - ``{"audio": id, "accepted": t}``: VOD accepted it and ``id`` is the audio asset;
-    - ``{"record": {...}}``: the finished record of an extraction on this worker;
+    - ``{"record": {...}}``: the finished record of an extraction or transcription on this worker;
     - ``{"failure": {...}, "attempt": n, "refused": bool}``: a failure that no retry of attempt ``n`` can
       change; whether another engine may still extract it.
 
@@ -78,10 +79,13 @@ class Ledger:
 
     :param inputs: What besides the asset shapes the audio: engine, format, connection and so on.
     :param attempt: The same for all tries of one attempt, another once a person cleared the task.
+    :param page: Entries that are written together; the fewer, the larger they are.
     """
 
-    def __init__(self, store: Store, inputs: dict[str, Any], attempt: int = 0) -> None:
-        self._pages = _Pages(store)
+    def __init__(
+        self, store: Store, inputs: dict[str, Any], attempt: int = 0, *, page: int = ENTRIES_PER_PAGE
+    ) -> None:
+        self._pages = _Pages(store, page)
         self._inputs = inputs
         self._attempt = attempt
 

@@ -261,11 +261,7 @@ class Destination:
             with file.open("rb") as local, (self._remote / file.name).open("wb") as remote:
                 shutil.copyfileobj(local, remote, _CHUNK)
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise media.NoSpaceError(f"There is no space left for {self.uri(file.name)}.") from error
-            raise media.DestinationError(
-                f"{self.uri(file.name)} cannot be written: {error.strerror}."
-            ) from error
+            raise not_written(self.uri(file.name), error) from error
 
     def size(self, name: str) -> int | None:
         """Bytes of the file of that name; ``None`` when there is none."""
@@ -286,6 +282,13 @@ class Destination:
     def _require_folder(self) -> Path:
         assert self._folder is not None
         return self._folder
+
+
+def not_written(uri: str, error: OSError) -> media.MediaError:
+    """The failure to write a file, in our own terms."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return media.NoSpaceError(f"There is no space left for {uri}.")
+    return media.DestinationError(f"{uri} cannot be written: {error.strerror}.")
 
 
 def file_stem(asset: str) -> str:

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from tests.operators.conftest import Context, extract
+from tests.conftest import context_of
+from tests.operators.conftest import Context, CrashingStore, Killed, extract
 from vod.cloud.client import VodClient
 from vod.operators import TranscribeAudioOperator
+from vod.speech import Transcriber, Transcription
 from vod.storage import local_path
 
 
@@ -66,3 +68,60 @@ def test_an_unknown_model_fails_before_any_audio_is_read(connection: str, contex
     operator = TranscribeAudioOperator(task_id="transcribe", audio=[], model="/no/such/model")
     with pytest.raises(AirflowFailException, match="/no/such/model"):
         operator.execute(context)
+
+
+@pytest.fixture
+def audio(context: Context, video: Path, tmp_path: Path) -> list[dict[str, Any]]:
+    videos = [str(video), str(video.parent / "lake.mov")]
+    return extract(context, videos, engine="ffmpeg", destination=str(tmp_path / "audio"))
+
+
+def transcribed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the audio files that are transcribed from now on."""
+    names: list[str] = []
+    recognise = Transcriber.transcribe
+
+    def noted(transcriber: Transcriber, audio: Path, **options: Any) -> Transcription:
+        names.append(audio.name)
+        return recognise(transcriber, audio, **options)
+
+    monkeypatch.setattr(Transcriber, "transcribe", noted)
+    return names
+
+
+def test_a_killed_task_goes_on_with_the_audio_that_has_no_transcript(
+    audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = transcribed(monkeypatch)
+    store = CrashingStore(1, after=True)
+
+    def transcribe(**options: Any) -> list[dict[str, Any]]:
+        operator = TranscribeAudioOperator(
+            task_id="transcribe", audio=audio, destination=str(tmp_path / "text"), **options
+        )
+        return operator.execute(context_of(store))
+
+    with pytest.raises(Killed):
+        transcribe()
+    assert len(names) == 1
+    records = transcribe()
+    assert len(names) == 2, "each once"
+    assert transcribe() == records, "cleared"
+    assert len(names) == 2
+    (local_path(records[1]["uris"]["txt"]) or Path()).unlink()
+    assert [record["text"] for record in transcribe()] == [record["text"] for record in records]
+    assert len(names) == 3, "what was deleted is written again"
+    transcribe(captions=("srt",))
+    assert len(names) == 5, "other wishes"
+
+
+def test_a_transcript_that_cannot_be_written_costs_only_itself(
+    audio: list[dict[str, Any]], context: Context, tmp_path: Path
+) -> None:
+    (tmp_path / "text" / f"{Path(audio[0]['uri']).stem}.srt" / "folder").mkdir(parents=True)
+    operator = TranscribeAudioOperator(
+        task_id="transcribe", audio=audio, destination=str(tmp_path / "text"), on_failure="report"
+    )
+    records = operator.execute(context)
+    assert [record["outcome"] for record in records] == ["destination", "transcribed"]
+    assert "srt" in records[0]["message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,21 +11,32 @@ from typing import TYPE_CHECKING, Any
 from vod import results
 from vod.batches import check_choice, fail_at_once
 from vod.errors import InvalidInputError, VodError
+from vod.ledger import Ledger
 from vod.operators.base import BatchOperator
 from vod.progress import BatchProgress
 from vod.results import AssetFailure, ExtractedAudio, Record, Transcript
 from vod.speech import WRITERS, Transcriber
-from vod.storage import Destination, file_stem, local_copy
+from vod.storage import Destination, file_stem, local_copy, not_written
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+class TranscriptionError(VodError):
+    """Recognising the speech of one audio failed in a way that nobody foresaw."""
+
+    outcome = "transcription_failed"
+    retryable = True
+    remedy = "The log of this try has the details."
 
 
 class TranscribeAudioOperator(BatchOperator):
     """Transcribe audio on the worker with faster-whisper.
 
     Returns one record an audio (:class:`vod.results.Transcript`) in input order. A record of a failed
-    extraction passes through as it is, so that a batch with bad assets needs no special care.
+    extraction passes through as it is, so that a batch with bad assets needs no special care. A task that was
+    killed or cleared goes on where it stopped: what has its transcript, of the same audio and by the same
+    model, is not transcribed again.
 
     :param audio: What ``ExtractAudioOperator`` returned: one record or a list of them.
     :param model: Whisper model: a name such as ``base`` or ``large-v3``, a folder with a CTranslate2 model,
@@ -69,30 +81,62 @@ class TranscribeAudioOperator(BatchOperator):
             transcriber = Transcriber(self.model)
             transcriber.prepare(self.language or None)
             progress = BatchProgress(context["task_state_store"], len(records))
+            inputs = {"model": self.model, "language": self.language, "captions": self.captions}
+            # A transcript has its whole text with it.
+            ledger = Ledger(context["task_state_store"], inputs, page=1)
             outcomes: dict[str, Record] = {}
             for record in records:
                 if isinstance(record, ExtractedAudio):
-                    try:
-                        outcomes[record.asset] = self._transcribe(record, transcriber, destination)
-                    except VodError as error:
-                        outcomes[record.asset] = AssetFailure.of(record.asset, error)
+                    outcomes[record.asset] = self._outcome(record, transcriber, destination, ledger)
                 else:
                     outcomes[record.asset] = record
                 progress.add(outcomes[record.asset])
             return self._result(context, outcomes, outcomes)
 
+    def _outcome(
+        self, record: ExtractedAudio, transcriber: Transcriber, destination: Destination, ledger: Ledger
+    ) -> Record:
+        audio = json.dumps(record.to_json(), sort_keys=True)
+        try:
+            finished = (ledger.get(audio) or {}).get("record")
+            if finished and self._is_whole(finished, destination):
+                return results.from_json(finished)
+            transcript = self._transcribe(record, transcriber, destination)
+            ledger.finish(audio, transcript.to_json())
+        except VodError as error:
+            return AssetFailure.of(record.asset, error)
+        return transcript
+
+    def _is_whole(self, transcript: Mapping[str, Any], destination: Destination) -> bool:
+        uris = {caption: destination.uri(name) for caption, name in self._names(transcript["asset"])}
+        return transcript["uris"] == uris and all(
+            destination.size(name) is not None for _, name in self._names(transcript["asset"])
+        )
+
+    def _names(self, asset: str) -> list[tuple[str, str]]:
+        return [(caption, f"{file_stem(asset)}.{caption}") for caption in self.captions]
+
     def _transcribe(
         self, record: ExtractedAudio, transcriber: Transcriber, destination: Destination
     ) -> Transcript:
         started = time.monotonic()
-        with local_copy(record.speech_uri or record.uri, self.hook) as audio:
-            transcription = transcriber.transcribe(audio, language=self.language or None)
+        try:
+            with local_copy(record.speech_uri or record.uri, self.hook) as audio:
+                transcription = transcriber.transcribe(audio, language=self.language or None)
+        except VodError:
+            raise
+        except Exception as error:
+            # The trouble of one audio must not be that of the others.
+            self.log.exception("%s: the transcription itself failed.", record.asset)
+            raise TranscriptionError(f"{type(error).__name__} in the transcription.") from error
         uris = {}
-        for caption in self.captions:
-            name = f"{file_stem(record.asset)}.{caption}"
-            with destination.writing(name) as path:
-                _write_text(path, WRITERS[caption](transcription))
+        for caption, name in self._names(record.asset):
             uris[caption] = destination.uri(name)
+            try:
+                with destination.writing(name) as path:
+                    _write_text(path, WRITERS[caption](transcription))
+            except OSError as error:
+                raise not_written(uris[caption], error) from error
         return Transcript(
             asset=record.asset,
             audio=record.uri,
@@ -127,5 +171,8 @@ def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:
 
 def _write_text(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
