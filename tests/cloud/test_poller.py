@@ -141,6 +141,18 @@ async def test_a_refusal_that_will_not_pass_ends_the_wait(standin: Standin, audi
     assert not poller._watched
 
 
+@pytest.mark.parametrize("callback", ["settled", "on_poll"])
+async def test_a_mistake_of_whoever_waits_ends_his_wait(
+    poller: Poller, audio: list[str], callback: str
+) -> None:
+    def mistaken(*_: object) -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await poller.wait(audio[:1], deadline=time.time() + 5, **{callback: mistaken})  # type: ignore[arg-type]
+    assert not poller._watched
+
+
 async def test_whoever_is_cancelled_leaves_the_others_waiting(
     standin: Standin, poller: Poller, audio: list[str]
 ) -> None:

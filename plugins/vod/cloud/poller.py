@@ -175,17 +175,22 @@ class Poller:
         return group
 
     async def _read(self, group: list[str]) -> None:
-        read: dict[str, Asset] = {}
         try:
-            read = await self._client.asset_info(group)
-        except CloudError as error:
-            if not error.retryable:
-                self._fail(group, error)
-                return
-            self._trouble(group, error)
+            self._tell(group, await self._look(group))
         except Exception as error:  # noqa: BLE001 - whoever waits must learn of it, whatever it is
             self._fail(group, error)
-            return
+
+    async def _look(self, group: list[str]) -> dict[str, Asset]:
+        try:
+            return await self._client.asset_info(group)
+        except CloudError as error:
+            if not error.retryable:
+                raise
+            self._trouble(group, error)
+            return {}
+
+    def _tell(self, group: list[str], read: Mapping[str, Asset]) -> None:
+        """Tell those who wait what was read, and put what is not settled into the queue again."""
         told: dict[_Wait, dict[str, Asset]] = {}
         for asset_id in group:
             watched = self._watched.get(asset_id)
@@ -201,12 +206,13 @@ class Poller:
                 self._postpone(asset_id, watched)
             else:
                 del self._watched[asset_id]
-        for wait, assets in told.items():
+        for wait in told:
             wait.troubled = False
-            if wait.on_poll:
-                wait.context.run(wait.on_poll, assets, self._next_look(wait))
             if not wait.pending or (wait.any_will_do and len(wait.pending) < wait.asked):
                 wait.done.set()
+        for wait, assets in told.items():
+            if wait.on_poll:
+                wait.context.run(wait.on_poll, assets, self._next_look(wait))
 
     def _postpone(self, asset_id: str, watched: _Watched) -> None:
         spread = 1.0 + random.uniform(-_JITTER, _JITTER)  # noqa: S311 - no secret
