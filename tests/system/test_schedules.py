@@ -21,6 +21,7 @@ from dev.airflow import Airflow, postgres
 from dev.processes import Processes
 from tests.conftest import stats
 from tests.system.conftest import ROOT, shoot
+from tests.webhook import Webhook, listening
 from vod.policy import POOL, PRIORITY
 from vod.standin import Settings, Standin, faults, running
 from vod.storage import file_stem
@@ -42,7 +43,13 @@ def standin(state: Path) -> Iterator[Standin]:
 
 
 @pytest.fixture(scope="module")
-def airflow(state: Path, standin: Standin) -> Iterator[Airflow]:
+def webhook() -> Iterator[Webhook]:
+    with listening() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def airflow(state: Path, standin: Standin, webhook: Webhook) -> Iterator[Airflow]:
     """All of Airflow with the sample DAGs, of which the nightly one starts a week ago."""
     dags = state / "dags"
     dags.mkdir()
@@ -52,7 +59,8 @@ def airflow(state: Path, standin: Standin) -> Iterator[Airflow]:
         text = re.sub(r"^FIRST_DAY = .*$", first, file.read_text(), flags=re.MULTILINE)
         (dags / file.name).write_text(text.replace("with DAG(", f"{NO_QUOTA}with DAG(", 1))
     with Processes() as processes, postgres(state / "postgres") as database:
-        whole = Airflow(state, processes, database, standin.url, dags=dags)
+        alerts = {"AIRFLOW_CONN_VOD_ALERTS": webhook.connection()}
+        whole = Airflow(state, processes, database, standin.url, dags=dags, settings=alerts)
         whole.prepare()
         whole.start()
         for dag in ("extract_and_transcribe", "extract_asset_list", "transcribe_extracted_audio"):
@@ -122,6 +130,18 @@ def command(airflow: Airflow, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def told(webhook: Webhook, run: str) -> list[str]:
+    """The alerts of a run."""
+    return [body["text"] for _, body, _ in webhook.posts if run in body["text"]]
+
+
+def progress(airflow: Airflow, dag: str, run: str) -> dict[str, Any]:
+    """What the tab Videos of a run says."""
+    return dict(
+        airflow.api.call("GET", f"{airflow.url}/vod/progress.json", params={"dag_id": dag, "run_id": run})
+    )
 
 
 def submissions(standin: Standin, assets: list[str]) -> set[int]:
@@ -199,7 +219,9 @@ def test_an_extraction_starts_the_transcription_of_its_audio_once(
     pause(airflow, "transcribe_extracted_audio", True)
 
 
-def test_by_hand_with_ffmpeg_in_batches_with_one_bad_file(airflow: Airflow, video: Path) -> None:
+def test_by_hand_with_ffmpeg_in_batches_with_one_bad_file(
+    airflow: Airflow, video: Path, webhook: Webhook
+) -> None:
     videos = [str(video.with_name(name)) for name in ("library.mp4", "train.mkv", "lake.mov")]
     dag = "extract_and_transcribe"
     run = airflow.api.trigger(dag, assets=[*videos, "/nowhere.mp4"], engine="ffmpeg", batch_size=2)
@@ -216,6 +238,10 @@ def test_by_hand_with_ffmpeg_in_batches_with_one_bad_file(airflow: Airflow, vide
     report = airflow.api.call("GET", path)["value"]
     assert "| transcribed | 3 |" in report
     assert "| /nowhere.mp4 |" in report
+    airflow.api.await_(lambda: told(webhook, run), "the alert", 60)
+    [alert] = told(webhook, run)
+    assert "| transcribed | 3 |" in alert
+    assert f"{airflow.url}/dags/{dag}/runs/{quote(run)}" in alert
 
 
 def test_a_week_of_intervals_is_caught_up_with_each_asset_once(airflow: Airflow, standin: Standin) -> None:
@@ -263,6 +289,7 @@ def test_a_backfill_of_two_weeks_and_what_reprocessing_does(airflow: Airflow, st
     standin.behaviour.faults = [
         faults.parse(f"refuse,call=extract_audio,code=VOD.10099,status=403,asset={fifth[1]}")
     ]
+    pause(airflow, dag, False)
     create = ["backfill", "create", "--dag-id", dag, "--from-date", "2024-03-01", "--to-date", "2024-03-14"]
     command(airflow, *create, "--max-active-runs", "4")
     found = await_runs(airflow, dag, 14, run_type="backfill")
@@ -287,18 +314,17 @@ def test_a_backfill_of_two_weeks_and_what_reprocessing_does(airflow: Airflow, st
 
     await_backfill(airflow, dag)
     started = datetime.now(timezone.utc)
-    few = [*create[:-3], "2024-03-04", "--to-date", "2024-03-06"]
-    command(airflow, *few, "--reprocess-behavior", "completed")
+    command(airflow, *create, "--reprocess-behavior", "completed")
     airflow.api.await_(
         lambda: (
             sum(
                 run["state"] == "success" and datetime.fromisoformat(run["start_date"]) > started
                 for run in runs(airflow, dag, run_type="backfill")
             )
-            == 3
+            == 14
         ),
-        "the second success of three days",
-        180,
+        "another success of all days",
+        240,
     )
     assert submissions(standin, assets) == {1}
 
@@ -348,7 +374,7 @@ def test_a_list_of_files_with_ffmpeg(airflow: Airflow, video: Path) -> None:
     assert all(path.stat().st_size > 1000 for path in audio)
 
 
-def test_a_thousand_lines_twenty_of_them_bad(airflow: Airflow, standin: Standin) -> None:
+def test_a_thousand_lines_twenty_of_them_bad(airflow: Airflow, standin: Standin, page: Page) -> None:
     good = standin.add_virtual(980)
     bad = [f"{number:032x}" for number in range(20)]
     listed = list(good)
@@ -359,11 +385,26 @@ def test_a_thousand_lines_twenty_of_them_bad(airflow: Airflow, standin: Standin)
     manifest.write_text("asset,priority\n" + "".join(lines))
     started = time.monotonic()
     run = airflow.api.trigger("extract_asset_list", manifest=str(manifest))
+    page.goto(f"{airflow.url}/dags/extract_asset_list/runs/{run}/plugin/videos")
+    airflow.api.await_(
+        lambda: any(
+            30 <= task["percent"] < 90 for task in progress(airflow, "extract_asset_list", run)["tasks"]
+        ),
+        "a third of the list",
+        200,
+    )
+    # The page renews itself.
+    page.frame_locator("iframe[title=Videos]").get_by_text(re.compile(r"extract: [3-9]\d %")).wait_for()
+    shoot(page, "progress")
     ends(airflow, "extract_asset_list", run, "failed", 400)  # twenty have no audio
     wall = time.monotonic() - started
     tasks = airflow.api.tasks("extract_asset_list", run)
     print(f"1,000 assets in {wall:.0f} s, {len(tasks)} task instances")
     assert len(tasks) == 12
+    end = progress(airflow, "extract_asset_list", run)
+    [extract] = end["tasks"]
+    assert [extract[figure] for figure in ("assets", "done", "failed", "percent")] == [1000, 980, 20, 100]
+    assert not end["at_work"]
     results = manifest.with_suffix(".results.csv")
     written = rows(results)
     assert [*written] == sorted(listed, key=lambda asset: -(listed.index(asset) % 3))
@@ -376,6 +417,8 @@ def test_a_thousand_lines_twenty_of_them_bad(airflow: Airflow, standin: Standin)
     again = airflow.api.trigger("extract_asset_list", manifest=str(results))
     ends(airflow, "extract_asset_list", again, "failed")
     assert sorted(planned(airflow, "extract_asset_list", again)) == bad
+    second = progress(airflow, "extract_asset_list", again)
+    assert (second["planned"], second["before"]) == (20, 980)
     assert submissions(standin, good) == {1}
     assert rows(results) == written
 
