@@ -56,6 +56,30 @@ async def test_it_hands_the_records_back_once_all_are_settled(
 
 
 @pytest.mark.anyio
+async def test_after_a_while_a_quarter_of_the_audio_is_worth_collecting(
+    standin: Standin, connection: str, client: VodClient, video: Path
+) -> None:
+    ready = submit(client, video)
+    standin.behaviour.queue_seconds = 60
+    slow = [submit(client, video) for _ in range(3)]
+    started = time.monotonic()
+    event = await event_of(trigger_of(ready, *slow, collect_after=0.2))
+    assert time.monotonic() - started < 15, "long before the deadline"
+    assert len(event["records"]) == 4
+    assert client.asset_info([ready.audio_asset_id])[ready.audio_asset_id].status == "CREATED"
+
+
+@pytest.mark.anyio
+async def test_less_than_that_is_waited_for(
+    standin: Standin, connection: str, client: VodClient, video: Path
+) -> None:
+    standin.behaviour.queue_seconds = 60
+    deadline = time.time() + 1.0
+    await event_of(trigger_of(submit(client, video), collect_after=0.1, deadline=deadline))
+    assert time.time() >= deadline
+
+
+@pytest.mark.anyio
 async def test_its_deadline_is_absolute(
     standin: Standin, connection: str, client: VodClient, video: Path
 ) -> None:

@@ -506,19 +506,28 @@ class Progress:
             self._tell(self._words.format(self._count))
 
 
-def progress_logger(total: int) -> Callable[[Mapping[str, Asset], float], None]:
-    """Give the ``on_poll`` of a wait: one line each time that more of a batch is ready or failed."""
-    settled: set[str] = set()
-    told: int | None = None
+class ReadyShare:
+    """The ``on_poll`` of a wait for a batch: says each time that more of it is ready or has failed.
 
-    def on_poll(read: Mapping[str, Asset], pause: float) -> None:
-        nonlocal told
-        settled.update(asset_id for asset_id, asset in read.items() if asset.settled(grace=True))
-        if len(settled) != told:
-            log.info("Ready %d/%d audio assets, next look in %.0f s.", len(settled), total, pause)
-        told = len(settled)
+    :param total: Audio assets that are waited for.
+    """
 
-    return on_poll
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._settled: set[str] = set()
+        self._told: int | None = None
+
+    def __call__(self, read: Mapping[str, Asset], pause: float) -> None:
+        self._settled.update(asset_id for asset_id, asset in read.items() if asset.settled(grace=True))
+        settled = len(self._settled)
+        if settled != self._told:
+            log.info("Ready %d/%d audio assets, next look in %.0f s.", settled, self._total, pause)
+        self._told = settled
+
+    @property
+    def share(self) -> float:
+        """What is settled, from 0 to 1."""
+        return len(self._settled) / self._total
 
 
 def within_grace(accepted: float) -> bool:

@@ -13,11 +13,13 @@ from vod import results
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.poller import Poller
 from vod.errors import VodError
-from vod.extraction import VISIBILITY_GRACE, cancel_all, progress_logger
+from vod.extraction import VISIBILITY_GRACE, ReadyShare, cancel_all
 from vod.hooks import VodHook
 from vod.results import PostponedExtraction, SubmittedExtraction
 
 R = TypeVar("R", SubmittedExtraction, PostponedExtraction)
+
+_WORTH_A_WORKER = 0.25  # of the batch: each time that it is collected, a worker starts
 
 _cancelling: set[asyncio.Future[list[str]]] = set()
 
@@ -34,6 +36,8 @@ class AudioAssetTrigger(BaseTrigger):
     :param deadline: Seconds since the epoch, so that a restarted triggerer keeps it.
     :param poll_interval: Seconds before the second look; it grows to 30.
     :param cancel_on_kill: Cancel what is queued when a person ends or clears the task.
+    :param collect_after: Seconds after which a quarter of the audio assets is enough; all are needed when
+        omitted.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class AudioAssetTrigger(BaseTrigger):
         deadline: float,
         poll_interval: float = 5.0,
         cancel_on_kill: bool = True,
+        collect_after: float | None = None,
     ) -> None:
         super().__init__()
         self.vod_conn_id = vod_conn_id
@@ -50,6 +55,7 @@ class AudioAssetTrigger(BaseTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
+        self.collect_after = collect_after
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         # A literal path: __module__ differs when the plugins folder has run a file as a top-level module.
@@ -61,24 +67,30 @@ class AudioAssetTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
+                "collect_after": self.collect_after,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         extractions, postponed = self._of(SubmittedExtraction), self._of(PostponedExtraction)
+        ready = ReadyShare(len(extractions))
         try:
             async with VodHook(self.vod_conn_id).poller() as poller:
                 waits = [
                     asyncio.ensure_future(wait)
                     for wait in (
-                        self._audio(poller, extractions) if extractions else None,
+                        self._audio(poller, extractions, ready) if extractions else None,
                         self._turn(poller, postponed) if postponed else None,
                     )
                     if wait
                 ]
                 try:
                     # Audio need not be collected before all of it is there, but a turn is to be taken.
-                    await (waits[-1] if postponed else asyncio.gather(*waits))
+                    while not (await asyncio.wait(waits[-1:], timeout=self.collect_after))[0]:
+                        if extractions and ready.share >= _WORTH_A_WORKER:
+                            break
+                    else:
+                        await waits[-1]
                 finally:
                     for wait in waits:
                         wait.cancel()
@@ -98,13 +110,13 @@ class AudioAssetTrigger(BaseTrigger):
             task.add_done_callback(_cancelling.discard)
             await asyncio.shield(task)
 
-    async def _audio(self, poller: Poller, extractions: list[SubmittedExtraction]) -> None:
+    async def _audio(self, poller: Poller, extractions: list[SubmittedExtraction], ready: ReadyShare) -> None:
         await poller.wait(
             [extraction.audio_asset_id for extraction in extractions],
             deadline=self.deadline,
             interval=self.poll_interval,
             grace_until=max(extraction.accepted for extraction in extractions) + VISIBILITY_GRACE,
-            on_poll=progress_logger(len(extractions)),
+            on_poll=ready,
         )
 
     async def _turn(self, poller: Poller, postponed: list[PostponedExtraction]) -> None:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from vod.extraction import VodEngine
     from vod.triggers import AudioAssetTrigger
 
+_COLLECT_AFTER = 300.0
+"""Seconds of waiting after which what is ready is collected, so that the progress of a long batch shows."""
+
 _TRIGGER_DELAY = timedelta(hours=1)
 """Time that the triggerer may be away or late. The trigger itself ends in time."""
 
@@ -183,6 +186,7 @@ class ExtractAudioOperator(BatchOperator):
                 deadline=deadline,
                 poll_interval=self.poll_interval,
                 cancel_on_kill=self.cancel_on_kill,
+                collect_after=_COLLECT_AFTER,
             )
             counts = Counter(outcome.outcome for outcome in outcomes.values() if _is_open(outcome))
             self._progress.count(outcomes.values())
