@@ -162,6 +162,29 @@ def test_the_task_tells_how_far_it_is(connection: str, context: Context, uploade
     assert told[TOLD] == {"assets": 4, "done": 3, "failed": 1, "words": "Of 4: 3 extracted, 1 failed."}
 
 
+def test_a_long_batch_is_collected_in_parts(
+    standin: Standin,
+    connection: str,
+    context: Context,
+    uploaded: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vod.operators.extract._COLLECT_AFTER", 0.2)
+    slow = uploaded[0]
+    standin.behaviour.faults = [parse(f"latency,call=extraction,asset={slow},seconds=5")]
+    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, poll_interval=0.05)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    told = context["task_state_store"].values
+    with pytest.raises(TaskDeferred) as again:
+        operator.resume(context, asyncio.run(first_event(deferred.value.trigger)))
+    assert (told[TOLD]["done"], told[TOLD]["words"]) == (2, "Waiting for VOD: 1 running, 0 to come.")
+    records = operator.resume(context, asyncio.run(first_event(again.value.trigger)))
+    assert [record["asset"] for record in records] == uploaded
+    assert {record["outcome"] for record in records} == {"extracted"}
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
+
+
 def test_an_asset_event_carries_the_audio(
     standin: Standin, connection: str, context: Context, uploaded: list[str]
 ) -> None:
