@@ -242,6 +242,9 @@ def test_by_hand_with_ffmpeg_in_batches_with_one_bad_file(
     [alert] = told(webhook, run)
     assert "| transcribed | 3 |" in alert
     assert f"{airflow.url}/dags/{dag}/runs/{quote(run)}" in alert
+    good = airflow.api.trigger(dag, assets=videos, engine="ffmpeg", audio_format="AAC", batch_size=2)
+    ends(airflow, dag, good, "success")
+    assert not told(webhook, good)
 
 
 def test_a_week_of_intervals_is_caught_up_with_each_asset_once(airflow: Airflow, standin: Standin) -> None:
