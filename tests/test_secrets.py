@@ -122,8 +122,11 @@ def _login(standin: Standin, password: str) -> str:
 def main(folder: Path, connections: dict[str, str]) -> None:
     for name, value in connections.items():
         os.environ[f"AIRFLOW_CONN_{name}"] = value
-    with (folder / "sent").open("w") as sent:
-        _write_down_what_is_sent(lambda kind, secret: print(json.dumps([kind, secret]), file=sent))
+    # Unbuffered: several threads write, and a text file's buffer is not made for that.
+    with (folder / "sent").open("wb", buffering=0) as sent:
+        _write_down_what_is_sent(
+            lambda kind, secret: sent.write(f"{json.dumps([kind, secret])}\n".encode()),
+        )
         import vod.operators
         import vod.sensors  # noqa: F401 - Airflow sets up logging when it is imported
         from vod.cloud.budget import QUOTAS
@@ -150,7 +153,7 @@ def _log_everything() -> None:
             logger.handlers = []
 
 
-def _write_down_what_is_sent(write: Callable[[str, str], None]) -> None:
+def _write_down_what_is_sent(write: Callable[[str, str], object]) -> None:
     """Put an ear on the transports."""
     import httpx
 
