@@ -221,6 +221,8 @@ def test_an_asset_takes_less_than_400_bytes_of_xcom(
         ),
         ({"assets": ["a"], "vod_conn_id": "nowhere"}, "The connection 'nowhere' is not defined"),
         ({"assets": ["a"], "destination": "relative/folder"}, "not an absolute path"),
+        ({"assets": ["a"], "fallback": "ffmpeg", "options": {"volume": 11}}, "no option 'volume'"),
+        ({"assets": ["a"], "fallback": "ffmpeg", "options": {"bit_rate": -1}}, "bit_rate cannot be"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_submitted(

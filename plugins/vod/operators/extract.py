@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from vod.extraction import VodEngine
+    from vod.local_extraction import LocalEngine
     from vod.triggers import AudioAssetTrigger
 
 _COLLECT_AFTER = 300.0
@@ -144,7 +145,7 @@ class ExtractAudioOperator(BatchOperator):
                         remedy="Give an asset id, or use engine='ffmpeg' for files and URLs.",
                     )
             if self.fallback:
-                self._destination(self.destination)
+                self._local_engine(ledger)  # what it cannot do is said before anything is submitted
             self._vod = self._vod_engine(ledger)
             outcomes = self._submit(assets, ledger)
             return self._go_on(context, assets, outcomes, time.time() + self.timeout, ledger)
@@ -258,24 +259,10 @@ class ExtractAudioOperator(BatchOperator):
         return [asset for asset in assets if "record" in (local.get(asset) or {})]
 
     def _extract_here(self, assets: list[str], ledger: Ledger) -> dict[str, Record]:
-        from vod.local_extraction import LocalEngine, Wishes
-
         ledger = ledger.beside(self._inputs("ffmpeg"))
         for asset in assets:
             check_source(asset)
-        assert self._ending
-        force = is_true("force", self.force)
-        asked = {"language": self.language or None, **(self.options or {}), "force": force}
-        engine = LocalEngine(
-            self.hook,
-            ledger,
-            self.audio_format,
-            self._destination(self.destination),
-            wishes=Wishes.of(asked),
-            ffmpeg=self._ffmpeg(),
-            on_record=self._progress.add,
-            stopping=self._ending.begun,
-        )
+        engine = self._local_engine(ledger)
         entries = {asset: ledger.get(asset) or {} for asset in assets}
         final = {
             asset: results.from_json(entry["failure"])
@@ -288,6 +275,23 @@ class ExtractAudioOperator(BatchOperator):
                 ledger.fail(asset, outcome.to_json(), refused=False)
         ledger.save()
         return outcomes
+
+    def _local_engine(self, ledger: Ledger) -> LocalEngine:
+        from vod.local_extraction import LocalEngine, Wishes
+
+        assert self._ending
+        force = is_true("force", self.force)
+        asked = {"language": self.language or None, **(self.options or {}), "force": force}
+        return LocalEngine(
+            self.hook,
+            ledger,
+            self.audio_format,
+            self._destination(self.destination),
+            wishes=Wishes.of(asked),
+            ffmpeg=self._ffmpeg(),
+            on_record=self._progress.add,
+            stopping=self._ending.begun,
+        )
 
     def _ffmpeg(self) -> str | None:
         try:
