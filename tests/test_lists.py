@@ -12,6 +12,7 @@ from vod.catalogue import Catalogue
 from vod.lists import AssetList
 from vod.manifests import InvalidManifestError
 from vod.results import AssetFailure, ExtractedAudio
+from vod.storage import public_name
 
 PARAMS = {
     "engine": "default",
@@ -124,6 +125,25 @@ def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str)
     assert (len(records), before) == (2, 1)
     rows = results(tmp_path / "list.results.csv")
     assert [row["status"] for row in rows.values()] == ["transcribed", "extracted", "extracted"]
+
+
+def test_a_signed_url_is_done_once_and_shown_without_its_signature(tmp_path: Path, connection: str) -> None:
+    url = "https://media.example/a.mp4?Signature=secret"
+    manifest = tmp_path / "list.txt"
+    manifest.write_text(f"{url}\n")
+    with pytest.raises(InvalidManifestError, match=r"Line 1 of .*https://media\.example/a\.mp4") as refused:
+        asset_list(manifest, engine="vod").plan(DictStore())
+    assert "secret" not in str(refused.value)
+
+    with_ffmpeg = asset_list(manifest, engine="ffmpeg")
+    planned = with_ffmpeg.plan(DictStore())
+    returned = [extracted(public_name(url))]
+    Catalogue(str(tmp_path / "audio")).add(returned)
+    [record], before = with_ffmpeg.write_results(planned, [returned])
+    assert (record.outcome, before) == ("extracted", 0)
+    assert results(tmp_path / "list.results.csv")[url]["status"] == "extracted"
+    for again in (manifest, tmp_path / "list.results.csv"):
+        assert asset_list(again, engine="ffmpeg").plan(DictStore()) == []
 
 
 def test_what_vod_cannot_take_is_refused_with_its_line(tmp_path: Path, connection: str) -> None:

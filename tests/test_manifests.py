@@ -129,6 +129,9 @@ def test_a_million_lines_are_read_line_by_line(tmp_path: Path) -> None:
         ("/lists/a", None, "/lists/a.results.csv"),
         ("s3://bucket/x.y/a.b.jsonl", "2026-01-31", "s3://bucket/x.y/a.b.2026-01-31.results.csv"),
         ("/lists/a.results.csv", None, "/lists/a.results.csv"),
+        # A part of it must not replace the whole.
+        ("/lists/a.results.csv", "2026-01-31", "/lists/a.2026-01-31.results.csv"),
+        ("/lists/a.2026-01-31.results.csv", "2026-01-31", "/lists/a.2026-01-31.results.csv"),
     ],
 )
 def test_results_lie_beside_the_list(manifest: str, part: str | None, expected: str) -> None:

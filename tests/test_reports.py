@@ -7,6 +7,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from vod.reports import assets_of, collect, conclude, table
 from vod.results import AssetFailure, ExtractedAudio
+from vod.storage import public_name
 
 AUDIO = ExtractedAudio(
     asset="a", uri="file:///a.mp3", audio_format="MP3", codec="mp3", duration=1.0, size=9, engine="ffmpeg"
@@ -40,6 +41,14 @@ def test_a_run_without_a_plan_fails() -> None:
         assets_of(None)
     assert assets_of([]) == []
     assert assets_of([{"assets": ["a", "b"]}, {"audio": [{"asset": "c"}]}]) == ["a", "b", "c"]
+
+
+def test_a_signed_url_is_found_by_the_name_that_its_record_shows() -> None:
+    url = "https://media.example/a.mp4?Signature=secret"
+    names = assets_of([{"assets": [url, "b"]}, {"audio": [{"asset": public_name(url)}]}])
+    assert names == [public_name(url), "b", public_name(url)]
+    [lost] = collect(names[:1], None)
+    assert "secret" not in str(lost)
 
 
 def test_one_batch_or_none_is_told_from_many() -> None:

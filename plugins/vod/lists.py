@@ -15,6 +15,7 @@ from vod.manifests import Entry, InvalidManifestError
 from vod.provider_info import DEFAULT_CONNECTION
 from vod.reports import assets_of, collect, words
 from vod.results import AssetFailure, ExtractedAudio, Record
+from vod.storage import public_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +85,20 @@ class AssetList:
 
         :raises InvalidInputError: the list, or a line of it, cannot be worked off; nothing was submitted.
         """
-        lines = {entry.asset: entry.line for entry in self.entries}
+        lines = {public_name(entry.asset): entry.line for entry in self.entries}
         try:
-            plans.check_sources(lines, self.engine, self.vod_conn_id)
+            plans.check_sources((entry.asset for entry in self.entries), self.engine, self.vod_conn_id)
         except InvalidInputError as error:
             raise InvalidManifestError(
                 f"Line {lines[error.asset or '']} of {self.manifest}: {error}",
                 remedy="Correct it and run again.",
             ) from error
         done = self._done()
-        missing = {entry.asset: self._arguments(entry) for entry in self.entries if entry.asset not in done}
+        missing = {
+            entry.asset: self._arguments(entry)
+            for entry in self.entries
+            if public_name(entry.asset) not in done
+        }
         return plans.batches(missing, store, self.batch_size, listed=len(self.entries))
 
     def write_results(
@@ -111,9 +116,9 @@ class AssetList:
         manifests.write_results(
             manifests.results_location(self.manifest, self._part),
             (
-                _row(entry, known[entry.asset], transcripts.get(entry.asset))
+                _row(entry, known[name], transcripts.get(name))
                 for entry in self.entries
-                if entry.asset in known
+                if (name := public_name(entry.asset)) in known
             ),
         )
         return records, len(self.entries) - len(records)
@@ -130,7 +135,7 @@ class AssetList:
         return Catalogue.of(self.destination, self.vod_conn_id)
 
     def _done(self) -> dict[str, ExtractedAudio]:
-        return self._catalogue.find((entry.asset, self._format(entry)) for entry in self.entries)
+        return self._catalogue.find((public_name(entry.asset), self._format(entry)) for entry in self.entries)
 
     def _format(self, entry: Entry) -> str:
         return entry.audio_format or self.audio_format

@@ -77,15 +77,15 @@ def read(location: str) -> Iterator[Entry]:
 
 
 def results_location(manifest: str, part: str | None = None) -> str:
-    """Where the result manifest of a manifest is: beside it. That of a result manifest is itself.
+    """Where the result manifest of a manifest is: beside it. That of a whole result manifest is itself.
 
     :param part: Name of the part of the list that a run works off, such as its date.
     """
-    if manifest.endswith(_RESULTS):
-        return manifest
     folder, slash, name = manifest.rpartition("/")
-    stem = name[: -len(suffix)] if (suffix := PurePosixPath(name).suffix) else name
-    return f"{folder}{slash}{stem}{f'.{part}' if part else ''}{_RESULTS}"
+    stem = name.removesuffix(_RESULTS if name.endswith(_RESULTS) else PurePosixPath(name).suffix)
+    if part:
+        stem = f"{stem.removesuffix(f'.{part}')}.{part}"
+    return f"{folder}{slash}{stem}{_RESULTS}"
 
 
 def write_results(location: str, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from vod.catalogue import Catalogue
 from vod.cloud.assets import AUDIO_TYPES
 from vod.errors import InvalidInputError
 from vod.provider_info import DEFAULT_CONNECTION
-from vod.storage import check_source, is_asset_id
+from vod.storage import check_source, is_asset_id, public_name
 
 BATCH = 100
 """Assets that one mapped task extracts."""
@@ -68,7 +68,7 @@ def check_sources(assets: Iterable[str], engine: str | None, vod_conn_id: str = 
         if not is_asset_id(asset):
             raise InvalidInputError(
                 "VOD extracts only from its own assets.",
-                asset=asset,
+                asset=public_name(asset),
                 remedy="Give an asset id, or use the engine ffmpeg for files and URLs.",
             )
 

@@ -10,6 +10,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from vod.results import AssetFailure, Record, from_json
+from vod.storage import public_name
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,8 @@ NO_RESULT = "no_result"
 
 
 def assets_of(planned: Sequence[Mapping[str, Any]] | None) -> list[str]:
-    """The assets of the batches that were planned, for extraction or for transcription (:mod:`vod.plans`).
+    """The assets of the batches that were planned, for extraction or for transcription (:mod:`vod.plans`),
+    by the names that their records show.
 
     :raises AirflowFailException: there is no plan. The last task runs whatever became of those before it, and
         a run without a plan must not look green.
@@ -29,7 +31,7 @@ def assets_of(planned: Sequence[Mapping[str, Any]] | None) -> list[str]:
     if planned is None:
         raise AirflowFailException("There is no plan: see the log of the task that makes it.")
     return [
-        asset if isinstance(asset, str) else asset["asset"]
+        public_name(asset) if isinstance(asset, str) else asset["asset"]
         for batch in planned
         for asset in batch.get("assets") or batch["audio"]
     ]
