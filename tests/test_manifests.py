@@ -71,8 +71,8 @@ def test_optional_columns(tmp_path: Path) -> None:
         ("a.txt", "a\nb\x07\n", "Line 2 of .*no name of an asset"),
         ("a.txt", "a\0b\n", "Line 1 of .*not text"),
         ("a.txt", "x" * 200_000, "Line 1 of .*not text"),
-        ("a.txt", "caf\xe9\n".encode("latin-1"), "not UTF-8"),
-        ("a.csv", "asset\na\n".encode("utf-16"), "not UTF-8"),
+        ("a.csv", "asset\na\ncaf\xe9\n".encode("latin-1"), "Line 3 of .*not UTF-8"),
+        ("a.csv", "asset\na\n".encode("utf-16"), "Line 1 of .*not UTF-8"),
     ],
 )
 def test_what_is_no_manifest_is_refused_in_words(

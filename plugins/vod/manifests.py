@@ -133,18 +133,24 @@ def _opened(location: str) -> Iterator[IO[bytes]]:
 
 def _lines(location: str, file: IO[bytes]) -> Iterator[str]:
     number = 0
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")  # spreadsheets put a BOM in front
+    text = io.TextIOWrapper(
+        file,
+        encoding="utf-8-sig",  # spreadsheets put a BOM in front
+        errors="surrogateescape",  # it decodes many lines at once, and would not say which of them is wrong
+        newline="",
+    )
     while True:
         number += 1
-        try:
-            line = text.readline(_LONGEST_LINE)
-        except UnicodeDecodeError as error:
-            raise InvalidManifestError(
-                f"The list {location} is not UTF-8 (after line {number - 1}).", remedy="Save it as UTF-8."
-            ) from error
+        line = text.readline(_LONGEST_LINE)
         if not line:
             text.detach()
             return
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidManifestError(
+                f"Line {number} of {location} is not UTF-8.", remedy="Save the list as UTF-8."
+            ) from error
         if len(line) == _LONGEST_LINE or "\0" in line:
             raise _wrong(location, number, "This is not text with one asset a line.")
         yield line
