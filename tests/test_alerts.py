@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from vod import alerts
 
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+    monkeypatch.setattr(alerts, "_unanswered_at", float("-inf"))
     with listening() as server:
         monkeypatch.setenv("AIRFLOW_CONN_VOD_ALERTS", server.connection(**{"X-Team": "media"}))
         yield server
@@ -57,6 +59,27 @@ def test_without_the_connection_nobody_is_told(
     with caplog.at_level(logging.INFO, "vod.alerts"):
         alerts.run_failed(context())
     assert "no connection vod_alerts" in caplog.text
+
+
+def test_a_webhook_that_does_not_answer_holds_nobody_up(
+    webhook: Webhook, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "_TIMEOUT", 0.3)
+    webhook.silent.set()
+    began = time.monotonic()
+    try:
+        for _ in range(10):
+            alerts.run_failed(context())
+        assert time.monotonic() - began < 2, "ten runs that failed together cost as much as one"
+    finally:
+        webhook.silent.clear()
+    assert len(webhook.posts) == 1
+    assert caplog.text.count("not delivered (TimeoutError)") == 10
+    assert "very-secret" not in caplog.text
+
+    monkeypatch.setattr(alerts, "_PAUSE", 0.0)
+    alerts.run_failed(context())
+    assert len(webhook.posts) == 2, "tried again later"
 
 
 @pytest.mark.parametrize("status", [404, 500, None])

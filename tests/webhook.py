@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from threading import Event, Thread
+from time import sleep
 from typing import Any
 
 SECRET_PATH = "/services/T0/B0/very-secret"
@@ -18,6 +19,8 @@ class Webhook(HTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.status = 200
+        self.silent = Event()
+        """When set, it takes what is posted and sends one byte of an answer at a time."""
         self.posts: list[tuple[str, dict[str, Any], str | None]] = []
 
     def connection(self, url: str = "", **extra: str) -> str:
@@ -32,6 +35,9 @@ class _Answer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.posts.append((self.path, json.loads(body), self.headers.get("X-Team")))
+        while self.server.silent.is_set():
+            self.wfile.write(b"H")
+            sleep(0.02)
         self.send_response(self.server.status)
         self.end_headers()
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +16,15 @@ log = logging.getLogger(__name__)
 CONNECTION = "vod_alerts"
 """Airflow connection of type ``http`` to an incoming webhook; without it nobody is told."""
 
-_TIMEOUT = 30.0
+_TIMEOUT = 10.0
+"""Seconds for an alert. While callbacks run, Airflow does not parse the file of their DAG, and a DAG that was
+not parsed for 50 s is taken off (``[dag_processor] stale_dag_threshold``)."""
+
+_PAUSE = 60.0
+"""Seconds in which a webhook that did not answer is not tried again: Airflow calls back for one failed run
+after the other."""
+
+_unanswered_at = float("-inf")
 
 
 def run_failed(context: Any) -> None:
@@ -30,13 +43,41 @@ def run_failed(context: Any) -> None:
         hook = HttpHook(http_conn_id=CONNECTION)
         # Not HttpHook.run: it logs the address, which is the secret of a webhook.
         session = hook.get_conn()
-        session.post(hook.base_url, json={"text": _text(context)}, timeout=_TIMEOUT).raise_for_status()
+        url, text = hook.base_url, _text(context)
+        _in_time(lambda: session.post(url, json={"text": text}, timeout=_TIMEOUT).raise_for_status())
     except AirflowNotFoundException:
         log.info("There is no connection %s: nobody is told.", CONNECTION)
     except Exception as error:  # noqa: BLE001 - its words have the address, too
         answer = getattr(error, "response", None)
         cause = type(error).__name__ if answer is None else f"HTTP {answer.status_code}"
         log.warning("The alert was not delivered (%s): check the connection %s.", cause, CONNECTION)
+
+
+def _in_time(send: Callable[[], None]) -> None:
+    """Send, or give up. The limit of requests begins anew with each byte, and looking up a host has none.
+
+    :raises TimeoutError: there is no answer, or was none a moment ago.
+    """
+    global _unanswered_at
+    from requests import Timeout  # slow to import
+
+    if time.monotonic() - _unanswered_at < _PAUSE:
+        raise TimeoutError
+    sent: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            send()
+            sent.set_result(None)
+        except Exception as error:  # noqa: BLE001 - raised again by result()
+            sent.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        sent.result(_TIMEOUT)
+    except (FutureTimeout, Timeout):
+        _unanswered_at = time.monotonic()
+        raise TimeoutError from None
 
 
 def _text(context: Any) -> str:
