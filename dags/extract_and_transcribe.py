@@ -26,7 +26,6 @@ with DAG(
     tags=["vod"],
     default_args={"owner": "media", "retries": 2, "retry_delay": timedelta(seconds=30)},
     dagrun_timeout=timedelta(days=7),
-    on_failure_callback=alerts.run_failed,
     params={
         "assets": forms.assets(),
         "engine": forms.engine(),
@@ -72,7 +71,7 @@ with DAG(
             outlets=[Asset("vod://transcripts")],
         ).output
 
-    @task(trigger_rule="all_done", retries=0)
+    @task(trigger_rule="all_done", retries=0, on_failure_callback=alerts.run_failed)
     def report(planned: list[dict[str, Any]], transcripts: Any, ti: Any) -> None:
         """Say what was done, and fail if an asset did."""
         reports.conclude(ti, reports.collect(reports.assets_of(planned), transcripts))

@@ -28,7 +28,6 @@ with DAG(
     tags=["vod", "backfill"],
     default_args={"owner": "media", "retries": 3, "retry_delay": timedelta(minutes=1)},
     dagrun_timeout=timedelta(days=7),
-    on_failure_callback=alerts.run_failed,
     params={
         "manifest": forms.manifest(),
         "from_date": forms.day("From this date of the list"),
@@ -47,7 +46,7 @@ with DAG(
         with fail_at_once():
             return lists.AssetList.of(params).plan(task_state_store)
 
-    @task(trigger_rule="all_done", retries=0)
+    @task(trigger_rule="all_done", retries=0, on_failure_callback=alerts.run_failed)
     def report(audio: Any, planned: list[dict[str, Any]], params: dict[str, Any], ti: Any) -> None:
         """Write the result manifest, say what was done, and fail if an asset did."""
         with fail_at_once():

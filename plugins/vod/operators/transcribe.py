@@ -91,6 +91,7 @@ class TranscribeAudioOperator(BatchOperator):
                 else:
                     outcomes[record.asset] = record
                 progress.add(outcomes[record.asset])
+                self.log.info("Transcribed %d/%d.", len(outcomes), len(records))
             return self._result(context, outcomes, outcomes)
 
     def _outcome(
