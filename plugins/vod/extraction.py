@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from vod import media, results
+from vod.cancelling import ALL_WOULD_FAIL, cancel
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.client import CLOCK_MARGIN
 from vod.cloud.errors import (
@@ -22,16 +22,14 @@ from vod.cloud.errors import (
     AnswerLostError,
     AssetNotFoundError,
     AssetNotSupportedError,
-    AuthenticationError,
     CloudError,
     ExtractionFailedError,
-    ForbiddenError,
     NotSentError,
     SourceNotReadyError,
     ThrottledError,
 )
 from vod.errors import VodError
-from vod.hooks import Settings, VodHook
+from vod.hooks import VodHook
 from vod.ledger import Ledger
 from vod.results import AssetFailure, ExtractedAudio, PostponedExtraction, Record, SubmittedExtraction
 from vod.storage import Destination, asset_uri, file_stem, not_written
@@ -45,9 +43,7 @@ RECOVERY_WINDOW = 15.0
 """Seconds in which the list may not show a new audio asset yet: a guess, the contract has no number."""
 
 _SECONDS_BETWEEN_WORDS = 10.0
-_CANCELS_AT_ONCE = 8
 
-_ALL_WOULD_FAIL = (AuthenticationError, ForbiddenError, AccountError)
 _NOBODY_IS_TAKEN = (ThrottledError, NotSentError)
 
 _LOST = AnswerLostError.outcome
@@ -258,7 +254,7 @@ class VodEngine:
                 if isinstance(error, AnswerLostError):
                     lost[asset] = time.time()
                 in_a_row = in_a_row + 1 if isinstance(error, AnswerLostError) else 0
-                if isinstance(error, _ALL_WOULD_FAIL + _NOBODY_IS_TAKEN) or in_a_row == _MOST_LOST:
+                if isinstance(error, ALL_WOULD_FAIL + _NOBODY_IS_TAKEN) or in_a_row == _MOST_LOST:
                     stopped = error
         progress.end()
         if lost:
@@ -302,7 +298,7 @@ class VodEngine:
             return self._postponed(asset, error, watch=watch)
         if isinstance(error, _REFUSALS):
             self.refused.add(asset)
-        if not isinstance(error, _ALL_WOULD_FAIL):
+        if not isinstance(error, ALL_WOULD_FAIL):
             self._ledger.fail(asset, failure.to_json(), refused=asset in self.refused)
         return failure
 
@@ -431,55 +427,6 @@ class VodEngine:
         return SubmittedExtraction(
             asset=asset, audio_asset_id=audio_asset_id, audio_format=self._audio_format, accepted=accepted
         )
-
-
-def cancel(settings: Settings, extractions: Sequence[SubmittedExtraction]) -> list[str]:
-    """Cancel what is still queued, many at a time; say of the rest that it goes on (contract, section 4).
-
-    It uses nothing that is in use elsewhere: a signal handler's thread may call it.
-
-    :returns: assets whose extraction is cancelled.
-    """
-    return asyncio.run(cancel_all(settings, extractions)) if extractions else []
-
-
-async def cancel_all(settings: Settings, extractions: Sequence[SubmittedExtraction]) -> list[str]:
-    """:func:`cancel` on an event loop."""
-    places = asyncio.Semaphore(_CANCELS_AT_ONCE)
-    client = settings.async_client()
-
-    in_vain: CloudError | None = None
-
-    async def cancel_one(extraction: SubmittedExtraction) -> bool | CloudError:
-        nonlocal in_vain
-        async with places:
-            if in_vain:
-                return in_vain
-            try:
-                return await client.cancel_extraction(extraction.asset, extraction.audio_asset_id)
-            except CloudError as error:
-                if isinstance(error, (NotSentError, *_ALL_WOULD_FAIL)):
-                    in_vain = error
-                return error
-
-    try:
-        results = await asyncio.gather(*map(cancel_one, extractions))
-    finally:
-        await client.aclose()
-    cancelled = [
-        extraction.asset for extraction, result in zip(extractions, results, strict=True) if result is True
-    ]
-    running = [
-        extraction.asset for extraction, result in zip(extractions, results, strict=True) if result is False
-    ]
-    if extractions:
-        log.info("Cancelled %d/%d extractions that were queued.", len(cancelled), len(extractions))
-    if running:
-        log.info("Already running or ended, VOD cannot cancel them: %s.", ", ".join(running))
-    for extraction, result in zip(extractions, results, strict=True):
-        if isinstance(result, CloudError):
-            log.warning("Cancelling the extraction of %s failed: %s", extraction.asset, result)
-    return cancelled
 
 
 class Progress:

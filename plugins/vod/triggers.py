@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from vod import results
+from vod.cancelling import cancel_all
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.poller import Poller
 from vod.errors import VodError
-from vod.extraction import VISIBILITY_GRACE, ReadyShare, cancel_all
+from vod.extraction import VISIBILITY_GRACE, ReadyShare
 from vod.hooks import VodHook
 from vod.results import PostponedExtraction, SubmittedExtraction
 

@@ -70,7 +70,7 @@ class Ending:
                 while True:
                     taken.append(underway.pop())
             if self._cancel_queued:
-                from vod.extraction import cancel
+                from vod.cancelling import cancel
 
                 cancel(self._hook.settings, taken)
 
