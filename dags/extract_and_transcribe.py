@@ -39,7 +39,7 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
 
-    @task
+    @task(show_return_value_in_logs=False)
     def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
         """Split the list into batches."""
         with fail_at_once():

@@ -40,7 +40,7 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
 
-    @task
+    @task(show_return_value_in_logs=False)
     def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
         """Read the list, leave out what is done, and split the rest into batches."""
         with fail_at_once():

@@ -50,7 +50,7 @@ with DAG(
         poke_interval=300,
     )
 
-    @task
+    @task(show_return_value_in_logs=False)
     def plan(
         params: dict[str, Any], data_interval_start: Any, data_interval_end: Any, task_state_store: Any
     ) -> list[dict[str, Any]]:

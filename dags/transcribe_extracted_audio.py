@@ -35,7 +35,7 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
 
-    @task
+    @task(show_return_value_in_logs=False)
     def plan(params: dict[str, Any], triggering_asset_events: Any) -> list[dict[str, Any]]:
         """Collect the audio of all events, and split what has no transcript yet into batches."""
         events = triggering_asset_events.get(AUDIO, ())

@@ -52,6 +52,12 @@ def test_a_run_with_a_lost_plan_or_a_failed_asset_is_red(dags: dict[str, DAG]) -
         assert "plan" in leaf.upstream_task_ids
 
 
+def test_what_is_planned_is_not_logged(dags: dict[str, DAG]) -> None:
+    """It may hold signed URLs, and 100,000 assets."""
+    for dag in dags.values():
+        assert dag.get_task("plan").show_return_value_in_logs is False
+
+
 def test_dags_are_what_airflow_keeps_of_them(dags: dict[str, DAG]) -> None:
     for dag in dags.values():
         json.dumps(DagSerialization.to_dict(dag))

@@ -71,6 +71,14 @@ def test_the_batches_of_a_run_add_up_to_one_figure() -> None:
     assert [batch.map_index for batch in run.at_work] == [1]
 
 
+def test_a_batch_that_was_cleared_is_not_at_work_before_it_begins_again() -> None:
+    states = (None, "scheduled", "queued", "running", "up_for_retry")
+    batches = [Batch("extract", index, state, told(10, 9, 1)) for index, state in enumerate(states)]
+    run = of_run(batches, [])
+    assert [batch.state for batch in run.at_work] == ["running", "up_for_retry"]
+    assert run.tasks[0].done == 45
+
+
 def test_without_a_plan_only_what_has_begun_is_known() -> None:
     batches = [
         Batch("a", 0, "running", told(3, 1, 0)),

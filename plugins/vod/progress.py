@@ -22,6 +22,7 @@ PLANNED = "planned"
 _SECONDS_BETWEEN_WORDS = 10.0
 
 _ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")
+_TO_COME = (None, "scheduled", "queued")
 
 
 class _Store(Protocol):
@@ -142,7 +143,10 @@ def of_run(batches: Iterable[Batch], plans: Iterable[Mapping[str, int]]) -> RunP
         if any(batch.told for batch in members)
     ]
     at_work = [
-        batch for members in by_task.values() for batch in members if batch.told and batch.state not in _ENDED
+        batch
+        for members in by_task.values()
+        for batch in members
+        if batch.told and batch.state not in (*_TO_COME, *_ENDED)
     ]
     return RunProgress(sum(note["before"] for note in noted), planned, tasks, at_work)
 
