@@ -43,6 +43,7 @@ with DAG(
     def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
         """Split the list into batches."""
         with fail_at_once():
+            forms.check(params, dag)
             assets = plans.cleaned(params["assets"], most=10_000)
             plans.check_sources(assets, params["engine"].replace("default", ""))
             return plans.batches(assets, task_state_store, params["batch_size"])

@@ -44,6 +44,7 @@ with DAG(
     def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
         """Read the list, leave out what is done, and split the rest into batches."""
         with fail_at_once():
+            forms.check(params, dag)
             return lists.AssetList.of(params).plan(task_state_store)
 
     @task(trigger_rule="all_done", retries=0, on_failure_callback=alerts.run_failed)

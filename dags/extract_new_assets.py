@@ -56,6 +56,7 @@ with DAG(
     ) -> list[dict[str, Any]]:
         """Find the videos of the interval that nobody has extracted, and split them into batches."""
         with fail_at_once():
+            forms.check(params, dag)
             videos = plans.new_videos(data_interval_start, data_interval_end)
             done = Catalogue.of(params["destination"]).find(
                 (video, params["audio_format"]) for video in videos

@@ -36,12 +36,15 @@ with DAG(
 ) as dag:
 
     @task(show_return_value_in_logs=False)
-    def plan(params: dict[str, Any], triggering_asset_events: Any) -> list[dict[str, Any]]:
+    def plan(
+        params: dict[str, Any], triggering_asset_events: Any, task_state_store: Any
+    ) -> list[dict[str, Any]]:
         """Collect the audio of all events, and split what has no transcript yet into batches."""
         events = triggering_asset_events.get(AUDIO, ())
         audio = (record for event in events for record in event.extra.get("audio", ()))
         with fail_at_once():
-            return plans.audio_batches(audio, size=20, force=params["force"])
+            forms.check(params, dag)
+            return plans.audio_batches(audio, task_state_store, size=20, force=params["force"])
 
     @task(trigger_rule="all_done", retries=0)
     def report(planned: list[dict[str, Any]], transcripts: Any, ti: Any) -> None:

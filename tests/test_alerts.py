@@ -49,11 +49,11 @@ def test_a_run_that_came_to_no_report_is_told_as_well(webhook: Webhook) -> None:
     without_task = context()
     del without_task["ti"]
     alerts.run_failed(without_task)
-    of_a_task = context()
+    of_a_task = context(exception=RuntimeError("2 of 60 assets failed:\n  one\n  two"))
     del of_a_task["reason"]
     alerts.run_failed(of_a_task)
     said = [body["text"].splitlines()[0].partition(" failed")[2] for _, body, _ in webhook.posts]
-    assert said == [" (timed_out).", " (task_failure).", "."]
+    assert said == [" (timed_out).", " (task_failure).", " (2 of 60 assets failed)."]
 
 
 def test_without_the_connection_nobody_is_told(

@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import DictStore
 from vod import plans
 from vod.errors import InvalidInputError
+from vod.progress import PLANNED
 from vod.standin import Standin
 
 MIDNIGHT = datetime(2026, 1, 10, tzinfo=timezone.utc)
@@ -79,12 +80,14 @@ def test_transcripts_go_beside_their_audio(tmp_path: Path, connection: str) -> N
         {"asset": "a", "uri": f"{x}/a.mp3", "size": 2},
         {"asset": "d", "uri": f"{x}/d.mp3"},
     ]
-    assert plans.audio_batches(records) == [
+    store = DictStore()
+    assert plans.audio_batches(records, store) == [
         {"destination": x, "audio": [records[3], records[4]]},
         {"destination": None, "audio": [records[1]]},
         {"destination": y, "audio": [records[2]]},
     ]
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "d.srt").write_text("1")
-    assert plans.audio_batches(records)[0]["audio"] == [records[3]], "d was transcribed before"
-    assert plans.audio_batches(records, force=True)[0]["audio"] == [records[3], records[4]]
+    assert plans.audio_batches(records, store)[0]["audio"] == [records[3]], "d was transcribed before"
+    assert store.values[PLANNED] == {"assets": 3, "before": 1}
+    assert plans.audio_batches(records, store, force=True)[0]["audio"] == [records[3], records[4]]

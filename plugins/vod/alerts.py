@@ -85,8 +85,8 @@ def _text(context: Any) -> str:
     from airflow.sdk.configuration import conf
 
     dag, run = context["dag"].dag_id, context["run_id"]
-    reason = context.get("reason")  # a task has none
-    lines = [f"{dag}: run {run} failed{f' ({reason})' if reason else ''}."]
+    reason = context.get("reason") or str(context.get("exception", "")).partition("\n")[0].rstrip(":.")
+    lines = [f"{dag}: run {run} failed ({reason})."]
     if ti := context.get("ti"):  # Airflow leaves it out if it knows no task that explains the failure
         report = ti.xcom_pull(task_ids="report", key="report")
         lines += [report.partition("\n\n")[0]] if report else []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import Param
 
+from vod.errors import InvalidInputError
 from vod.plans import BATCH
 from vod.results import AUDIO_FORMATS
 
@@ -20,6 +22,20 @@ SAMPLES = "VOD_SAMPLE_ASSETS"
 """Environment variable with the assets that the form holds at first, separated by blanks."""
 
 _FORMATS = {"MP3": "MP3, plays anywhere", "AAC": "AAC, better sound at the same size"}
+
+
+def check(params: Mapping[str, Any], dag: Any) -> None:
+    """Refuse fields that the form of this DAG does not have.
+
+    Airflow takes any key in a run's configuration: a misspelt one would change nothing, and cost a lot.
+
+    :raises InvalidInputError: there is such a field.
+    """
+    if unknown := params.keys() - dag.params.keys():
+        raise InvalidInputError(
+            f"The form of {dag.dag_id} has no field {', '.join(sorted(unknown))}.",
+            remedy=f"It has {', '.join(dag.params)}.",
+        )
 
 
 def assets() -> Param:

@@ -128,6 +128,7 @@ def batches(
 
 def audio_batches(
     records: Iterable[Mapping[str, Any]],
+    store: _Store,
     size: int = BATCH,
     *,
     force: bool = False,
@@ -138,6 +139,7 @@ def audio_batches(
     Airflow may tell of the same audio twice: what has its transcripts already is left out.
 
     :param records: :class:`vod.results.ExtractedAudio` as JSON; of an asset that comes twice the last counts.
+    :param store: ``context["task_state_store"]`` of the task that plans.
     :param force: Leave out nothing.
     """
     folders: dict[str | None, list[Mapping[str, Any]]] = {}
@@ -145,12 +147,15 @@ def audio_batches(
         uri = str(record["uri"])
         folder = None if uri.startswith("vod://") else uri.rpartition("/")[0]
         folders.setdefault(folder, []).append(record)
-    planned = []
+    planned: list[dict[str, Any]] = []
+    before = 0
     for folder, members in folders.items():
         names = [record["asset"] for record in members]
         done = {} if force else Catalogue.of(folder, vod_conn_id).transcripts(names)
         missing = [record for record in members if record["asset"] not in done]
+        before += len(members) - len(missing)
         planned += [{"audio": part, "destination": folder} for part in split(missing, size)]
+    progress.plan(store, sum(len(batch["audio"]) for batch in planned), before)
     return planned
 
 
