@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 import time
 from collections import defaultdict
@@ -22,6 +23,8 @@ os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="vod-tests-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
     del os.environ[name]
+# What a shell starts in the background ignores Ctrl-C, and so would those that the tests end by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from vod.cloud.client import VodClient
 from vod.cloud.signing import Credentials, SignatureAuth
