@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -24,6 +24,7 @@ from vod.cloud.errors import (
     AssetNotSupportedError,
     CloudError,
     ExtractionFailedError,
+    InvalidRequestError,
     NotSentError,
     SourceNotReadyError,
     ThrottledError,
@@ -162,12 +163,17 @@ class VodEngine:
         self.refused.update(asset for asset in outcomes if entries[asset]["refused"])
         accepted = {asset: entry["audio"] for asset, entry in entries.items() if "audio" in entry}
         try:
-            read = self._hook.client.asset_info([*(entries.keys() - outcomes.keys()), *accepted.values()])
+            read, malformed = self._read([*(entries.keys() - outcomes.keys()), *accepted.values()])
         except CloudError as error:
             if not error.retryable:
                 raise
             rest = [asset for asset in wanted if asset not in outcomes]
             return outcomes | {asset: self._postponed(asset, error) for asset in rest}
+        for asset, refusal in malformed.items():
+            if asset not in entries:  # an audio asset's, which came from VOD
+                raise refusal
+            outcomes[asset] = failure = AssetFailure.of(asset, refusal)
+            self._ledger.fail(asset, failure.to_json(), refused=False)
         for asset, audio in accepted.items():
             extraction = self._submitted(asset, audio, entries[asset]["accepted"])
             if read[audio].readiness is Readiness.READY:
@@ -186,6 +192,17 @@ class VodEngine:
         outcomes |= self._submit_all([read[asset] for asset in wanted if asset not in outcomes], read)
         self._ledger.save()
         return {asset: outcomes[asset] for asset in wanted}
+
+    def _read(self, ids: Sequence[str]) -> tuple[dict[str, Asset], dict[str, InvalidRequestError]]:
+        """Read assets, and find the ids that VOD calls malformed: for one, it refuses the whole call."""
+        try:
+            return self._hook.client.asset_info(ids), {}
+        except InvalidRequestError as error:
+            if len(ids) == 1:
+                return {}, {ids[0]: error}
+        half = len(ids) // 2
+        (some, bad), (others, worse) = self._read(ids[:half]), self._read(ids[half:])
+        return some | others, bad | worse
 
     def collect(self, submitted: Iterable[SubmittedExtraction], *, last: bool) -> dict[str, Record]:
         """Turn extractions that were waited for into audio, or into the reason why there is none.

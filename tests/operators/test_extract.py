@@ -162,6 +162,21 @@ def test_the_task_tells_how_far_it_is(connection: str, context: Context, uploade
     assert told[TOLD] == {"assets": 4, "done": 3, "failed": 1, "words": "Of 4: 3 extracted, 1 failed."}
 
 
+def test_an_id_that_vod_calls_malformed_costs_only_itself(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    bad = ["x" * 300, "y"]
+    standin.behaviour.faults = [
+        parse(f"refuse,call=info,code=VOD.10053,status=400,asset={asset}") for asset in bad
+    ]
+    records = extract(context, [bad[0], *uploaded, bad[1]], on_failure="report")
+    outcomes = [record["outcome"] for record in records]
+    assert outcomes == ["VOD.10053", "extracted", "extracted", "extracted", "VOD.10053"]
+    calls = stats(standin)["calls"]["info"]["total"]
+    assert extract(context, [bad[0], *uploaded, bad[1]], on_failure="report") == records
+    assert stats(standin)["calls"]["info"]["total"] == calls + 1, "the two are not asked for again"
+
+
 def test_a_long_batch_is_collected_in_parts(
     standin: Standin,
     connection: str,
