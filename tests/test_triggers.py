@@ -70,6 +70,16 @@ async def test_after_a_while_a_quarter_of_the_audio_is_worth_collecting(
 
 
 @pytest.mark.anyio
+async def test_its_first_look_is_an_interval_after_the_last_acceptance(
+    standin: Standin, connection: str, client: VodClient, video: Path
+) -> None:
+    extraction = submit(client, video)
+    await event_of(trigger_of(extraction, poll_interval=1.0))
+    assert time.time() >= extraction.accepted + 1.0
+    assert stats(standin)["calls"]["info"]["total"] == 1
+
+
+@pytest.mark.anyio
 async def test_less_than_that_is_waited_for(
     standin: Standin, connection: str, client: VodClient, video: Path
 ) -> None:

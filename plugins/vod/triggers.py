@@ -35,7 +35,7 @@ class AudioAssetTrigger(BaseTrigger):
     :param vod_conn_id: Connection of type ``vod``; no credential is serialised.
     :param records: Records of the batch; those that say ``submitted`` or ``postponed`` are waited for.
     :param deadline: Seconds since the epoch, so that a restarted triggerer keeps it.
-    :param poll_interval: Seconds before the second look; it grows to 30.
+    :param poll_interval: Seconds from the last acceptance to the first look, and to the next; it grows to 30.
     :param cancel_on_kill: Cancel what is queued when a person ends or clears the task.
     :param collect_after: Seconds after which a quarter of the audio assets is enough; all are needed when
         omitted.
@@ -112,11 +112,15 @@ class AudioAssetTrigger(BaseTrigger):
             await asyncio.shield(task)
 
     async def _audio(self, poller: Poller, extractions: list[SubmittedExtraction], ready: ReadyShare) -> None:
+        accepted = max(extraction.accepted for extraction in extractions)
         await poller.wait(
             [extraction.audio_asset_id for extraction in extractions],
             deadline=self.deadline,
+            # Nothing is ready yet. And when a task is resumed before Airflow has booked its deferral, the
+            # scheduler takes the end of the first for a failure of the second, which costs a try (3.3.2).
+            first_look=accepted + self.poll_interval,
             interval=self.poll_interval,
-            grace_until=max(extraction.accepted for extraction in extractions) + VISIBILITY_GRACE,
+            grace_until=accepted + VISIBILITY_GRACE,
             on_poll=ready,
         )
 

@@ -76,6 +76,7 @@ class Poller:
         asset_ids: Iterable[str],
         *,
         deadline: float,
+        first_look: float = 0.0,
         interval: float = 5.0,
         longest_interval: float = 30.0,
         grace_until: float = 0.0,
@@ -86,7 +87,8 @@ class Poller:
         """Wait until each audio asset is ready or has failed (sections 5.3, 11); the caller re-reads them.
 
         :param deadline: Seconds since the epoch after which nobody waits any more.
-        :param interval: Seconds before the second look at an asset; the pause grows by half each time.
+        :param first_look: Seconds since the epoch before which there is nothing to be seen.
+        :param interval: Seconds before the next look at an asset; the pause grows by half each time.
         :param longest_interval: Seconds that the pause grows to.
         :param grace_until: Seconds since the epoch until which an unknown id counts as not visible yet.
         :param settled: What to wait for, when that is not that the audio is ready or has failed.
@@ -104,13 +106,14 @@ class Poller:
             on_poll=on_poll,
         )
         now = time.time()
+        due = min(max(now, first_look), deadline)
         for asset_id in ids:
             watched = self._watched.get(asset_id)
             if watched is None:
-                watched = self._watched[asset_id] = _Watched(interval, longest_interval, now)
+                watched = self._watched[asset_id] = _Watched(interval, longest_interval, due)
             else:  # somebody new is in a hurry
                 watched.interval = min(watched.interval, interval)
-                watched.due = min(watched.due, now)
+                watched.due = min(watched.due, due)
             watched.waiting.add(wait)
             heapq.heappush(self._queue, (watched.due, asset_id))
         if wait.pending:

@@ -72,7 +72,7 @@ class ExtractAudioOperator(BatchOperator):
     :param wait: Wait for the audio; otherwise return :class:`vod.results.SubmittedExtraction` records for
         ``AudioAssetSensor``. ffmpeg always waits.
     :param deferrable: Wait in the triggerer instead of in a worker slot.
-    :param poll_interval: Seconds before the second look at an extraction; it grows to 30.
+    :param poll_interval: Seconds from the last submission to the first look, and to the next; it grows to 30.
     :param timeout: Seconds that VOD may take for the batch; then what is queued is cancelled.
     :param cancel_on_kill: Cancel queued extractions when a person ends or clears the task, or when it runs
         into its ``execution_timeout``. A crash or a restart cancels nothing.

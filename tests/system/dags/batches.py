@@ -32,7 +32,7 @@ for name, options in VARIANTS.items():
             engine="{{ params.engine }}",
             audio_format="{{ params.audio_format }}",
             force="{{ params.force }}",
-            poll_interval=1.0,
+            poll_interval=2.0,
             retry_delay=timedelta(seconds=1),
             outlets=[Asset("vod://audio")],
             **options,
