@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk._shared.module_loading import import_string
 
-from tests.conftest import stats
+from tests.conftest import settle, stats
 from vod.cloud.client import VodClient
 from vod.results import AssetFailure, SubmittedExtraction
 from vod.standin import Standin
@@ -60,7 +60,8 @@ async def test_after_a_while_a_quarter_of_the_audio_is_worth_collecting(
     standin: Standin, connection: str, client: VodClient, video: Path
 ) -> None:
     ready = submit(client, video)
-    standin.behaviour.queue_seconds = 60
+    settle(client, ready.audio_asset_id)
+    standin.behaviour.queue_seconds = 60  # also for what is in the queue by now
     slow = [submit(client, video) for _ in range(3)]
     started = time.monotonic()
     event = await event_of(trigger_of(ready, *slow, collect_after=0.2))
