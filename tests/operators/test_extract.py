@@ -186,14 +186,17 @@ def test_a_long_batch_is_collected_in_parts(
 ) -> None:
     monkeypatch.setattr("vod.operators.extract._COLLECT_AFTER", 0.2)
     slow = uploaded[0]
-    standin.behaviour.faults = [parse(f"latency,call=extraction,asset={slow},seconds=5")]
+    standin.behaviour.faults = [parse(f"latency,call=extraction,asset={slow},seconds=8")]
     operator = ExtractAudioOperator(task_id="extract", assets=uploaded, poll_interval=0.05)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     told = context["task_state_store"].values
     with pytest.raises(TaskDeferred) as again:
         operator.resume(context, asyncio.run(first_event(deferred.value.trigger)))
-    assert (told[TOLD]["done"], told[TOLD]["words"]) == (2, "Waiting for VOD: 1 running, 0 to come.")
+    done = told[TOLD]["done"]
+    assert done in (1, 2), "one is a third, and enough"
+    assert told[TOLD]["words"] == f"Waiting for VOD: {3 - done} running, 0 to come."
+    again.value.trigger.collect_after = None  # the rest in one
     records = operator.resume(context, asyncio.run(first_event(again.value.trigger)))
     assert [record["asset"] for record in records] == uploaded
     assert {record["outcome"] for record in records} == {"extracted"}
