@@ -116,8 +116,7 @@ class AudioAssetTrigger(BaseTrigger):
         await poller.wait(
             [extraction.audio_asset_id for extraction in extractions],
             deadline=self.deadline,
-            # Nothing is ready yet. And when a task is resumed before Airflow has booked its deferral, the
-            # scheduler takes the end of the first for a failure of the second, which costs a try (3.3.2).
+            # Sooner there is nothing to be seen.
             first_look=accepted + self.poll_interval,
             interval=self.poll_interval,
             grace_until=accepted + VISIBILITY_GRACE,
