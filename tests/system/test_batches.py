@@ -272,6 +272,12 @@ def test_clears_changes_and_force(cluster: Cluster) -> None:
     assert cluster.submissions(sources) == {source: count + 1 for source, count in before.items()}
 
 
+def lost_tries(cluster: Cluster, run: str) -> int:
+    """Tries that Airflow's scheduler took for failed itself, by its own word."""
+    log = cluster.airflow.log_of("scheduler").read_text().splitlines()
+    return sum(run in line and "state attribute is queued" in line for line in log)
+
+
 def test_bad_assets_cost_only_themselves(cluster: Cluster) -> None:
     sources = cluster.sources(18)
     bad = [*sources[:1], "f" * 32, "e" * 32]
@@ -290,15 +296,16 @@ def test_bad_assets_cost_only_themselves(cluster: Cluster) -> None:
     assert list(records) == [*sources, *bad[1:]], "in input order"
     expected = dict.fromkeys(sources[1:], 1) | dict.fromkeys(shaky, 2)
     assert cluster.submissions(sources) == expected
-    assert cluster.api.task("batch_reported", run, "extract")["try_number"] <= 2
+    tries = cluster.api.task("batch_reported", run, "extract")["try_number"]
+    assert tries - lost_tries(cluster, run) == 1
 
     for source in shaky:
         cluster.standin.behaviour.faults.append(parse(f"fail,asset={source},count=1"))
     other = cluster.api.trigger("batch", assets=[*sources, *bad[1:]])
     assert cluster.api.await_run("batch", other) == "failed"
     task = cluster.api.task("batch", other, "extract")
-    # Airflow's scheduler loses a try now and then ("state attribute is queued").
-    assert task["try_number"] <= 2, "20 retries are allowed, and none could change something"
+    used = task["try_number"] - lost_tries(cluster, other)
+    assert used == 1, "20 retries are allowed, and none could change something"
     said = cluster.api.log("batch", other, "extract", task["try_number"])
     assert "3 of 20 assets failed" in said
     for asset, code in failed.items():
