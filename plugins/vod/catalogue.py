@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vod.errors import InvalidInputError
 from vod.provider_info import DEFAULT_CONNECTION
 from vod.results import ExtractedAudio, from_json
-from vod.storage import Destination, file_stem
+from vod.storage import Destination, file_stem, replacing
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -90,10 +90,9 @@ class Catalogue:
         return None if moved and self._destination.size(name) is None else record
 
     def _write(self, record: ExtractedAudio) -> None:
-        with self._destination.writing(_name(record.asset, record.audio_format)) as path:
-            part = path.with_name(f".{path.name}.part")
+        name = _name(record.asset, record.audio_format)
+        with self._destination.writing(name) as path, replacing(path) as part:
             part.write_text(json.dumps(record.to_json(), ensure_ascii=False), encoding="utf-8")
-            part.replace(path)
 
 
 def remember(context: Context, records: Iterable[Mapping[str, Any]]) -> None:

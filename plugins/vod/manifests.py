@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from vod.errors import InvalidInputError
 from vod.results import AUDIO_FORMATS
-from vod.storage import Destination, local_path, remote_path
+from vod.storage import Destination, local_path, remote_path, replacing
 
 COLUMNS = ("asset", "date", "language", "format", "priority")
 """What a manifest may say of an asset; only the first is needed. Other columns are ignored."""
@@ -94,13 +94,14 @@ def write_results(location: str, rows: Iterable[Mapping[str, Any]]) -> None:
     :param rows: With the keys of :data:`RESULT_COLUMNS`; what is missing stays empty.
     """
     folder, _, name = location.rpartition("/")
-    with Destination(folder or "/").writing(name) as path:
-        part = path.with_name(f".{path.name}.part")
-        with part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, RESULT_COLUMNS, restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(path)
+    with (
+        Destination(folder or "/").writing(name) as path,
+        replacing(path) as part,
+        part.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, RESULT_COLUMNS, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextmanager

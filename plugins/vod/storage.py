@@ -136,6 +136,17 @@ def local_copy(
         yield copy
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a file to write beside *path*; it takes that one's place once it is whole."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def version(location: str, *, limits: media.Limits) -> str | None:
     """What changes when the file at *location* does; ``None`` when only reading it could tell."""
     if is_asset_id(location) or location.startswith("vod://"):

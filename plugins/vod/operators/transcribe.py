@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vod import results
@@ -16,7 +15,7 @@ from vod.operators.base import BatchOperator
 from vod.progress import BatchProgress
 from vod.results import AssetFailure, ExtractedAudio, Record, Transcript
 from vod.speech import WRITERS, Transcriber
-from vod.storage import Destination, file_stem, local_copy, not_written
+from vod.storage import Destination, file_stem, local_copy, not_written, replacing
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -134,8 +133,8 @@ class TranscribeAudioOperator(BatchOperator):
         for caption, name in self._names(record.asset):
             uris[caption] = destination.uri(name)
             try:
-                with destination.writing(name) as path:
-                    _write_text(path, WRITERS[caption](transcription))
+                with destination.writing(name) as path, replacing(path) as part:
+                    part.write_text(WRITERS[caption](transcription), encoding="utf-8")
             except OSError as error:
                 raise not_written(uris[caption], error) from error
         return Transcript(
@@ -168,12 +167,3 @@ def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:
             )
         extracted.append(record)
     return extracted
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
