@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
@@ -13,6 +13,7 @@ from vod import progress
 from vod.catalogue import Catalogue
 from vod.cloud.assets import AUDIO_TYPES
 from vod.errors import InvalidInputError
+from vod.ledger import Store
 from vod.provider_info import DEFAULT_CONNECTION
 from vod.storage import check_source, is_asset_id, public_name
 
@@ -23,12 +24,6 @@ MOST_ASSETS = 100_000
 """Assets that one run takes: batches of 100 stay below ``[core] max_map_length``, 1024."""
 
 T = TypeVar("T")
-
-
-class _Store(Protocol):
-    def get(self, key: str, default: Any = None) -> Any: ...
-
-    def set(self, key: str, value: Any, *, retention: Any = None) -> None: ...
 
 
 class TooManyAssetsError(InvalidInputError):
@@ -92,7 +87,7 @@ def new_videos(since: datetime, until: datetime, vod_conn_id: str = DEFAULT_CONN
 
 def batches(
     assets: Mapping[str, Mapping[str, Any]] | Sequence[str],
-    store: _Store,
+    store: Store,
     size: int = BATCH,
     *,
     listed: int = 0,
@@ -128,7 +123,7 @@ def batches(
 
 def audio_batches(
     records: Iterable[Mapping[str, Any]],
-    store: _Store,
+    store: Store,
     size: int = BATCH,
     *,
     force: bool = False,

@@ -7,8 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from vod.ledger import Store
 from vod.results import AssetFailure, PostponedExtraction, Record, SubmittedExtraction
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,6 @@ _ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")
 _TO_COME = (None, "scheduled", "queued")
 
 
-class _Store(Protocol):
-    def set(self, key: str, value: Any) -> None: ...
-
-
 class BatchProgress:
     """What a task says while it works off a batch: in its log, and where the page of its run finds it.
 
@@ -36,7 +33,7 @@ class BatchProgress:
     :param assets: How many assets the batch has.
     """
 
-    def __init__(self, store: _Store, assets: int) -> None:
+    def __init__(self, store: Store, assets: int) -> None:
         self._store = store
         self._figures = {"assets": assets, "done": 0, "failed": 0}
         self._told_at = time.monotonic()
@@ -63,7 +60,7 @@ class BatchProgress:
         self._store.set(TOLD, {**self._figures, "words": words})
 
 
-def plan(store: _Store, assets: int, before: int) -> None:
+def plan(store: Store, assets: int, before: int) -> None:
     """Note how many assets a run works off, and how many had been done before it."""
     store.set(PLANNED, {"assets": assets, "before": before})
 
