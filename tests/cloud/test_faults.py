@@ -292,7 +292,7 @@ def test_waiting(world: World, fault: str) -> None:
         rule = parse(f"{fault},call=info{count}{DETAILS.get(fault, '')}")
         world.standin.behaviour.faults = [rule]
         with nullcontext() if passes else pytest.raises(ends or CloudError):
-            assert wait(world, world.file, seconds=0.5 if left else 20) == left
+            assert wait(world, world.file, seconds=1.0 if left and passes else 20) == left
         assert rule.to_json()["hits"] >= (3 if left and passes else 1)
 
 
