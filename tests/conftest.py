@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import tempfile
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
+from rapidfuzz.distance import Levenshtein
 
 # Before anything imports Airflow: no test reads or writes the home of whoever runs it.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="vod-tests-")
@@ -77,6 +79,13 @@ def samples() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def video() -> Path:
     return SAMPLES / "library.mp4"
+
+
+def word_error_rate(recognised: str, spoken: str) -> float:
+    """Words that are wrong, missing or too many, for each word spoken. Encoders and recognisers differ from
+    machine to machine: no test may ask for the same words."""
+    said, meant = (re.findall(r"[\w']+", text.lower()) for text in (recognised, spoken))
+    return Levenshtein.distance(said, meant) / len(meant)
 
 
 def auth_of(standin: Standin) -> SignatureAuth:

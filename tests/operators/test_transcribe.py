@@ -6,16 +6,12 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from tests.conftest import context_of
+from tests.conftest import context_of, word_error_rate
 from tests.operators.conftest import Context, CrashingStore, Killed, extract
 from vod.cloud.client import VodClient
 from vod.operators import TranscribeAudioOperator
 from vod.speech import Transcriber, Transcription
 from vod.storage import local_path
-
-
-def words(text: str) -> list[str]:
-    return "".join(character for character in text.lower() if character.isalnum() or character == " ").split()
 
 
 @pytest.mark.parametrize("engine", ["vod", "ffmpeg"])
@@ -31,11 +27,11 @@ def test_from_video_to_text(
     audio = extract(context, [client.upload(video), "f" * 32], engine=engine, on_failure="report")
     transcribe = TranscribeAudioOperator(task_id="transcribe", audio=audio, on_failure="report")
     [transcript, failure] = transcribe.execute(context)
-    assert words(transcript["text"]) == words(samples[video.name])
+    assert word_error_rate(transcript["text"], samples[video.name]) < 0.2
     assert (transcript["outcome"], transcript["audio"]) == ("transcribed", audio[0]["uri"])
     assert failure == audio[1], "a failed extraction passes through"
     text, srt = (local_path(transcript["uris"][caption]) or Path() for caption in ("txt", "srt"))
-    assert words(text.read_text()) == words(samples[video.name])
+    assert text.read_text().split() == transcript["text"].split()
     assert srt.read_text().startswith("1\n00:00:0")
     assert text.parent == tmp_path / "audio", "the connection's default destination"
 
