@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, task
+from airflow.sdk import DAG, Asset, task, task_group
 
 from vod import alerts, forms, lists, reports
 from vod.batches import fail_at_once
@@ -47,6 +47,22 @@ with DAG(
             forms.check(params, dag)
             return lists.AssetList.of(params).plan(task_state_store)
 
+    @task_group
+    def batch(assets: list[str], audio_format: str, language: str | None = None) -> Any:
+        """One batch. What a mapped group is given reaches its tasks as data; ``Operator.expand_kwargs`` would
+        render it as templates."""
+        return ExtractAudioOperator(
+            task_id="extract",
+            assets=assets,
+            engine="{{ params.engine | replace('default', '') }}",
+            audio_format=audio_format,
+            language=language,
+            destination="{{ params.destination or '' }}",
+            on_failure="report",
+            post_execute=remember,
+            outlets=[Asset("vod://audio")],
+        ).output
+
     @task(trigger_rule="all_done", retries=0, on_failure_callback=alerts.run_failed)
     def report(audio: Any, planned: list[dict[str, Any]], params: dict[str, Any], ti: Any) -> None:
         """Write the result manifest, say what was done, and fail if an asset did."""
@@ -55,12 +71,4 @@ with DAG(
         reports.conclude(ti, records, skipped=before)
 
     planned = plan()
-    extract = ExtractAudioOperator.partial(
-        task_id="extract",
-        engine="{{ params.engine | replace('default', '') }}",
-        destination="{{ params.destination or '' }}",
-        on_failure="report",
-        post_execute=remember,
-        outlets=[Asset("vod://audio")],
-    ).expand_kwargs(planned)
-    report(extract.output, planned)
+    report(batch.expand_kwargs(planned), planned)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow.providers.standard.sensors.date_time import DateTimeSensor
-from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, task
+from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, task, task_group
 
 from vod import alerts, forms, plans, reports
 from vod.batches import fail_at_once
@@ -64,20 +64,26 @@ with DAG(
             missing = [video for video in videos if video not in done]
             return plans.batches(missing, task_state_store, listed=len(videos))
 
+    @task_group
+    def batch(assets: list[str]) -> Any:
+        """One batch. What a mapped group is given reaches its tasks as data; ``Operator.expand_kwargs`` would
+        render it as templates."""
+        return ExtractAudioOperator(
+            task_id="extract",
+            assets=assets,
+            engine="{{ params.engine | replace('default', '') }}",
+            audio_format="{{ params.audio_format }}",
+            destination="{{ params.destination or '' }}",
+            on_failure="report",
+            post_execute=remember,
+            outlets=[Asset("vod://audio")],
+        ).output
+
     @task(trigger_rule="all_done", retries=0)
     def report(planned: list[dict[str, Any]], audio: Any, ti: Any) -> None:
         """Say what was done, and fail if an asset did."""
         reports.conclude(ti, reports.collect(reports.assets_of(planned), audio))
 
     planned = plan()
-    extract = ExtractAudioOperator.partial(
-        task_id="extract",
-        engine="{{ params.engine | replace('default', '') }}",
-        audio_format="{{ params.audio_format }}",
-        destination="{{ params.destination or '' }}",
-        on_failure="report",
-        post_execute=remember,
-        outlets=[Asset("vod://audio")],
-    ).expand_kwargs(planned)
     settled >> planned
-    report(planned, extract.output)
+    report(planned, batch.expand_kwargs(planned))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, task
+from airflow.sdk import DAG, Asset, task, task_group
 
 from vod import alerts, forms, plans, reports
 from vod.batches import fail_at_once
@@ -46,18 +46,25 @@ with DAG(
             forms.check(params, dag)
             return plans.audio_batches(audio, task_state_store, size=20, force=params["force"])
 
+    @task_group
+    def batch(audio: list[dict[str, Any]], destination: str | None) -> Any:
+        """One batch. What a mapped group is given reaches its tasks as data; ``Operator.expand_kwargs`` would
+        render it as templates."""
+        return TranscribeAudioOperator(
+            task_id="transcribe",
+            audio=audio,
+            destination=destination,
+            model="{{ params.model }}",
+            language="{{ params.language or '' }}",
+            on_failure="report",
+            execution_timeout=timedelta(hours=12),
+            outlets=[TRANSCRIPTS],
+        ).output
+
     @task(trigger_rule="all_done", retries=0)
     def report(planned: list[dict[str, Any]], transcripts: Any, ti: Any) -> None:
         """Say what was done, and fail if an asset did."""
         reports.conclude(ti, reports.collect(reports.assets_of(planned), transcripts))
 
     planned = plan()
-    transcribe = TranscribeAudioOperator.partial(
-        task_id="transcribe",
-        model="{{ params.model }}",
-        language="{{ params.language or '' }}",
-        on_failure="report",
-        execution_timeout=timedelta(hours=12),
-        outlets=[TRANSCRIPTS],
-    ).expand_kwargs(planned)
-    report(planned, transcribe.output)
+    report(planned, batch.expand_kwargs(planned))

@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, CronDataIntervalTimetable
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -50,6 +52,13 @@ def test_a_run_with_a_lost_plan_or_a_failed_asset_is_red(dags: dict[str, DAG]) -
         # Not "all_done_min_one_success": with an empty plan the batches are skipped, and so would the report.
         assert leaf.trigger_rule == "all_done"
         assert "plan" in leaf.upstream_task_ids
+
+
+def test_what_a_plan_found_is_never_rendered_as_a_template(dags: dict[str, DAG]) -> None:
+    """Airflow renders what an operator is mapped over, and hands on as data what a task group is."""
+    for dag in dags.values():
+        assert not [task.task_id for task in dag.tasks if isinstance(task, MappedOperator)]
+        assert [task.task_id for task in dag.tasks if isinstance(task.task_group, MappedTaskGroup)]
 
 
 def test_what_is_planned_is_not_logged(dags: dict[str, DAG]) -> None:

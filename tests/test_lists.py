@@ -52,9 +52,9 @@ def test_the_whole_list_is_planned_those_of_higher_priority_first(tmp_path: Path
     )
     assert asset_list(manifest).plan(DictStore()) == [
         {"audio_format": "MP3", "language": "de", "assets": ["c"]},
-        {"audio_format": "MP3", "assets": ["d", "a"]},
-        {"audio_format": "MP3", "assets": ["e"]},
-        {"audio_format": "AAC", "assets": ["b"]},
+        {"audio_format": "MP3", "language": None, "assets": ["d", "a"]},
+        {"audio_format": "MP3", "language": None, "assets": ["e"]},
+        {"audio_format": "AAC", "language": None, "assets": ["b"]},
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_range_of_dates_is_planned_for_itself(
     manifest = tmp_path / "list.csv"
     manifest.write_text("asset,date\na,2026-01-01\nb,2026-01-02\nc,2026-01-02T23:59:59Z\n")
     part = asset_list(manifest, from_date=since, to_date=until, batch_size=100)
-    assert part.plan(DictStore()) == [{"audio_format": "MP3", "assets": assets}]
+    assert part.plan(DictStore()) == [{"audio_format": "MP3", "language": None, "assets": assets}]
     part.write_results([{"assets": assets}], [[extracted(asset) for asset in assets]])
     assert [*results(tmp_path / f"list.{since or ''}_{until or ''}.results.csv")] == assets
 
@@ -117,7 +117,9 @@ def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str)
     assert rows["b"]["reason"] == "There is none. Leave it."
 
     for again in (manifest, tmp_path / "list.results.csv"):
-        assert asset_list(again).plan(DictStore()) == [{"audio_format": "MP3", "assets": ["b", "c"]}]
+        assert asset_list(again).plan(DictStore()) == [
+            {"audio_format": "MP3", "language": None, "assets": ["b", "c"]}
+        ]
     planned = [{"assets": ["b", "c"]}]
     records, before = asset_list(tmp_path / "list.results.csv").write_results(
         planned, [[extracted("b"), extracted("c")]]

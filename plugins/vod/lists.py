@@ -141,8 +141,7 @@ class AssetList:
         return entry.audio_format or self.audio_format
 
     def _arguments(self, entry: Entry) -> dict[str, Any]:
-        language = {"language": entry.language} if entry.language else {}
-        return {"audio_format": self._format(entry), **language}
+        return {"audio_format": self._format(entry), "language": entry.language}
 
 
 def _row(entry: Entry, record: Record, transcript: str | None) -> dict[str, Any]:
