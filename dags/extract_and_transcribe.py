@@ -15,10 +15,11 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 
-from vod import alerts, forms, plans, reports
-from vod.batches import fail_at_once
-from vod.catalogue import remember
+from vod import notifications
+from vod.batch.outcomes import fail_at_once
+from vod.library.catalogue import remember
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
+from vod.pipeline import forms, planning, reports
 
 with DAG(
     dag_id="extract_and_transcribe",
@@ -44,9 +45,9 @@ with DAG(
         """Split the list into batches."""
         with fail_at_once():
             forms.check(params, dag)
-            assets = plans.cleaned(params["assets"], most=10_000)
-            plans.check_sources(assets, params["engine"].replace("default", ""))
-            return plans.batches(assets, task_state_store, params["batch_size"])
+            assets = planning.cleaned(params["assets"], most=10_000)
+            planning.check_sources(assets, params["engine"].replace("default", ""))
+            return planning.batches(assets, task_state_store, params["batch_size"])
 
     @task_group
     def batch(assets: list[str]) -> Any:
@@ -72,7 +73,7 @@ with DAG(
             outlets=[Asset("vod://transcripts")],
         ).output
 
-    @task(trigger_rule="all_done", retries=0, on_failure_callback=alerts.run_failed)
+    @task(trigger_rule="all_done", retries=0, on_failure_callback=notifications.run_failed)
     def report(planned: list[dict[str, Any]], transcripts: Any, ti: Any) -> None:
         """Say what was done, and fail if an asset did."""
         reports.conclude(ti, reports.collect(reports.assets_of(planned), transcripts))

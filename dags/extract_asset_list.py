@@ -16,10 +16,11 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 
-from vod import alerts, forms, lists, reports
-from vod.batches import fail_at_once
-from vod.catalogue import remember
+from vod import notifications
+from vod.batch.outcomes import fail_at_once
+from vod.library.catalogue import remember
 from vod.operators import ExtractAudioOperator
+from vod.pipeline import forms, manifest_runs, reports
 
 with DAG(
     dag_id="extract_asset_list",
@@ -45,7 +46,7 @@ with DAG(
         """Read the list, leave out what is done, and split the rest into batches."""
         with fail_at_once():
             forms.check(params, dag)
-            return lists.AssetList.of(params).plan(task_state_store)
+            return manifest_runs.AssetList.of(params).plan(task_state_store)
 
     @task_group
     def batch(assets: list[str], audio_format: str, language: str | None = None) -> Any:
@@ -63,11 +64,11 @@ with DAG(
             outlets=[Asset("vod://audio")],
         ).output
 
-    @task(trigger_rule="all_done", retries=0, on_failure_callback=alerts.run_failed)
+    @task(trigger_rule="all_done", retries=0, on_failure_callback=notifications.run_failed)
     def report(audio: Any, planned: list[dict[str, Any]], params: dict[str, Any], ti: Any) -> None:
         """Write the result manifest, say what was done, and fail if an asset did."""
         with fail_at_once():
-            records, before = lists.AssetList.of(params).write_results(planned, audio)
+            records, before = manifest_runs.AssetList.of(params).write_results(planned, audio)
         reports.conclude(ti, records, skipped=before)
 
     planned = plan()

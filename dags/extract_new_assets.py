@@ -16,10 +16,11 @@ from typing import Any
 from airflow.providers.standard.sensors.date_time import DateTimeSensor
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, task, task_group
 
-from vod import alerts, forms, plans, reports
-from vod.batches import fail_at_once
-from vod.catalogue import Catalogue, remember
+from vod import notifications
+from vod.batch.outcomes import fail_at_once
+from vod.library.catalogue import Catalogue, remember
 from vod.operators import ExtractAudioOperator
+from vod.pipeline import forms, planning, reports
 
 FIRST_DAY = datetime(2026, 11, 1, tzinfo=timezone.utc)
 
@@ -34,7 +35,7 @@ with DAG(
     tags=["vod"],
     default_args={"owner": "media", "retries": 3, "retry_delay": timedelta(minutes=1)},
     dagrun_timeout=timedelta(hours=20),
-    on_failure_callback=alerts.run_failed,
+    on_failure_callback=notifications.run_failed,
     params={
         "engine": forms.engine(),
         "audio_format": forms.audio_format(),
@@ -57,12 +58,12 @@ with DAG(
         """Find the videos of the interval that nobody has extracted, and split them into batches."""
         with fail_at_once():
             forms.check(params, dag)
-            videos = plans.new_videos(data_interval_start, data_interval_end)
+            videos = planning.new_videos(data_interval_start, data_interval_end)
             done = Catalogue.of(params["destination"]).find(
                 (video, params["audio_format"]) for video in videos
             )
             missing = [video for video in videos if video not in done]
-            return plans.batches(missing, task_state_store, listed=len(videos))
+            return planning.batches(missing, task_state_store, listed=len(videos))
 
     @task_group
     def batch(assets: list[str]) -> Any:

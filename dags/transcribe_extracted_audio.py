@@ -13,9 +13,10 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 
-from vod import alerts, forms, plans, reports
-from vod.batches import fail_at_once
+from vod import notifications
+from vod.batch.outcomes import fail_at_once
 from vod.operators import TranscribeAudioOperator
+from vod.pipeline import forms, planning, reports
 
 AUDIO, TRANSCRIPTS = Asset("vod://audio"), Asset("vod://transcripts")
 
@@ -24,7 +25,7 @@ with DAG(
     schedule=[AUDIO],
     catchup=False,
     max_active_runs=4,
-    on_failure_callback=alerts.run_failed,
+    on_failure_callback=notifications.run_failed,
     tags=["vod"],
     default_args={"owner": "media", "retries": 2, "retry_delay": timedelta(seconds=30)},
     params={
@@ -44,7 +45,7 @@ with DAG(
         audio = (record for event in events for record in event.extra.get("audio", ()))
         with fail_at_once():
             forms.check(params, dag)
-            return plans.audio_batches(audio, task_state_store, size=20, force=params["force"])
+            return planning.audio_batches(audio, task_state_store, size=20, force=params["force"])
 
     @task_group
     def batch(audio: list[dict[str, Any]], destination: str | None) -> Any:

@@ -19,7 +19,7 @@ import psutil
 
 from dev import stack
 from dev.processes import Processes, end
-from vod.policy import POOL
+from vod.pipeline.pools import POOL
 
 USER = "admin"
 PARTS = {
@@ -72,7 +72,7 @@ class Airflow:
         (self.state / "passwords.json").write_text(json.dumps({USER: self.password}))
         policies = self.state / "config" / "airflow_local_settings.py"
         policies.parent.mkdir(parents=True, exist_ok=True)
-        policies.write_text("from vod.policy import task_instance_mutation_hook\n")
+        policies.write_text("from vod.pipeline.pools import task_instance_mutation_hook\n")
         stack.migrate(self.environment, self.log_of("migration"))
 
     def start(self) -> None:
@@ -80,7 +80,9 @@ class Airflow:
         for part in PARTS:
             self.start_part(part)
         self.await_health()
-        self.api.create_pool(POOL, max(2, os.cpu_count() or 2), "Backfills of video libraries (vod.policy)")
+        self.api.create_pool(
+            POOL, max(2, os.cpu_count() or 2), "Backfills of video libraries (vod.pipeline.pools)"
+        )
 
     def start_part(self, part: str, name: str | None = None) -> None:
         """:param name: Under which a second one of its kind is known."""

@@ -10,9 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from vod.local_extraction import LocalEngine, Wishes
-from vod.results import ExtractedAudio, Record
-from vod.storage import Destination
+from vod.engines.ffmpeg import LocalEngine, Wishes
+from vod.records import ExtractedAudio, Record
+from vod.storage.files import Destination
 
 TIME_LIMIT = 60.0
 """Seconds for one file."""

@@ -16,7 +16,7 @@ from dev import stack
 from dev.processes import Processes
 from vod import media
 from vod.errors import VodError
-from vod.storage import local_path
+from vod.locations import local_path
 
 BUILD = Path(os.environ.get("VOD_BUILD", stack.ROOT / "build")).resolve() / "demo"
 DAG = "extract_and_transcribe"

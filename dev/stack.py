@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dev.processes import Processes
 from vod.cloud.client import VodClient
+from vod.cloud.settings import ServiceSettings
 from vod.cloud.signing import Credentials
 from vod.errors import InvalidInputError
 from vod.standin import Settings
@@ -102,7 +103,8 @@ def start_standin(processes: Processes, data: Path, log: Path, port: int = 0, *o
 def client(endpoint: str) -> VodClient:
     """A client with the stand-in's demo keys."""
     standin = Settings(data=Path())
-    return VodClient(endpoint, standin.project_id, Credentials(ak=standin.access_key, sk=standin.secret_key))
+    keys = Credentials(ak=standin.access_key, sk=standin.secret_key)
+    return VodClient(ServiceSettings(endpoint=endpoint, project_id=standin.project_id, credentials=keys))
 
 
 def upload(

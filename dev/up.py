@@ -18,7 +18,7 @@ import psutil
 from dev import stack
 from dev.airflow import USER, Airflow, free_port, postgres, stop_postgres
 from dev.processes import Processes, end
-from vod import forms
+from vod.pipeline import forms
 
 STATE = Path(os.environ.get("VOD_STATE", stack.ROOT / ".airflow")).resolve()
 

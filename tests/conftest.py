@@ -29,6 +29,8 @@ for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from vod.cloud.client import VodClient
+from vod.cloud.identity import Login
+from vod.cloud.settings import ServiceSettings
 from vod.cloud.signing import Credentials, SignatureAuth
 from vod.standin import Settings, Standin, running
 
@@ -179,17 +181,25 @@ def connection_json(standin: Standin, **extra: object) -> str:
     )
 
 
-def client_of(standin: Standin, **options: object) -> VodClient:
+def client_of(standin: Standin, **options: Any) -> VodClient:
     """A client with the stand-in's keys; options of :class:`VodClient` may replace them.
 
     It does not pace itself: forty extractions would take 23 s, and the stand-in counts for itself.
     """
     settings = standin.settings
-    arguments = {
+    of_client = {name: options.pop(name) for name in ("patience",) if name in options}
+    of_service: dict[str, Any] = {
         "endpoint": standin.url,
         "project_id": settings.project_id,
         "credentials": Credentials(ak=settings.access_key, sk=settings.secret_key),
         "quota_share": 100.0,
         **options,
     }
-    return VodClient(**arguments)  # type: ignore[arg-type]
+    return VodClient(ServiceSettings(**of_service), **of_client)
+
+
+def service(
+    endpoint: str, project_id: str | None, credentials: Credentials | Login, **options: Any
+) -> ServiceSettings:
+    """How a service is called; *options* are further fields of :class:`ServiceSettings`."""
+    return ServiceSettings(endpoint=endpoint, project_id=project_id, credentials=credentials, **options)

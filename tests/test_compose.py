@@ -19,7 +19,7 @@ from jsonschema.validators import validator_for
 from dev.airflow import Airflow
 from dev.processes import Processes
 from vod import standin
-from vod.hooks import Settings
+from vod.connection import ConnectionSettings
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yaml").read_text()
@@ -66,10 +66,10 @@ def variables() -> dict[str, str]:
     return {name: value or "filled-in" for name, value in pairs}
 
 
-def connection(variables: dict[str, str]) -> Settings:
+def connection(variables: dict[str, str]) -> ConnectionSettings:
     text = interpolated(ENVIRONMENT["AIRFLOW_CONN_VOD_DEFAULT"], variables)
     airflow_connection = Connection.from_json(text, conn_id="vod_default")
-    return Settings.of(airflow_connection, airflow_connection.extra_dejson)
+    return ConnectionSettings.from_connection(airflow_connection, airflow_connection.extra_dejson)
 
 
 def test_it_is_a_compose_file() -> None:
@@ -170,14 +170,14 @@ def test_airflow_has_these_options() -> None:
 
 def test_connection_leads_to_the_standin(variables: dict[str, str]) -> None:
     settings = connection(variables)
-    assert settings.endpoint == "http://standin:8600"
+    assert settings.service.endpoint == "http://standin:8600"
     assert settings.destination == "/audio"
     assert "audio:/audio" in COMPOSE["x-airflow"]["volumes"]
 
 
 def test_connection_leads_to_the_real_service_without_an_endpoint(variables: dict[str, str]) -> None:
     settings = connection({**variables, "VOD_ENDPOINT": ""})
-    assert settings.endpoint == "https://vod.cn-north-4.myhuaweicloud.com"
+    assert settings.service.endpoint == "https://vod.cn-north-4.myhuaweicloud.com"
 
 
 def test_standin_understands_its_command_and_knows_the_connection(variables: dict[str, str]) -> None:
@@ -191,9 +191,12 @@ def test_standin_understands_its_command_and_knows_the_connection(variables: dic
     options = parser.parse_args(command)
 
     settings = connection(variables)
-    assert settings.endpoint == f"http://standin:{options.port}"
-    assert (settings.credentials.ak, settings.credentials.sk) == (options.access_key, options.secret_key)
-    assert settings.project_id == options.project_id
+    assert settings.service.endpoint == f"http://standin:{options.port}"
+    assert (settings.service.credentials.ak, settings.service.credentials.sk) == (
+        options.access_key,
+        options.secret_key,
+    )
+    assert settings.service.project_id == options.project_id
     assert f"standin:{options.data}" in service["volumes"]
     assert options.host == "0.0.0.0", "the other containers must reach it"
 

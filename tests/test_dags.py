@@ -22,7 +22,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from vod.operators import ExtractAudioOperator
-from vod.plans import BATCH, MOST_ASSETS
+from vod.pipeline.planning import BATCH, MOST_ASSETS
 
 DAGS = Path(__file__).parent.parent / "dags"
 ASSET = "3e1cd21131a94525be55acf65888bf46"

@@ -13,7 +13,8 @@ from requests.exceptions import InvalidSchema
 from tests.cloud.test_client import Script, say
 from tests.conftest import connection_json, stats
 from vod.cloud.errors import AnswerLostError, AssetNotFoundError, AuthenticationError, InvalidRequestError
-from vod.hooks import InvalidConnectionError, VodHook
+from vod.connection import InvalidConnectionError
+from vod.hooks import VodHook
 from vod.standin import Standin
 from vod.standin.faults import parse
 
@@ -42,7 +43,7 @@ async def test_the_connection_becomes_an_asynchronous_client(standin: Standin, c
 async def test_waiting_leaves_some_of_the_quota_to_those_who_work(standin: Standin, connection: str) -> None:
     hook = VodHook(connection)
     async with hook.poller() as poller:
-        assert poller._client._session._quota_share == 0.8 * hook.settings.quota_share
+        assert poller._client._session._quota_share == 0.8 * hook.settings.service.quota_share
 
 
 def test_any_other_call_is_signed_as_well(standin: Standin, connection: str, video: Path) -> None:
@@ -109,7 +110,7 @@ def test_keys_and_tokens_go_to_the_endpoint_alone(
         here.answers = [say(307, Location=f"{elsewhere.url}/asset")]
         elsewhere.answers = [say(200, {})] * 2
         hook = with_token(monkeypatch, standin)
-        hook.settings = replace(hook.settings, endpoint=here.url)
+        hook.settings = replace(hook.settings, service=replace(hook.settings.service, endpoint=here.url))
         with pytest.raises(InvalidRequestError, match="307"):
             hook.run("v1.0/{project_id}/asset/info")
         with pytest.raises(InvalidSchema):
@@ -164,7 +165,7 @@ def test_what_a_connection_lacks_is_named(
 def test_the_endpoint(
     standin: Standin, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], endpoint: str
 ) -> None:
-    assert define(monkeypatch, standin, **changes).settings.endpoint == endpoint
+    assert define(monkeypatch, standin, **changes).settings.service.endpoint == endpoint
 
 
 def test_a_missing_connection_is_one_sentence_with_a_remedy() -> None:

@@ -17,9 +17,10 @@ from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 from airflow.sdk._shared.secrets_masker import redact as redact_in_tasks
 from airflow.sdk.io import has_fs
 
-from vod.hooks import Settings, VodHook
-from vod.provider_info import REGIONS, get_provider_info
-from vod.results import ENGINES
+from vod.connection import REGIONS, ConnectionSettings
+from vod.hooks import VodHook
+from vod.provider_info import get_provider_info
+from vod.records import ENGINES
 from vod.standin import Settings as StandinSettings
 from vod.standin import running
 
@@ -78,10 +79,10 @@ def test_every_field_is_one_that_the_hook_reads() -> None:
         "timeout": 5,
         "quota_share": 0.5,
     }
-    usual = Settings.of(Connection(), {"region": REGIONS[0]})  # type: ignore[arg-type]
+    usual = ConnectionSettings.from_connection(Connection(), {"region": REGIONS[0]})  # type: ignore[arg-type]
     for name in FIELDS:
         extra = {"region": REGIONS[0], name: values.get(name, "something")}
-        read = Settings.of(Connection(), extra)  # type: ignore[arg-type]
+        read = ConnectionSettings.from_connection(Connection(), extra)  # type: ignore[arg-type]
         assert read != usual, name
 
 
@@ -130,15 +131,18 @@ def test_an_example_of_the_docs_is_accepted(
     monkeypatch.setenv(name, value)
     settings = VodHook(name.removeprefix("AIRFLOW_CONN_").lower()).settings
     demo = "STANDIN" in value
-    assert settings.endpoint == (
+    assert settings.service.endpoint == (
         "http://127.0.0.1:8600" if demo else "https://vod.ap-southeast-3.myhuaweicloud.com"
     )
-    theirs = StandinSettings(data=tmp_path, region=settings.region, account="my-company", user="airflow")
+    theirs = StandinSettings(
+        data=tmp_path, region=settings.service.region, account="my-company", user="airflow"
+    )
     theirs.password = "my-password"
     if not demo:
         theirs.access_key, theirs.secret_key = "MYACCESSKEY", "my/secret+key"
     with running(theirs) as standin:
-        here = replace(settings, endpoint=standin.url, iam_endpoint=standin.url)
+        service = replace(settings.service, endpoint=standin.url, iam_endpoint=standin.url)
+        here = replace(settings, service=service)
         answer = here.client(patience=0.0).asset_info(["0" * 32])
     assert answer["0" * 32].status == "NO_ASSET"
 
@@ -150,5 +154,6 @@ def test_uri_and_json_of_the_docs_say_the_same(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, value)
         read.append(VodHook().settings)
     uri, as_json = read
-    assert uri == replace(as_json, project_id=None, timeout=60.0, quota_share=1.0)
-    assert (as_json.timeout, as_json.quota_share) == (30, 0.25)
+    theirs = replace(as_json.service, project_id=None, timeout=60.0, quota_share=1.0)
+    assert uri == replace(as_json, service=theirs)
+    assert (as_json.service.timeout, as_json.service.quota_share) == (30, 0.25)

@@ -245,7 +245,7 @@ def _work(conn_id: str, folder: Path) -> None:
     _tell(read, client.asset_details(assets[0]))
     _tell(client.publish(assets), client.unpublish(assets))
     _tell(client.pull([PullRequest(url="http://127.0.0.1:1/a.mp4?Signature=foreign", title="pulled")]))
-    project = hook.settings.project_id
+    project = hook.settings.service.project_id
     _tell(VodHook(conn_id).run(f"/v1.0/{project}/asset/info", data={"asset_id": assets}).json())
     with _failure():
         VodHook(conn_id).run(f"/v1.0/{project}/asset/nonsense")
@@ -265,7 +265,7 @@ def _fail(conn_id: str) -> None:
         lambda: client.upload(SAMPLES / "lake.mov"),
         lambda: client.download("a" * 32, Path(os.devnull)),
         lambda: client.asset_details("a"),
-        lambda: hook.get_conn().get(f"{hook.settings.endpoint}/v1.0/x/asset/info"),
+        lambda: hook.get_conn().get(f"{hook.settings.service.endpoint}/v1.0/x/asset/info"),
     ):
         with _failure():
             call()

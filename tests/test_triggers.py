@@ -9,7 +9,7 @@ from airflow.sdk._shared.module_loading import import_string
 
 from tests.conftest import settle, stats
 from vod.cloud.client import VodClient
-from vod.results import AssetFailure, SubmittedExtraction
+from vod.records import AssetFailure, SubmittedExtraction
 from vod.standin import Standin
 from vod.triggers import AudioAssetTrigger
 

@@ -7,7 +7,7 @@ import importlib
 import sys
 
 _COMMANDS = {
-    "extract": ("vod.extract_command", "run", "extract the audio of videos with ffmpeg"),
+    "extract": ("vod.commands.extract", "run", "extract the audio of videos with ffmpeg"),
     "standin": ("vod.standin", "serve", "serve a stand-in for Huawei Cloud VOD"),
 }
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -21,16 +20,13 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from vod.cloud.client import AsyncVodClient, VodClient
-from vod.cloud.identity import Login
 from vod.cloud.poller import Poller
 from vod.cloud.session import PROJECT
-from vod.cloud.signing import Credentials
-from vod.errors import InvalidInputError, VodError
-from vod.provider_info import DEFAULT_CONNECTION, REGIONS
-from vod.results import ENGINES
+from vod.connection import DEFAULT_CONNECTION, ConnectionSettings, InvalidConnectionError
+from vod.errors import VodError
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
+    pass
 
 _WAITING_SHARE = 0.8
 """Part of the quota of reads that goes into waiting, however many wait: who works must read too."""
@@ -46,122 +42,8 @@ class _SharedPoller:
 
 
 # Of the triggerer: one process, one loop, and one poller for each connection as it is at the moment.
-_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, _SharedPoller]]
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ConnectionSettings, _SharedPoller]]
 _pollers = WeakKeyDictionary()
-
-
-class InvalidConnectionError(InvalidInputError):
-    """The Airflow connection is missing, or lacks what VOD needs."""
-
-    outcome = "invalid_connection"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a connection of type ``vod`` says.
-
-    :param endpoint: URL of the service: the connection's host, else the region's (contract, section 2).
-    :param project_id: Looked up in IAM when ``None``.
-    :param credentials: An access key; the login of a user if the connection names an account.
-    :param timeout: Seconds to wait for an answer.
-    :param quota_share: Part of the tenant's quotas that one process may use.
-    :param engine: Engine of tasks that name none.
-    :param destination: Where audio files and transcripts land when a task does not say.
-    :param obs_endpoint: URL of OBS for ``obs://``; the region's when ``None``.
-    :param ffmpeg: Path of the program on the workers; looked for when ``None``.
-    """
-
-    conn_id: str
-    endpoint: str
-    project_id: str | None
-    credentials: Credentials | Login
-    region: str
-    iam_endpoint: str | None = None
-    timeout: float = 60.0
-    quota_share: float = 1.0
-    engine: str = "vod"
-    destination: str | None = None
-    obs_endpoint: str | None = None
-    ffmpeg: str | None = None
-
-    @classmethod
-    def of(cls, connection: Connection, extra: dict[str, Any]) -> Settings:
-        """Read a connection.
-
-        :raises InvalidConnectionError: something that VOD needs is missing; the message names the field.
-        """
-        host, region, account = connection.host or "", extra.get("region") or "", extra.get("account")
-        missing = [
-            label
-            for label, value in (
-                ("user name (login)" if account else "access key (login)", connection.login),
-                ("password" if account else "secret key (password)", connection.password),
-                ("region, or an endpoint (host)", region or host),
-            )
-            if not value
-        ]
-        if missing:
-            raise InvalidConnectionError(
-                f"The connection {connection.conn_id!r} lacks its {', '.join(missing)}.",
-                remedy="Fill it in under Admin > Connections.",
-            )
-        engine = extra.get("engine") or "vod"
-        if engine not in ENGINES:
-            raise InvalidConnectionError(
-                f"The connection {connection.conn_id!r} names the unknown engine {engine!r}.",
-                remedy=f"Choose one of {', '.join(ENGINES)}.",
-            )
-        endpoint = host or f"vod.{region}.myhuaweicloud.com"
-        if "://" not in endpoint:
-            endpoint = f"https://{endpoint}"
-        if connection.port and not re.search(r":\d+$", (parts := urlsplit(endpoint)).netloc):
-            endpoint = parts._replace(netloc=f"{parts.netloc}:{connection.port}").geturl()
-        login, password = connection.login or "", connection.password or ""
-        credentials: Credentials | Login
-        try:
-            credentials = (
-                Login(account=account, user=login, password=password)
-                if account
-                else Credentials(ak=login, sk=password, security_token=extra.get("security_token") or None)
-            )
-        except InvalidInputError as error:
-            raise InvalidConnectionError(
-                f"The connection {connection.conn_id!r} cannot be used. {error.message}", remedy=error.remedy
-            ) from None
-        return cls(
-            conn_id=connection.conn_id,
-            endpoint=endpoint,
-            project_id=extra.get("project_id") or None,
-            credentials=credentials,
-            region=region or REGIONS[0],
-            iam_endpoint=extra.get("iam_endpoint") or None,
-            timeout=_number(connection.conn_id, "timeout", extra.get("timeout") or 60.0, 1.0, 600.0),
-            quota_share=_number(
-                connection.conn_id, "quota_share", extra.get("quota_share") or 1.0, 0.01, 1.0
-            ),
-            engine=engine,
-            destination=extra.get("destination") or None,
-            obs_endpoint=extra.get("obs_endpoint") or None,
-            ffmpeg=extra.get("ffmpeg") or None,
-        )
-
-    @property
-    def _client_arguments(self) -> dict[str, Any]:
-        return {
-            "endpoint": self.endpoint,
-            "project_id": self.project_id,
-            "credentials": self.credentials,
-            "region": self.region,
-            "iam_endpoint": self.iam_endpoint,
-            "timeout": self.timeout,
-            "quota_share": self.quota_share,
-        }
-
-    def client(self, **options: Any) -> VodClient:
-        return VodClient(**self._client_arguments, **options)
-
-    def async_client(self, **options: Any) -> AsyncVodClient:
-        return AsyncVodClient(**self._client_arguments, **options)
 
 
 class VodHook(HttpHook):
@@ -188,7 +70,7 @@ class VodHook(HttpHook):
         self.vod_conn_id = vod_conn_id
 
     @cached_property
-    def settings(self) -> Settings:
+    def settings(self) -> ConnectionSettings:
         """The connection, read.
 
         :raises InvalidConnectionError: it is not defined, or lacks something.
@@ -197,7 +79,7 @@ class VodHook(HttpHook):
             connection = self.get_connection(self.vod_conn_id)
         except AirflowNotFoundException as error:
             raise self._undefined() from error
-        return Settings.of(connection, connection.extra_dejson)
+        return ConnectionSettings.from_connection(connection, connection.extra_dejson)
 
     @cached_property
     def client(self) -> VodClient:
@@ -219,8 +101,9 @@ class VodHook(HttpHook):
         settings = await self.async_settings()
         pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
         if settings not in pollers:
-            waiting = replace(settings, quota_share=settings.quota_share * _WAITING_SHARE)
-            client = waiting.async_client(patience=_WAITING_PATIENCE)
+            service = settings.service
+            waiting = replace(service, quota_share=service.quota_share * _WAITING_SHARE)
+            client = AsyncVodClient(waiting, patience=_WAITING_PATIENCE)
             pollers[settings] = _SharedPoller(Poller(client), client)
         shared = pollers[settings]
         # Who holds it need not wait yet, so the poller's own waits do not tell when it may go.
@@ -233,13 +116,13 @@ class VodHook(HttpHook):
                 del pollers[settings]
                 await shared.client.aclose()
 
-    async def async_settings(self) -> Settings:
+    async def async_settings(self) -> ConnectionSettings:
         """:attr:`settings` without blocking the triggerer's event loop."""
         try:
             connection = await self.aget_connection(self.vod_conn_id)
         except AirflowNotFoundException as error:
             raise self._undefined() from error
-        return Settings.of(connection, await connection.aextra_dejson())
+        return ConnectionSettings.from_connection(connection, await connection.aextra_dejson())
 
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
@@ -248,7 +131,7 @@ class VodHook(HttpHook):
 
         Nothing of the connection's extra becomes a header, as it does in :class:`HttpHook`.
         """
-        endpoint = self.settings.endpoint.rstrip("/")
+        endpoint = self.settings.service.endpoint.rstrip("/")
         self.base_url, self._base_url_initialized = endpoint, True
         self.merged_extra = dict(extra_options or {})
         session = Session()
@@ -265,7 +148,7 @@ class VodHook(HttpHook):
                 client.asset_info(["0" * 32])
         except VodError as error:
             return False, str(error)
-        return True, f"VOD at {self.settings.endpoint} accepts the keys."
+        return True, f"VOD at {self.settings.service.endpoint} accepts the keys."
 
     def _undefined(self) -> InvalidConnectionError:
         return InvalidConnectionError(
@@ -303,16 +186,3 @@ class _ClientAdapter(BaseAdapter):
 
     def close(self) -> None:
         pass  # the client is the hook's
-
-
-def _number(conn_id: str, name: str, value: Any, least: float, most: float) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not least <= number <= most:
-        raise InvalidConnectionError(
-            f"The connection {conn_id!r} has the {name} {value!r}.",
-            remedy=f"Set a number from {least:g} to {most:g}.",
-        )
-    return number

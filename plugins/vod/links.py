@@ -20,7 +20,7 @@ class VodConsoleLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         try:
-            region = getattr(operator, "hook").settings.region  # noqa: B009 - of the operators of this package
+            region = getattr(operator, "hook").settings.service.region  # noqa: B009 - of the operators of this package
         except VodError:  # with files alone there need be no connection
             return ""
         return f"https://console.huaweicloud.com/vod/?region={region}"

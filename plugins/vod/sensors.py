@@ -11,15 +11,15 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.bases.sensor import PokeReturnValue
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from vod import results
-from vod.batches import OnFailure, check_choice, conclude, fail_at_once
+from vod.batch.arguments import check_choice
+from vod.batch.outcomes import OnFailure, conclude, fail_at_once
 from vod.cloud.assets import Asset
 from vod.cloud.errors import CloudError, ExtractionFailedError
+from vod.connection import DEFAULT_CONNECTION
+from vod.engines.vod import extracted, within_grace
 from vod.errors import InvalidInputError
-from vod.extraction import extracted, within_grace
 from vod.hooks import VodHook
-from vod.provider_info import DEFAULT_CONNECTION
-from vod.results import AssetFailure, Record, SubmittedExtraction
+from vod.records import AssetFailure, Record, SubmittedExtraction, parse_record
 from vod.triggers import AudioAssetTrigger
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class AudioAssetSensor(BaseSensorOperator):
-    """Wait until audio assets of VOD are ready, and return them as :class:`vod.results.ExtractedAudio`
+    """Wait until audio assets of VOD are ready, and return them as :class:`vod.records.ExtractedAudio`
     records.
 
     :param audio_assets: What ``ExtractAudioOperator(wait=False)`` returned, or ids of audio assets. Failures
@@ -92,7 +92,7 @@ class AudioAssetSensor(BaseSensorOperator):
     def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Collect after the trigger's wait."""
         with fail_at_once():
-            found = self._look([results.from_json(record) for record in event["records"]], last=True)
+            found = self._look([parse_record(record) for record in event["records"]], last=True)
         if not found.is_done:
             raise AirflowSensorTimeout(f"Audio assets were not ready within {self.timeout:.0f} s.")
         return found.xcom_value
@@ -145,7 +145,7 @@ class AudioAssetSensor(BaseSensorOperator):
         return [
             SubmittedExtraction(asset=element, audio_asset_id=element, audio_format="", accepted=accepted)
             if isinstance(element, str)
-            else results.from_json(dict(element))
+            else parse_record(dict(element))
             for element in given
         ]
 

@@ -9,14 +9,13 @@ from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from vod import results
-from vod.cancelling import cancel_all
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.poller import Poller
+from vod.engines.cancel import cancel_all
+from vod.engines.vod import VISIBILITY_GRACE, ReadyShare
 from vod.errors import VodError
-from vod.extraction import VISIBILITY_GRACE, ReadyShare
 from vod.hooks import VodHook
-from vod.results import PostponedExtraction, SubmittedExtraction
+from vod.records import PostponedExtraction, SubmittedExtraction, parse_record
 
 R = TypeVar("R", SubmittedExtraction, PostponedExtraction)
 
@@ -131,7 +130,7 @@ class AudioAssetTrigger(BaseTrigger):
             "VOD takes %d assets not yet, next try in %.0f s at the latest; the first says: %s",
             len(postponed),
             max(again - time.time(), 0.0),
-            results.from_json(postponed[0].failure),
+            parse_record(postponed[0].failure),
         )
         # What VOD refused although nothing is being done with it is not worth a look, but its time comes.
         await poller.wait(
@@ -145,7 +144,7 @@ class AudioAssetTrigger(BaseTrigger):
             await asyncio.sleep(max(again - time.time(), 0.0))
 
     def _of(self, kind: type[R]) -> list[R]:
-        records = [results.from_json(record) for record in self.records]
+        records = [parse_record(record) for record in self.records]
         return [record for record in records if isinstance(record, kind)]
 
 

@@ -17,7 +17,7 @@ async def progress_page(
     send: Callable[[Any], Awaitable[None]],
 ) -> None:
     """An ASGI application that is imported when somebody looks at it: only the API server needs it."""
-    from vod.progress_page import app
+    from vod.ui.videos_tab import app
 
     await app(scope, receive, send)
 

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import auth_of, client_of, settle, stats
+from tests.conftest import auth_of, client_of, service, settle, stats
 from vod import media
 from vod.cloud import session
 from vod.cloud.assets import PullRequest, Readiness
@@ -76,7 +76,7 @@ def test_from_upload_to_audio_file(
 async def test_the_same_on_an_event_loop(standin: Standin, video: Path, tmp_path: Path) -> None:
     settings = standin.settings
     keys = Credentials(ak=settings.access_key, sk=settings.secret_key)
-    client = AsyncVodClient(standin.url, settings.project_id, keys)
+    client = AsyncVodClient(service(standin.url, settings.project_id, keys))
     source = await client.upload(video)
     submission = await client.extract_audio(source, "MP3")
     audio = [submission.audio_asset_id]
@@ -99,7 +99,7 @@ async def test_nothing_that_is_waited_for_holds_up_the_loop(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     settings, asset_id = standin.settings, standin.add(video)
     login = Login(account=settings.account, user=settings.user, password=settings.password)
-    client = AsyncVodClient(standin.url, None, login, iam_endpoint=standin.url)
+    client = AsyncVodClient(service(standin.url, None, login, iam_endpoint=standin.url))
     standin.behaviour.faults = [parse("latency,seconds=0.5")]
     now = datetime.now(timezone.utc)
     beats = [time.monotonic()]
@@ -426,7 +426,7 @@ HTML = "<html><body>502 Bad Gateway</body></html>"
 )
 def test_a_read_is_repeated_after_a_passing_fault(script: Script, pauses: list[float], fault: Answer) -> None:
     script.answers = [fault, fault, say(200, INFO)]
-    assert VodClient(script.url, "p", KEYS).asset_info(["a"])["a"].status == "CREATED"
+    assert VodClient(service(script.url, "p", KEYS)).asset_info(["a"])["a"].status == "CREATED"
     assert script.asked == ["GET info"] * 3
     assert len(pauses) >= 2
 
@@ -444,7 +444,7 @@ def test_a_read_is_repeated_after_a_passing_fault(script: Script, pauses: list[f
 def test_a_refusal_is_final(script: Script, pauses: list[float], refusal: Answer) -> None:
     script.answers = [refusal]
     with pytest.raises(Exception, match=r"VOD\.|APIGW\."):
-        VodClient(script.url, "p", KEYS).asset_info(["a"])
+        VodClient(service(script.url, "p", KEYS)).asset_info(["a"])
     assert script.asked == ["GET info"]
     assert pauses == []
 
@@ -452,7 +452,7 @@ def test_a_refusal_is_final(script: Script, pauses: list[float], refusal: Answer
 def test_a_fault_that_lasts_is_an_error_with_the_request_id(script: Script, pauses: list[float]) -> None:
     script.answers = [say(500, BROKEN, X_Request_Id="r42")] * 9
     with pytest.raises(ServiceError, match="request r42"):
-        VodClient(script.url, "p", KEYS).asset_info(["a"])
+        VodClient(service(script.url, "p", KEYS)).asset_info(["a"])
     assert len(script.asked) == 5
 
 
@@ -481,7 +481,7 @@ def test_retry_after_is_honoured(
     script: Script, pauses: list[float], date: str, retry_after: str, pause: float
 ) -> None:
     script.answers = [at(date, say(429, THROTTLED, Retry_After=retry_after)), say(200, INFO)]
-    VodClient(script.url, "p", KEYS).asset_info(["a"])
+    VodClient(service(script.url, "p", KEYS)).asset_info(["a"])
     assert pauses[0] == pytest.approx(pause, abs=0 if date else 60)
 
 
@@ -498,7 +498,7 @@ def test_a_retry_after_that_says_nothing_is_none(
     monkeypatch.setattr(session, "_backoff", lambda _: 0.25)
     throttled = at("Wed, 21 Oct 2015 07:28:00 GMT", say(429, THROTTLED, Retry_After=retry_after))
     script.answers = [throttled, say(200, INFO)]
-    VodClient(script.url, "p", KEYS).asset_info(["a"])
+    VodClient(service(script.url, "p", KEYS)).asset_info(["a"])
     assert pauses[0] == 0.25
 
 
@@ -508,13 +508,13 @@ def test_whoever_is_asked_to_wait_longer_than_he_has_patience_gives_up_at_once(
 ) -> None:
     script.answers = [at("Wed, 21 Oct 2015 07:28:00 GMT", say(429, THROTTLED, Retry_After=retry_after))]
     with pytest.raises(ThrottledError):
-        VodClient(script.url, "p", KEYS).asset_info(["a"])
+        VodClient(service(script.url, "p", KEYS)).asset_info(["a"])
     assert pauses == []
 
 
 def test_a_start_is_repeated_when_it_was_surely_not_accepted(script: Script, pauses: list[float]) -> None:
     script.answers = [say(429, THROTTLED), say(202, {"asset_id": "a", "audio_asset_id": "b"})]
-    assert VodClient(script.url, "p", KEYS).extract_audio("a").audio_asset_id == "b"
+    assert VodClient(service(script.url, "p", KEYS)).extract_audio("a").audio_asset_id == "b"
 
 
 @pytest.mark.parametrize(
@@ -534,7 +534,7 @@ def test_a_start_whose_answer_is_lost_is_never_repeated(
 ) -> None:
     script.answers = [fault]
     with pytest.raises(AnswerLostError) as caught:
-        VodClient(script.url, "p", KEYS).extract_audio("a", "MP3")
+        VodClient(service(script.url, "p", KEYS)).extract_audio("a", "MP3")
     assert script.asked == ["POST extract_audio"]
     assert caught.value.asset == "a"
     assert pauses == []
@@ -543,14 +543,14 @@ def test_a_start_whose_answer_is_lost_is_never_repeated(
 def test_no_patience_means_one_call(script: Script, pauses: list[float]) -> None:
     script.answers = [say(429, THROTTLED)]
     with pytest.raises(ThrottledError):
-        VodClient(script.url, "p", KEYS, patience=0).asset_info(["a"])
+        VodClient(service(script.url, "p", KEYS), patience=0).asset_info(["a"])
 
 
 def test_an_unreachable_service_is_named_by_its_host(pauses: list[float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(NotSentError, match=r"127\.0\.0\.1.*Check the endpoint"):
-        VodClient(f"http://127.0.0.1:{port}", "p", KEYS).asset_info(["a"])
+        VodClient(service(f"http://127.0.0.1:{port}", "p", KEYS)).asset_info(["a"])
     assert len(pauses) == 4
 
 
@@ -559,7 +559,7 @@ def test_a_wrong_clock_is_said_in_words(script: Script) -> None:
 
     script.answers = [at("Mon, 01 Jan 2024 00:00:00 GMT", say(401, refusal))]
     with pytest.raises(AuthenticationError, match=r"The clock of this machine is \d+ days.* off"):
-        VodClient(script.url, "p", KEYS).asset_info(["a"])
+        VodClient(service(script.url, "p", KEYS)).asset_info(["a"])
 
 
 @pytest.mark.parametrize("fault", [say(403, "<Error><Code>AccessDenied</Code></Error>"), hang_up])
@@ -569,7 +569,7 @@ def test_an_upload_that_the_storage_refuses_is_marked_as_failed(
     grant = {"asset_id": "a", "video_upload_url": f"{script.url}/key?Signature=hush"}
     script.answers = [say(200, grant), fault, say(200, {"asset_id": "a"})]
     with pytest.raises(TransferError) as caught:
-        VodClient(script.url, "p", KEYS).upload(video)
+        VodClient(service(script.url, "p", KEYS)).upload(video)
     assert script.asked == ["POST asset", "PUT key", "POST uploaded"]
     assert "hush" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -606,7 +606,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_broke(
         some(700, 1024),
     ]
     target = tmp_path / "audio.mp3"
-    assert VodClient(script.url, "p", KEYS).download("a", target) == len(content)
+    assert VodClient(service(script.url, "p", KEYS)).download("a", target) == len(content)
     assert target.read_bytes() == content
     assert list(tmp_path.iterdir()) == [target]
 
@@ -624,7 +624,7 @@ def test_a_storage_that_knows_no_range_begins_anew(
     details = say(200, {"asset_id": "a", "base_info": {"sign_url": f"{script.url}/key"}})
     script.answers = [details, half, details, say(200, "0123456789")]
     sink = io.BytesIO()
-    assert VodClient(script.url, "p", KEYS).download("a", sink) == 10
+    assert VodClient(service(script.url, "p", KEYS)).download("a", sink) == 10
     assert sink.getvalue() == b"0123456789"
 
 
@@ -634,7 +634,7 @@ def test_a_download_that_never_gets_on_leaves_nothing(
     details = say(200, {"asset_id": "a", "base_info": {"sign_url": f"{script.url}/key?Signature=hush"}})
     script.answers = [details, say(503, HTML)] * 5
     with pytest.raises(TransferError) as caught:
-        VodClient(script.url, "p", KEYS).download("a", tmp_path / "audio.mp3")
+        VodClient(service(script.url, "p", KEYS)).download("a", tmp_path / "audio.mp3")
     assert "hush" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     assert script.answers == []

@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 import pytest
 
-from tests.conftest import client_of, stats
+from tests.conftest import client_of, service, stats
 from vod.cloud import session, transfer
 from vod.cloud.assets import PullRequest, Readiness
 from vod.cloud.client import AsyncVodClient, VodClient
@@ -270,7 +270,9 @@ def wait(world: World, *ids: str, seconds: float = 20.0) -> list[str]:
     async def waiting() -> list[str]:
         settings = world.standin.settings
         keys = Credentials(ak=settings.access_key, sk=settings.secret_key)
-        client = AsyncVodClient(world.standin.url, settings.project_id, keys, patience=0.0, quota_share=1e6)
+        client = AsyncVodClient(
+            service(world.standin.url, settings.project_id, keys, quota_share=1e6), patience=0.0
+        )
         try:
             now = time.time()
             return await Poller(client).wait(

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
+from tests.conftest import service
 from vod.cloud import transfer
 from vod.cloud.assets import PullRequest
 from vod.cloud.client import AsyncVodClient, VodClient
@@ -237,12 +238,14 @@ def test_answers_of_any_shape(name: str, files: Path, monkeypatch: pytest.Monkey
 
         client = VodClient.__new__(VodClient)
         client._coroutines = AsyncVodClient(
-            "http://vod.invalid",
-            None if "project" in name else "p",
-            LOGIN if "token" in name else KEYS,
-            iam_endpoint="http://vod.invalid",
+            service(
+                "http://vod.invalid",
+                None if "project" in name else "p",
+                LOGIN if "token" in name else KEYS,
+                iam_endpoint="http://vod.invalid",
+                quota_share=1e6,
+            ),
             patience=0.0,
-            quota_share=1e6,
             runtime=Canned(answer),
         )
         started = time.monotonic()
@@ -322,7 +325,7 @@ def test_answers_that_are_hardly_http(garbage: tuple[str, list[bytes]], content:
     url, answers = garbage
     answers.append(content)
     with pytest.raises(VodError) as caught:
-        VodClient(url, "p", KEYS, patience=0.0, timeout=5.0).asset_info(["a"])
+        VodClient(service(url, "p", KEYS, timeout=5.0), patience=0.0).asset_info(["a"])
     _is_for_people(caught.value)
 
 
@@ -331,7 +334,7 @@ def test_answers_that_are_hardly_http(garbage: tuple[str, list[bytes]], content:
 async def test_the_same_on_an_event_loop(garbage: tuple[str, list[bytes]], content: bytes) -> None:
     url, answers = garbage
     answers.append(content)
-    client = AsyncVodClient(url, "p", KEYS, patience=0.0, timeout=5.0)
+    client = AsyncVodClient(service(url, "p", KEYS, timeout=5.0), patience=0.0)
     with pytest.raises(VodError):
         await client.asset_info(["a"])
     await client.aclose()
@@ -349,12 +352,12 @@ async def test_the_same_on_an_event_loop(garbage: tuple[str, list[bytes]], conte
 )
 def test_an_endpoint_or_a_project_that_is_none(endpoint: str, project: str) -> None:
     with pytest.raises(VodError):
-        VodClient(endpoint, project, KEYS, patience=0.0).asset_info(["a"])
+        VodClient(service(endpoint, project, KEYS), patience=0.0).asset_info(["a"])
 
 
 @pytest.mark.parametrize("asset_id", ["", "\ud800", "\x00", "a b,c&d=e", "../..", "é" * 1000])
 def test_an_id_that_is_none(asset_id: str) -> None:
     refused = Canned(lambda _: httpx.Response(400, json={"error_code": "VOD.10053"}))
-    client = AsyncVodClient("http://vod.invalid", "p", KEYS, runtime=refused)
+    client = AsyncVodClient(service("http://vod.invalid", "p", KEYS), runtime=refused)
     with pytest.raises(VodError):
         client.asset_info([asset_id]).send(None)

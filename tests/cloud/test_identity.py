@@ -21,7 +21,7 @@ import pytest
 from huaweicloudsdkcore.signer import signer
 
 from tests.cloud.conftest import Wire
-from tests.conftest import client_of, stats
+from tests.conftest import client_of, service, stats
 from vod.cloud import session
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.errors import AuthenticationError, CloudError, NotSentError, ThrottledError
@@ -158,7 +158,9 @@ def test_a_wrong_password_is_tried_once(standin: Standin) -> None:
 @pytest.mark.parametrize("revoked", [False, True])
 async def test_tasks_of_one_loop_fetch_one_token(standin: Standin, revoked: bool) -> None:
     settings = standin.settings
-    client = AsyncVodClient(standin.url, settings.project_id, login(standin), iam_endpoint=standin.url)
+    client = AsyncVodClient(
+        service(standin.url, settings.project_id, login(standin), iam_endpoint=standin.url)
+    )
     if revoked:
         await client.asset_info([NOBODY])
         standin.behaviour.faults = [parse("revoke_tokens"), parse("latency,call=info,percent=50,seconds=0.2")]
@@ -174,9 +176,11 @@ def test_processes_fetch_one_token(standin: Standin, tmp_path: Path) -> None:
     settings = standin.settings
     code = (
         "import sys; from vod.cloud.client import VodClient; from vod.cloud.identity import Login; "
+        "from vod.cloud.settings import ServiceSettings; "
         "url, project, *login = sys.argv[1:]; sys.stdin.readline(); "
         "login = Login(**dict(zip(('account', 'user', 'password'), login))); "
-        f"VodClient(url, project, login, iam_endpoint=url).asset_info(['{NOBODY}']); print('done')"
+        "service = ServiceSettings(endpoint=url, project_id=project, credentials=login, iam_endpoint=url); "
+        f"VodClient(service).asset_info(['{NOBODY}']); print('done')"
     )
     arguments = [settings.project_id, settings.account, settings.user, settings.password]
     processes = [

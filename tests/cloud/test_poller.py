@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import auth_of, stats
+from tests.conftest import auth_of, service, stats
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.budget import QUOTAS
 from vod.cloud.client import AsyncVodClient, VodClient
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 def poller(standin: Standin) -> Poller:
     settings = standin.settings
     keys = Credentials(ak=settings.access_key, sk=settings.secret_key)
-    return Poller(AsyncVodClient(standin.url, settings.project_id, keys))
+    return Poller(AsyncVodClient(service(standin.url, settings.project_id, keys)))
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ async def test_a_passing_fault_postpones_and_is_told_once(
 
 async def test_a_refusal_that_will_not_pass_ends_the_wait(standin: Standin, audio: list[str]) -> None:
     wrong = Credentials(ak=standin.settings.access_key, sk="not-the-secret")
-    poller = Poller(AsyncVodClient(standin.url, standin.settings.project_id, wrong))
+    poller = Poller(AsyncVodClient(service(standin.url, standin.settings.project_id, wrong)))
     with pytest.raises(AuthenticationError):
         await poller.wait(audio[:1], deadline=time.time() + 30)
     assert not poller._watched

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.cloud.test_client import INFO, KEYS, Script, say, script  # noqa: F401 - a fixture
+from tests.conftest import service
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.errors import NotSentError
 
@@ -30,10 +31,10 @@ async def test_the_proxies_of_the_environment_are_those_of_both_clients(
 ) -> None:
     monkeypatch.setenv(variable, scheme + script.url.removeprefix("http://"))
     script.answers = [say(200, INFO)] * 2
-    client = AsyncVodClient(ELSEWHERE, "p", KEYS)
-    assert await client.asset_info(["a"]) == VodClient(ELSEWHERE, "p", KEYS).asset_info(["a"])
+    client = AsyncVodClient(service(ELSEWHERE, "p", KEYS))
+    assert await client.asset_info(["a"]) == VodClient(service(ELSEWHERE, "p", KEYS)).asset_info(["a"])
     await client.aclose()
     assert script.asked == ["GET info"] * 2
     monkeypatch.setenv("no_proxy", "vod.invalid")
     with pytest.raises(NotSentError):
-        VodClient(ELSEWHERE, "p", KEYS, patience=0.0).asset_info(["a"])
+        VodClient(service(ELSEWHERE, "p", KEYS), patience=0.0).asset_info(["a"])

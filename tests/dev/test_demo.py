@@ -17,7 +17,7 @@ import pytest
 from dev.demo import videos_of
 from tests.conftest import word_error_rate
 from vod import media
-from vod.storage import local_path
+from vod.locations import local_path
 
 ROOT = Path(__file__).parent.parent.parent
 KEYS = {

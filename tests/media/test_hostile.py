@@ -25,7 +25,7 @@ from vod.media import (
     extract,
     probe,
 )
-from vod.media.probe import MAX_TRACKS, OPEN_OPTIONS
+from vod.media.info import MAX_TRACKS, OPEN_OPTIONS
 
 from .conftest import SECONDS, ffmpeg
 from .test_download import serving

@@ -78,9 +78,9 @@ def test_a_partial_that_a_sweep_took_in_the_wrong_moment_is_made_anew(
 CHILD = """
 import sys
 from pathlib import Path
-from vod.local_extraction import LocalEngine, Wishes
-from vod.extract_command import _NoLedger
-from vod.storage import Destination
+from vod.engines.ffmpeg import LocalEngine, Wishes
+from vod.commands.extract import _NoLedger
+from vod.storage.files import Destination
 print("ready", flush=True)
 wishes = Wishes(force=True, speech=True)
 engine = LocalEngine(None, _NoLedger(), "MP3", Destination(sys.argv[2]), wishes=wishes)

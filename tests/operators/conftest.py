@@ -14,8 +14,9 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from tests.conftest import DictStore, first_event
-from vod import extraction, media
+from vod import media
 from vod.cloud.client import VodClient
+from vod.engines import vod as vod_engine
 from vod.operators import ExtractAudioOperator
 
 Context = dict[str, Any]
@@ -43,7 +44,7 @@ async def _run(command: list[str]) -> int:
 @pytest.fixture(autouse=True)
 def _short_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in lists a new asset at once."""
-    monkeypatch.setattr(extraction, "RECOVERY_WINDOW", 0.2)
+    monkeypatch.setattr(vod_engine, "RECOVERY_WINDOW", 0.2)
 
 
 def extract(context: Context, assets: Any, **options: Any) -> list[dict[str, Any]]:

@@ -9,10 +9,10 @@ from airflow.sdk.execution_time.timeout import timeout
 
 from tests.conftest import DictStore, context_of, stats
 from tests.operators.conftest import Context, extract
-from vod.batches import AssetsFailedError
+from vod.batch.outcomes import AssetsFailedError
 from vod.cloud import session
 from vod.cloud.client import VodClient
-from vod.extraction import SubmissionStoppedError
+from vod.engines.vod import SubmissionStoppedError
 from vod.operators import ExtractAudioOperator
 from vod.standin import Standin
 from vod.standin.faults import parse

@@ -15,18 +15,18 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from tests.conftest import DictStore, auth_of, connection_json, context_of, first_event, stats
 from tests.operators.conftest import Context, extract
 from vod import media
-from vod.batches import AssetsFailedError
+from vod.batch.outcomes import AssetsFailedError
+from vod.batch.progress import TOLD
 from vod.cloud import session
 from vod.cloud.client import VodClient
 from vod.cloud.errors import TransferError
+from vod.engines.vod import VodEngine
 from vod.errors import InvalidInputError
-from vod.extraction import VodEngine
+from vod.locations import local_path
 from vod.operators import ExtractAudioOperator
-from vod.progress import TOLD
-from vod.results import ExtractedAudio
+from vod.records import ExtractedAudio
 from vod.standin import Standin
 from vod.standin.faults import parse
-from vod.storage import local_path
 
 COPY = VodEngine._copy
 

@@ -13,13 +13,13 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from tests.conftest import DictStore, auth_of, context_of, first_event, stats
 from tests.operators.conftest import Context, CrashingStore, Killed, extract
-from vod import extraction
 from vod.cloud import session
 from vod.cloud.client import VodClient
+from vod.engines import vod as vod_engine
+from vod.locations import local_path
 from vod.operators import ExtractAudioOperator
 from vod.standin import Standin
 from vod.standin.faults import parse
-from vod.storage import local_path
 
 
 def test_a_second_try_submits_nothing_again(
@@ -160,7 +160,7 @@ def test_a_submission_that_was_on_its_way_is_waited_for(
         extract(context_of(store), uploaded[0])
     for entry in store.values["vod_ledger_0"].values():
         entry["intended"] -= 30  # it waited that long for its turn in the quota
-    monkeypatch.setattr(extraction, "RECOVERY_WINDOW", 4)
+    monkeypatch.setattr(vod_engine, "RECOVERY_WINDOW", 4)
     late = threading.Timer(1, client.extract_audio, (uploaded[0], "MP3"))
     late.start()
     [record] = extract(context_of(store), uploaded[0])
@@ -172,7 +172,7 @@ def test_a_submission_that_was_on_its_way_is_waited_for(
 def test_audio_is_given_time_to_appear_from_its_acceptance_on(
     standin: Standin, connection: str, context: Context, uploaded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "VISIBILITY_GRACE", 1.0)
+    monkeypatch.setattr(vod_engine, "VISIBILITY_GRACE", 1.0)
     standin.behaviour.faults = [parse("latency,call=extract_audio,seconds=1.5"), parse("missing,count=1")]
     extract(context, uploaded[0], wait=False)
     [record] = extract(context, uploaded[0])

@@ -9,9 +9,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from tests.conftest import context_of, word_error_rate
 from tests.operators.conftest import Context, CrashingStore, Killed, extract
 from vod.cloud.client import VodClient
+from vod.locations import local_path
 from vod.operators import TranscribeAudioOperator
 from vod.speech import Transcriber, Transcription
-from vod.storage import local_path
 
 
 @pytest.mark.parametrize("engine", ["vod", "ffmpeg"])

@@ -22,9 +22,9 @@ from dev.processes import Processes
 from tests.conftest import stats
 from tests.system.conftest import ROOT, shoot
 from tests.webhook import Webhook, listening
-from vod.policy import POOL, PRIORITY
+from vod.locations import file_stem
+from vod.pipeline.pools import POOL, PRIORITY
 from vod.standin import Settings, Standin, faults, running
-from vod.storage import file_stem
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
 

@@ -42,10 +42,9 @@ from vod.cloud.errors import (
     ServiceError,
     SourceNotReadyError,
 )
-from vod.cloud.identity import Login
 from vod.cloud.runtime import BlockingRuntime, LoopRuntime, run
 from vod.cloud.session import Session
-from vod.cloud.signing import Credentials
+from vod.cloud.settings import ServiceSettings
 from vod.cloud.transfer import Transfers, Writable
 from vod.errors import InvalidInputError
 
@@ -79,41 +78,14 @@ T = TypeVar("T")
 class AsyncVodClient:
     """The calls of VOD that Airflow needs, for use on an event loop.
 
-    :param endpoint: URL of the service with scheme, and port if not the default, for example
-        ``https://vod.cn-north-4.myhuaweicloud.com`` (section 2).
-    :param project_id: Project of that region; looked up in IAM when ``None``.
-    :param credentials: Access key that signs every call, or the login of a user for calls with a token.
-    :param region: Region of project and token.
-    :param iam_endpoint: URL of IAM; the region's when omitted.
-    :param timeout: Seconds to wait for an answer once connected; connecting may take 10.
+    :param settings: Endpoint, project, keys, time limit, share of the quotas.
     :param patience: Seconds that one call may spend on repeating itself, all waits together. 0 never repeats.
-    :param quota_share: Part of the tenant's quotas (section 12) that this process may use.
     """
 
     def __init__(
-        self,
-        endpoint: str,
-        project_id: str | None,
-        credentials: Credentials | Login,
-        *,
-        region: str = "cn-north-4",
-        iam_endpoint: str | None = None,
-        timeout: float = 60.0,
-        patience: float = 120.0,
-        quota_share: float = 1.0,
-        runtime: LoopRuntime | None = None,
+        self, settings: ServiceSettings, *, patience: float = 120.0, runtime: LoopRuntime | None = None
     ) -> None:
-        self._session = Session(
-            endpoint,
-            project_id,
-            credentials,
-            region=region,
-            iam_endpoint=iam_endpoint,
-            timeout=timeout,
-            patience=patience,
-            quota_share=quota_share,
-            runtime=runtime or LoopRuntime(),
-        )
+        self._session = Session(settings, patience=patience, runtime=runtime or LoopRuntime())
         self._transfers = Transfers(self._session)
 
     async def aclose(self) -> None:
@@ -439,12 +411,8 @@ def _blocking(
 class VodClient:
     """The calls of :class:`AsyncVodClient` for a thread that may wait, with the same results and errors."""
 
-    def __init__(
-        self, endpoint: str, project_id: str | None, credentials: Credentials | Login, **options: Any
-    ) -> None:
-        self._coroutines = AsyncVodClient(
-            endpoint, project_id, credentials, runtime=BlockingRuntime(), **options
-        )
+    def __init__(self, settings: ServiceSettings, *, patience: float = 120.0) -> None:
+        self._coroutines = AsyncVodClient(settings, patience=patience, runtime=BlockingRuntime())
 
     close = _blocking(AsyncVodClient.aclose)
     request = _blocking(AsyncVodClient.request)

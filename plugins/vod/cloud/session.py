@@ -28,7 +28,7 @@ from vod.cloud.errors import (
 )
 from vod.cloud.identity import Identity, KeyIdentity, Login, TokenIdentity
 from vod.cloud.runtime import LoopRuntime
-from vod.cloud.signing import Credentials
+from vod.cloud.settings import ServiceSettings
 from vod.cloud.transport import redact_secrets
 
 log = logging.getLogger(__name__)
@@ -46,45 +46,37 @@ _CLOCK_TOLERANCE = timedelta(minutes=15)  # section 1.1
 
 
 class Session:
-    """Makes calls for one identity and project. The parameters are those of ``AsyncVodClient``."""
+    """Makes calls for one identity and project.
 
-    def __init__(
-        self,
-        endpoint: str,
-        project_id: str | None,
-        credentials: Credentials | Login,
-        *,
-        region: str,
-        iam_endpoint: str | None,
-        timeout: float,
-        patience: float,
-        quota_share: float,
-        runtime: LoopRuntime,
-    ) -> None:
-        self.endpoint = endpoint.rstrip("/")
+    :param patience: Seconds that one call may spend on repeating itself, all waits together.
+    :param runtime: Where the calls run: on an event loop, or blocking a thread.
+    """
+
+    def __init__(self, settings: ServiceSettings, *, patience: float, runtime: LoopRuntime) -> None:
+        self.endpoint = settings.endpoint.rstrip("/")
         self.runtime = runtime
         self.http = httpx.AsyncClient(
             transport=runtime.transport(),
-            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
+            timeout=httpx.Timeout(settings.timeout, connect=min(10.0, settings.timeout)),
             headers={"User-Agent": f"airflow-provider-vod/{__version__}"},
         )
-        self._project_id = project_id
-        self._region = region
-        self._iam = (iam_endpoint or f"https://iam.{region}.myhuaweicloud.com").rstrip("/")
+        self._project_id = settings.project_id
+        self._region = settings.region
+        self._iam = (settings.iam_endpoint or f"https://iam.{settings.region}.myhuaweicloud.com").rstrip("/")
         self._patience = patience
-        self._quota_share = quota_share
+        self._quota_share = settings.quota_share
         self._identity: Identity
-        if isinstance(credentials, Login):
+        if isinstance(settings.credentials, Login):
             self._identity = TokenIdentity(
-                credentials,
+                settings.credentials,
                 iam_endpoint=self._iam,
-                region=region,
-                project_id=project_id,
+                region=settings.region,
+                project_id=settings.project_id,
                 send=self._ask_iam,
                 runtime=runtime,
             )
         else:
-            self._identity = KeyIdentity(credentials)
+            self._identity = KeyIdentity(settings.credentials)
 
     async def call(
         self,

@@ -1,35 +1,49 @@
-"""The local engine: reads what is in a media file and extracts its audio with ffmpeg."""
+"""What is in a media file, and its audio extracted with ffmpeg.
+
+Importing this is cheap: the libraries that read media are loaded with the first name that needs them, because
+Airflow parses DAG files again and again, and they import storage and operators.
+"""
 
 from __future__ import annotations
 
-from vod.media.command import Tags
-from vod.media.errors import (
-    CorruptFramesError,
-    DestinationError,
-    DownloadError,
-    EmptyTrackError,
-    ExtractionCancelledError,
-    ExtractionTimeoutError,
-    FfmpegError,
-    FfmpegNotFoundError,
-    LanguageNotFoundError,
-    MediaError,
-    NoAudioTrackError,
-    NoSpaceError,
-    TooLargeError,
-    TrackNotFoundError,
-    TruncatedMediaError,
-    UnreadableMediaError,
-    UnsupportedTrackError,
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vod.media.command import Tags
+    from vod.media.errors import (
+        CorruptFramesError,
+        DestinationError,
+        DownloadError,
+        EmptyTrackError,
+        ExtractionCancelledError,
+        ExtractionTimeoutError,
+        FfmpegError,
+        FfmpegNotFoundError,
+        LanguageNotFoundError,
+        MediaError,
+        NoAudioTrackError,
+        NoSpaceError,
+        TooLargeError,
+        TrackNotFoundError,
+        TruncatedMediaError,
+        UnreadableMediaError,
+        UnsupportedTrackError,
+    )
+    from vod.media.extraction import Extraction, extract, extract_all
+    from vod.media.formats import EXTENSIONS, FORMATS, SPEECH, Output
+    from vod.media.info import AudioTrack, MediaInfo, VideoTrack, probe
+    from vod.media.limits import Limits
+    from vod.media.partials import scratch_folder, sweep
+    from vod.media.process import Ceiling, Progress, find_ffmpeg, inspect
+    from vod.media.provenance import Written, recognise
+    from vod.media.tracks import ALL, Selection, choose_tracks
+
+_MODULES = (
+    # Those that load nothing come first.
+    *("errors", "limits", "partials", "formats"),
+    *("process", "command", "info", "tracks", "provenance", "extraction"),
 )
-from vod.media.extract import Extraction, extract, extract_all
-from vod.media.formats import EXTENSIONS, FORMATS, SPEECH, Output
-from vod.media.limits import Limits
-from vod.media.partials import scratch_folder, sweep
-from vod.media.probe import AudioTrack, MediaInfo, VideoTrack, probe
-from vod.media.process import Ceiling, Progress, find_ffmpeg, inspect
-from vod.media.provenance import Written, recognise
-from vod.media.tracks import ALL, Selection, choose_tracks
 
 __all__ = [
     "ALL",
@@ -74,3 +88,11 @@ __all__ = [
     "scratch_folder",
     "sweep",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module in _MODULES if name in __all__ else ():
+        loaded = importlib.import_module(f"{__name__}.{module}")
+        if hasattr(loaded, name):
+            return getattr(loaded, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ffmpeg
 
 from vod.media.formats import Output
-from vod.media.probe import OPEN_OPTIONS
+from vod.media.info import OPEN_OPTIONS
 from vod.media.process import QUIET
 from vod.media.provenance import Provenance
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from vod.media.probe import AudioTrack, MediaInfo
+    from vod.media.info import AudioTrack, MediaInfo
     from vod.media.tracks import Selection
 
 NO_OFFSET = 0.05

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import av
 
 from vod.media.errors import UnreadableMediaError
-from vod.media.probe import UNKNOWN_CODEC, open_media
+from vod.media.info import UNKNOWN_CODEC, open_media
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vod.media.errors import FfmpegError, MediaError
-from vod.media.probe import probe
+from vod.media.info import probe
 from vod.media.sound import is_silent
 from vod.media.verify import measure_written, playing_time
 
@@ -67,7 +67,7 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """An earlier extraction's file, verified anew; fields as in :class:`vod.media.extract.Extraction`."""
+    """An earlier extraction's file, verified anew; fields as in :class:`vod.media.extraction.Extraction`."""
 
     provenance: Provenance
     codec: str

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import av
 
 from vod.media.errors import FfmpegError
-from vod.media.probe import OPEN_OPTIONS, open_media
+from vod.media.info import OPEN_OPTIONS, open_media
 from vod.media.process import QUIET, run
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from vod.errors import InvalidInputError
 from vod.media.errors import LanguageNotFoundError, NoAudioTrackError, TrackNotFoundError
-from vod.media.probe import DISPOSITIONS
+from vod.media.info import DISPOSITIONS
 
 if TYPE_CHECKING:
-    from vod.media.probe import AudioTrack, MediaInfo
+    from vod.media.info import AudioTrack, MediaInfo
 
 ALL = "all"
 SPEECH_FIRST = "speech"

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vod.media.formats import Format
+    from vod.media.info import AudioTrack, MediaInfo
     from vod.media.limits import Limits
-    from vod.media.probe import AudioTrack, MediaInfo
     from vod.media.tracks import Selection
 
 TOLERANCE = 0.25

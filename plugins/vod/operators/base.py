@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset, BaseOperator
 
-from vod.batches import OnFailure, check_choice, conclude
+from vod.batch.arguments import check_choice
+from vod.batch.outcomes import OnFailure, conclude
+from vod.batch.progress import BatchProgress
+from vod.connection import DEFAULT_CONNECTION
 from vod.errors import InvalidInputError
-from vod.progress import BatchProgress
-from vod.provider_info import DEFAULT_CONNECTION
-from vod.results import AssetFailure, Record
-from vod.storage import Destination
+from vod.records import AssetFailure, Record
+from vod.storage.files import Destination
 
 # Engines, hook and trigger are imported by the methods that need them: the scheduler parses DAG files again
 # and again, and would load HTTP clients and codecs each time.
@@ -57,7 +58,7 @@ class BatchOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Called by the provider openlineage, if that is installed."""
-        from vod.lineage import lineage
+        from vod.operators.lineage import lineage
 
         return lineage(self.finished, self.vod_conn_id)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 if TYPE_CHECKING:
-    from vod.extraction import VodEngine
+    from vod.engines.vod import VodEngine
     from vod.hooks import VodHook
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Ending:
                 while True:
                     taken.append(underway.pop())
             if self._cancel_queued:
-                from vod.cancelling import cancel
+                from vod.engines.cancel import cancel
 
                 cancel(self._hook.settings, taken)
 

@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from vod import results
-from vod.batches import asset_list, check_choice, fail_at_once, is_true
+from vod.batch.arguments import asset_list, check_choice, is_true
+from vod.batch.ledger import Ledger
+from vod.batch.outcomes import fail_at_once
+from vod.batch.progress import BatchProgress
 from vod.errors import InvalidInputError
-from vod.ledger import Ledger
 from vod.links import AudioLink, VodConsoleLink
+from vod.locations import is_asset_id
 from vod.operators.base import BatchOperator
 from vod.operators.ending import Ending
-from vod.progress import BatchProgress
-from vod.results import (
+from vod.records import (
     AUDIO_FORMATS,
     ENGINES,
     LOCAL_AUDIO_FORMATS,
@@ -25,14 +26,15 @@ from vod.results import (
     PostponedExtraction,
     Record,
     SubmittedExtraction,
+    parse_record,
 )
-from vod.storage import Destination, check_source, is_asset_id
+from vod.storage.files import Destination, check_source
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from vod.extraction import VodEngine
-    from vod.local_extraction import LocalEngine
+    from vod.engines.ffmpeg import LocalEngine
+    from vod.engines.vod import VodEngine
     from vod.triggers import AudioAssetTrigger
 
 _COLLECT_AFTER = 300.0
@@ -45,7 +47,7 @@ _TRIGGER_DELAY = timedelta(hours=1)
 class ExtractAudioOperator(BatchOperator):
     """Extract the audio of videos, with Huawei Cloud VOD or with ffmpeg on the worker.
 
-    Returns one record an asset (:class:`vod.results.ExtractedAudio`) in input order, duplicates collapsed,
+    Returns one record an asset (:class:`vod.records.ExtractedAudio`) in input order, duplicates collapsed,
     the same from both engines: map over it with ``expand``, or hand it to ``TranscribeAudioOperator``.
     A task that was killed or cleared goes on where it stopped: what was submitted is not submitted again.
     What VOD does not take yet, because the video is still being processed, the quota is used up or VOD is
@@ -62,14 +64,14 @@ class ExtractAudioOperator(BatchOperator):
     :param language: Which audio track the ffmpeg engine takes, ISO 639; its default track when omitted.
         (templated)
     :param options: What else is asked of the ffmpeg engine, fields of
-        :class:`vod.local_extraction.Wishes`: ``{"track": "speech", "speech": True}``. (templated)
+        :class:`vod.engines.ffmpeg.Wishes`: ``{"track": "speech", "speech": True}``. (templated)
     :param fallback: ``ffmpeg`` extracts on the worker, from the original, what VOD refuses for quota,
         arrears, type or state, or ends without audio.
     :param force: Extract again what an earlier attempt of this task finished. Retries of the same attempt
         still do nothing twice. (templated)
     :param vod_conn_id: Connection of type ``vod``. With files, ffmpeg and a destination none is needed.
         (templated)
-    :param wait: Wait for the audio; otherwise return :class:`vod.results.SubmittedExtraction` records for
+    :param wait: Wait for the audio; otherwise return :class:`vod.records.SubmittedExtraction` records for
         ``AudioAssetSensor``. ffmpeg always waits.
     :param deferrable: Wait in the triggerer instead of in a worker slot.
     :param poll_interval: Seconds from the last submission to the first look, and to the next; it grows to 30.
@@ -154,7 +156,7 @@ class ExtractAudioOperator(BatchOperator):
         """Go on after the trigger's wait: collect, and submit what was postponed."""
         with fail_at_once(), self._begin(context).at_timeout():
             ledger = self._ledger(context, "vod")
-            outcomes = {record["asset"]: results.from_json(record) for record in event["records"]}
+            outcomes = {record["asset"]: parse_record(record) for record in event["records"]}
             self._progress = BatchProgress(context["task_state_store"], len(outcomes))
             self._progress.count(outcomes.values())
             self._vod = self._vod_engine(ledger)
@@ -203,9 +205,7 @@ class ExtractAudioOperator(BatchOperator):
             outcomes = self._advance(outcomes, deadline, ledger)
         if not self.wait:
             outcomes = {
-                asset: results.from_json(outcome.failure)
-                if isinstance(outcome, PostponedExtraction)
-                else outcome
+                asset: parse_record(outcome.failure) if isinstance(outcome, PostponedExtraction) else outcome
                 for asset, outcome in outcomes.items()
             }
         return self._result(context, order, outcomes)
@@ -213,7 +213,7 @@ class ExtractAudioOperator(BatchOperator):
     def _submit(
         self, assets: list[str], ledger: Ledger, postponed: dict[str, PostponedExtraction] | None = None
     ) -> dict[str, Record]:
-        from vod.extraction import SubmissionStoppedError
+        from vod.engines.vod import SubmissionStoppedError
 
         assert self._vod
         assert self._ending
@@ -233,7 +233,7 @@ class ExtractAudioOperator(BatchOperator):
         outcomes |= self._fall_back(self._vod.collect(submitted, last=last), ledger)
         postponed = [outcome for outcome in outcomes.values() if isinstance(outcome, PostponedExtraction)]
         if last:
-            return outcomes | {outcome.asset: results.from_json(outcome.failure) for outcome in postponed}
+            return outcomes | {outcome.asset: parse_record(outcome.failure) for outcome in postponed}
         due = {
             outcome.asset: outcome for outcome in postponed if outcome.watch or outcome.again <= time.time()
         }
@@ -265,9 +265,7 @@ class ExtractAudioOperator(BatchOperator):
         engine = self._local_engine(ledger)
         entries = {asset: ledger.get(asset) or {} for asset in assets}
         final = {
-            asset: results.from_json(entry["failure"])
-            for asset, entry in entries.items()
-            if "failure" in entry
+            asset: parse_record(entry["failure"]) for asset, entry in entries.items() if "failure" in entry
         }
         outcomes = final | engine.extract([asset for asset in assets if asset not in final])
         for asset, outcome in outcomes.items():
@@ -277,7 +275,7 @@ class ExtractAudioOperator(BatchOperator):
         return outcomes
 
     def _local_engine(self, ledger: Ledger) -> LocalEngine:
-        from vod.local_extraction import LocalEngine, Wishes
+        from vod.engines.ffmpeg import LocalEngine, Wishes
 
         assert self._ending
         force = is_true("force", self.force)
@@ -300,7 +298,7 @@ class ExtractAudioOperator(BatchOperator):
             return None
 
     def _vod_engine(self, ledger: Ledger) -> VodEngine:
-        from vod.extraction import VodEngine
+        from vod.engines.vod import VodEngine
 
         assert self._ending
         engine = VodEngine(

@@ -7,15 +7,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vod import results
-from vod.batches import check_choice, fail_at_once
+from vod.batch.arguments import check_choice
+from vod.batch.ledger import Ledger
+from vod.batch.outcomes import fail_at_once
+from vod.batch.progress import BatchProgress
 from vod.errors import InvalidInputError, VodError
-from vod.ledger import Ledger
+from vod.locations import file_stem
 from vod.operators.base import BatchOperator
-from vod.progress import BatchProgress
-from vod.results import AssetFailure, ExtractedAudio, Record, Transcript
+from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record
 from vod.speech import WRITERS, Transcriber
-from vod.storage import Destination, file_stem, local_copy, not_written, replacing
+from vod.storage.files import Destination, local_copy, not_written, replacing
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,7 +33,7 @@ class TranscriptionError(VodError):
 class TranscribeAudioOperator(BatchOperator):
     """Transcribe audio on the worker with faster-whisper.
 
-    Returns one record an audio (:class:`vod.results.Transcript`) in input order. A record of a failed
+    Returns one record an audio (:class:`vod.records.Transcript`) in input order. A record of a failed
     extraction passes through as it is, so that a batch with bad assets needs no special care. A task that was
     killed or cleared goes on where it stopped: what has its transcript, of the same audio and by the same
     model, is not transcribed again.
@@ -100,7 +101,7 @@ class TranscribeAudioOperator(BatchOperator):
         try:
             finished = (ledger.get(audio) or {}).get("record")
             if finished and self._is_whole(finished, destination):
-                return results.from_json(finished)
+                return parse_record(finished)
             transcript = self._transcribe(record, transcriber, destination)
             ledger.finish(audio, transcript.to_json())
         except VodError as error:
@@ -152,7 +153,7 @@ class TranscribeAudioOperator(BatchOperator):
 def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:
     elements = [audio] if isinstance(audio, Mapping) else audio
     try:
-        records = [results.from_json(dict(element)) for element in elements]
+        records = [parse_record(dict(element)) for element in elements]
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
             "This is not what ExtractAudioOperator returns.", remedy="Use audio=extract.output."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vod.results import AUDIO_FORMATS
+from vod.records import AUDIO_FORMATS
 from vod.standin.library import SPLIT_STATUS
 from vod.standin.parameters import AUDIO_TYPES, MAX_PULLS, VIDEO_TYPES
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 
 from vod.media import EXTENSIONS
-from vod.results import AUDIO_FORMATS
+from vod.records import AUDIO_FORMATS
 from vod.standin import records
 from vod.standin.faults import ElementFault, Hiding
 from vod.standin.gateway import Call

@@ -1,0 +1,72 @@
+"""Reads what an operator is given by an author, a template or a form: assets, choices, switches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vod.errors import InvalidInputError
+
+MOST_ASSETS = 1000
+"""Assets that one task takes."""
+
+
+def asset_list(assets: Any) -> list[str]:
+    """Make a list of assets, without blanks and duplicates, from what an author, a template or a form gives.
+
+    :param assets: A list, or a string with a JSON list or one asset a line.
+    :raises InvalidInputError: nothing is left, it is not text, or more than a task takes.
+    """
+    if isinstance(assets, str):
+        try:
+            assets = json.loads(assets) if assets.lstrip().startswith("[") else assets.splitlines()
+        except ValueError as error:
+            raise InvalidInputError(
+                f"The list of assets is not valid JSON ({error}).",
+                remedy="Give a JSON list, or one asset a line.",
+            ) from error
+    if isinstance(assets, Mapping) or not isinstance(assets, Iterable):
+        raise InvalidInputError(
+            f"Assets must be a list, not {type(assets).__name__}.",
+            remedy="Give a list of asset ids or paths.",
+        )
+    wanted: dict[str, None] = {}
+    for asset in assets:
+        if not isinstance(asset, str):
+            raise InvalidInputError(
+                f"An asset must be text, not {type(asset).__name__}.",
+                asset=str(asset),
+                remedy="Put it in quotes.",
+            )
+        if asset.strip():
+            wanted[asset.strip()] = None
+    if not wanted:
+        raise InvalidInputError("No assets were given.", remedy="Give at least one asset id, path or URL.")
+    if len(wanted) > MOST_ASSETS:
+        raise InvalidInputError(
+            f"{len(wanted)} assets are too many for one task.",
+            remedy=f"Split the list into batches of at most {MOST_ASSETS} and map over them.",
+        )
+    return list(wanted)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse an unknown value; a template or an XComArg is only known later.
+
+    :raises InvalidInputError: the value is none of the choices.
+    """
+    if isinstance(value, str) and "{{" not in value and value not in choices:
+        raise InvalidInputError(f"{name} {value!r} is unknown.", remedy=f"Use one of {', '.join(choices)}.")
+
+
+def is_true(name: str, value: Any) -> bool:
+    """Read a switch that a template may have made text.
+
+    :raises InvalidInputError: it is neither true nor false.
+    """
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "none": False}
+    answer = words.get(str(value).strip().lower() or "false")
+    if answer is None:
+        raise InvalidInputError(f"{name} is {value!r}.", remedy="Use true or false.")
+    return answer

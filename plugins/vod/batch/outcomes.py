@@ -1,0 +1,59 @@
+"""How the outcomes of a batch become the outcome of a task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from vod.errors import VodError
+from vod.records import AssetFailure, Record
+
+log = logging.getLogger(__name__)
+
+OnFailure = Literal["fail", "report"]
+
+
+class AssetsFailedError(VodError):
+    """Some assets of a batch failed; what could be finished is finished, and a retry will not do it again."""
+
+    outcome = "assets_failed"
+
+    def __init__(self, failures: Sequence[AssetFailure], total: int) -> None:
+        lines = "\n".join(f"  {failure}" for failure in failures)
+        super().__init__(f"{len(failures)} of {total} assets failed:\n{lines}")
+        self.failures = list(failures)
+        self.retryable = any(failure.retryable for failure in failures)
+
+
+def conclude(
+    records: Sequence[Record], on_failure: OnFailure, *, may_retry: bool = False
+) -> list[dict[str, Any]]:
+    """Turn the outcomes of a batch into what the task returns.
+
+    :param on_failure: ``fail`` raises if any asset failed, ``report`` returns failures among the others.
+    :param may_retry: Whether another try follows a failure of the task: then also ``report`` raises for what
+        may succeed on it.
+    :raises AssetsFailedError: an asset failed, and it is not only to be reported.
+    """
+    failures = [record for record in records if isinstance(record, AssetFailure)]
+    for failure in failures:
+        log.warning("%s", failure)
+    error = AssetsFailedError(failures, len(records))
+    if failures and (on_failure == "fail" or (may_retry and error.retryable)):
+        raise error
+    return [record.to_json() for record in records]
+
+
+@contextmanager
+def fail_at_once() -> Iterator[None]:
+    """Spare Airflow the retries of a failure that no retry can change."""
+    try:
+        yield
+    except VodError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(str(error)) from error

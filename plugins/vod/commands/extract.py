@@ -1,0 +1,189 @@
+"""``python -m vod extract``: the ffmpeg engine of the operator, without a scheduler."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vod import media
+from vod.engines.ffmpeg import LocalEngine, Wishes
+from vod.errors import VodError
+from vod.locations import is_asset_id, public_name
+from vod.records import LOCAL_AUDIO_FORMATS, AssetFailure, ExtractedAudio
+from vod.storage.files import Destination, check_source
+
+if TYPE_CHECKING:
+    from vod.hooks import VodHook
+    from vod.records import Record
+
+_BAR = 24
+"""Characters."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options to a (sub)command."""
+    usual = Wishes()
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="path, URL or VOD asset id")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder, or URL such as s3://bucket/audio"
+    )
+    parser.add_argument(
+        "--format", default="MP3", choices=LOCAL_AUDIO_FORMATS, type=str.upper, help="(%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON record a line, failures too")
+    parser.add_argument("--language", metavar="CODE", help="audio track by language, ISO 639: de, ger")
+    parser.add_argument("--track", metavar="N|WORD", help="by number from 0, all, speech, original …")
+    parser.add_argument("--start", type=float, default=usual.start, metavar="SECONDS")
+    parser.add_argument("--duration", type=float, metavar="SECONDS")
+    parser.add_argument("--bit-rate", type=int, metavar="BIT/S")
+    parser.add_argument("--sample-rate", type=int, metavar="HZ")
+    parser.add_argument("--channels", type=_channels, metavar="N|left|right|center", help="mix, or take one")
+    parser.add_argument("--loudness", type=float, metavar="LUFS", help="normalise (EBU R128), say to -23")
+    parser.add_argument("--speech", action="store_true", help="also a 16 kHz mono WAV for speech recognition")
+    parser.add_argument("--reencode", action="store_true", help="encode also what could be copied")
+    parser.add_argument("--strict", action="store_true", help="fail when frames cannot be decoded")
+    parser.add_argument("--keep-tags", action="store_true", help="take over all tags of the source")
+    parser.add_argument("--force", action="store_true", help="do again what is there already")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for one input")
+    parser.add_argument("--processes", type=int, metavar="N", help="at a time (one a core)")
+    parser.add_argument("--connection", default="vod_default", help="for VOD asset ids (%(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Extracts with parsed options; returns the exit code, 0 only if all succeeded."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    assets = list(dict.fromkeys(map(_asset, options.inputs)))
+    bar = _Bar(len(assets)) if sys.stderr.isatty() else None
+    # Each failure is in the output already.
+    logging.getLogger("vod.engines.ffmpeg").setLevel(logging.ERROR)
+
+    def tell(record: Record) -> None:
+        if bar:
+            bar.clear()
+        sys.stdout.write(f"{json.dumps(_full(record)) if options.json else _sentence(record)}\n")
+        sys.stdout.flush()
+        if bar:
+            bar.done(record.asset)
+
+    try:
+        engine = _engine(options, assets, tell, bar)
+    except VodError as error:
+        tell(AssetFailure.of(error.asset or "", error))
+        return 2
+    interrupted = threading.Event()
+
+    def stop(*_: object) -> None:
+        interrupted.set()
+        engine.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    outcomes = engine.extract(assets)
+    if bar:
+        bar.clear()
+    if interrupted.is_set():
+        return 130
+    return int(not all(isinstance(outcome, ExtractedAudio) for outcome in outcomes.values()))
+
+
+def _engine(options: argparse.Namespace, assets: list[str], tell: Any, bar: _Bar | None) -> LocalEngine:
+    for asset in assets:
+        check_source(asset)
+    wishes = {name: value for name, value in vars(options).items() if name in Wishes.__dataclass_fields__}
+    output = options.output if "://" in options.output else str(Path(options.output).absolute())
+    return LocalEngine(
+        _hook(options.connection) if any(map(_in_vod, assets)) else None,
+        _NoLedger(),
+        options.format,
+        Destination(output),
+        wishes=Wishes(**wishes),
+        on_record=tell,
+        on_progress=bar.progress if bar else None,
+    )
+
+
+class _NoLedger:
+    """What is at the destination is all that is remembered from one run to the next."""
+
+    def get(self, asset: str) -> None:
+        return None
+
+    def finish(self, asset: str, record: dict[str, Any]) -> None:
+        pass
+
+
+class _Bar:
+    """One line on the terminal about all inputs."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._running: dict[str, media.Progress] = {}
+        self._ended = 0
+        self._lock = threading.Lock()
+
+    def progress(self, asset: str, progress: media.Progress) -> None:
+        with self._lock:
+            self._running[public_name(asset)] = progress
+            self._draw()
+
+    def done(self, asset: str) -> None:
+        with self._lock:
+            self._running.pop(asset, None)
+            self._ended += 1
+            self._draw()
+
+    def clear(self) -> None:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+    def _draw(self) -> None:
+        fraction = (self._ended + sum(each.fraction for each in self._running.values())) / self._total
+        filled = round(min(fraction, 1.0) * _BAR)
+        left = max((each.left or 0 for each in self._running.values()), default=0)
+        speed = sum(each.speed or 0 for each in self._running.values())
+        sys.stderr.write(
+            f"\r[{'#' * filled}{'.' * (_BAR - filled)}] {self._ended}/{self._total}"
+            f"  {fraction * 100:.0f} %  {speed:.0f}x  {left:.0f} s left\x1b[K"
+        )
+        sys.stderr.flush()
+
+
+def _asset(text: str) -> str:
+    """What an argument names: a URL, a file if there is one, else an asset of VOD if it looks like one."""
+    if "://" in text or (is_asset_id(text) and not Path(text).exists()):
+        return text
+    return str(Path(text).absolute())
+
+
+def _in_vod(asset: str) -> bool:
+    return is_asset_id(asset) or asset.startswith("vod://")
+
+
+def _hook(connection: str) -> VodHook:
+    from vod.hooks import VodHook
+
+    return VodHook(connection)
+
+
+def _channels(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
+
+
+def _full(record: Record) -> dict[str, Any]:
+    """The record; what every line has comes first."""
+    said = {"message": record.message} if isinstance(record, AssetFailure) else {}
+    return {"asset": record.asset, "outcome": record.outcome, **said, **record.to_json()}
+
+
+def _sentence(record: Record) -> str:
+    if not isinstance(record, ExtractedAudio):
+        return str(record)
+    how = "there already" if record.reused else "copied" if record.copied else "encoded"
+    silent = ", silent" if record.silent else ""
+    return " ".join([f"{record.asset}: {record.uri}, {record.duration} s, {how}{silent}.", *record.warnings])

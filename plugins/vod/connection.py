@@ -1,0 +1,229 @@
+"""What a connection of type ``vod`` says: its form in Airflow, and its settings, read and checked once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from vod.errors import InvalidInputError
+from vod.records import ENGINES
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from vod.cloud.client import AsyncVodClient, VodClient
+    from vod.cloud.identity import Login
+    from vod.cloud.settings import ServiceSettings
+    from vod.cloud.signing import Credentials
+
+DEFAULT_CONNECTION = "vod_default"
+"""The connection of whoever names none."""
+
+REGIONS = ("cn-north-4", "cn-north-1", "cn-east-2", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3")
+"""The regions of section 2 of the contract, the default for new users first."""
+
+
+class InvalidConnectionError(InvalidInputError):
+    """The Airflow connection is missing, or lacks what VOD needs."""
+
+    outcome = "invalid_connection"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionSettings:
+    """What a connection of type ``vod`` says.
+
+    :param conn_id: Name of the connection.
+    :param service: How VOD is called: endpoint, project, keys, time limit, share of the quotas.
+    :param engine: Engine of tasks that name none: ``vod`` or ``ffmpeg``.
+    :param destination: Where audio files and transcripts go when a task does not say.
+    :param obs_endpoint: URL of OBS for ``obs://``; the region's when ``None``.
+    :param ffmpeg: Path of the program on the workers. When ``None``, the ffmpeg on the ``PATH``, else the one
+        of the package imageio-ffmpeg.
+    """
+
+    conn_id: str
+    service: ServiceSettings
+    engine: str = "vod"
+    destination: str | None = None
+    obs_endpoint: str | None = None
+    ffmpeg: str | None = None
+
+    @classmethod
+    def from_connection(cls, connection: Connection, extra: dict[str, Any]) -> ConnectionSettings:
+        """Read a connection.
+
+        :param extra: Its extra as a mapping; reading it blocks or not, depending on where this is called.
+        :raises InvalidConnectionError: something that VOD needs is missing or wrong; the message names the
+            field.
+        """
+        from vod.cloud.settings import ServiceSettings  # loads an HTTP client: not to parse a DAG file
+
+        _require_fields(connection, extra)
+        conn_id = connection.conn_id
+        engine = extra.get("engine") or "vod"
+        if engine not in ENGINES:
+            raise InvalidConnectionError(
+                f"The connection {conn_id!r} names the unknown engine {engine!r}.",
+                remedy=f"Choose one of {', '.join(ENGINES)}.",
+            )
+        return cls(
+            conn_id=conn_id,
+            service=ServiceSettings(
+                endpoint=_endpoint(connection, extra),
+                project_id=extra.get("project_id") or None,
+                credentials=_credentials(connection, extra),
+                region=extra.get("region") or REGIONS[0],
+                iam_endpoint=extra.get("iam_endpoint") or None,
+                timeout=_number(conn_id, "timeout", extra.get("timeout") or 60.0, 1.0, 600.0),
+                quota_share=_number(conn_id, "quota_share", extra.get("quota_share") or 1.0, 0.01, 1.0),
+            ),
+            engine=engine,
+            destination=extra.get("destination") or None,
+            obs_endpoint=extra.get("obs_endpoint") or None,
+            ffmpeg=extra.get("ffmpeg") or None,
+        )
+
+    def client(self, **options: Any) -> VodClient:
+        """A client whose calls block; *options* are those of :class:`vod.cloud.client.VodClient`."""
+        from vod.cloud.client import VodClient
+
+        return VodClient(self.service, **options)
+
+    def async_client(self, **options: Any) -> AsyncVodClient:
+        """A client for an event loop; *options* are those of :class:`vod.cloud.client.AsyncVodClient`."""
+        from vod.cloud.client import AsyncVodClient
+
+        return AsyncVodClient(self.service, **options)
+
+
+def _require_fields(connection: Connection, extra: dict[str, Any]) -> None:
+    account = extra.get("account")
+    missing = [
+        label
+        for label, value in (
+            ("user name (login)" if account else "access key (login)", connection.login),
+            ("password" if account else "secret key (password)", connection.password),
+            ("region, or an endpoint (host)", extra.get("region") or connection.host),
+        )
+        if not value
+    ]
+    if missing:
+        raise InvalidConnectionError(
+            f"The connection {connection.conn_id!r} has no {', no '.join(missing)}.",
+            remedy="Fill it in under Admin > Connections.",
+        )
+
+
+def _endpoint(connection: Connection, extra: dict[str, Any]) -> str:
+    """URL of the service: the connection's host, else the region's (contract, section 2)."""
+    endpoint = connection.host or f"vod.{extra.get('region')}.myhuaweicloud.com"
+    if "://" not in endpoint:
+        endpoint = f"https://{endpoint}"
+    if connection.port and not re.search(r":\d+$", (parts := urlsplit(endpoint)).netloc):
+        endpoint = parts._replace(netloc=f"{parts.netloc}:{connection.port}").geturl()
+    return endpoint
+
+
+def _credentials(connection: Connection, extra: dict[str, Any]) -> Credentials | Login:
+    """An access key, or the login of a user if the connection names an account."""
+    from vod.cloud.identity import Login
+    from vod.cloud.signing import Credentials
+
+    account, login, password = extra.get("account"), connection.login or "", connection.password or ""
+    try:
+        if account:
+            return Login(account=account, user=login, password=password)
+        return Credentials(ak=login, sk=password, security_token=extra.get("security_token") or None)
+    except InvalidInputError as error:
+        raise InvalidConnectionError(
+            f"The connection {connection.conn_id!r} cannot be used. {error.message}", remedy=error.remedy
+        ) from None
+
+
+def _number(conn_id: str, name: str, value: Any, least: float, most: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not least <= number <= most:
+        raise InvalidConnectionError(
+            f"The connection {conn_id!r} has the {name} {value!r}.",
+            remedy=f"Set a number from {least:g} to {most:g}.",
+        )
+    return number
+
+
+def form_fields() -> dict[str, Any]:
+    """The fields of the form that are kept in the connection's extra, in the order of the form.
+
+    ``null`` among the types lets the form be saved without the field.
+    """
+    text = {"type": ["string", "null"]}
+    return {
+        "region": {
+            "label": "Region",
+            "description": "Where the assets are. Project, assets and keys do not cross regions.",
+            "schema": {"type": "string", "enum": list(REGIONS), "default": REGIONS[0]},
+        },
+        "project_id": {
+            "label": "Project ID",
+            "description": "Console, My Credentials, Projects. When empty, it is looked up by the region.",
+            "schema": text,
+        },
+        "engine": {
+            "label": "Default engine",
+            "description": "What extracts when a task does not say: VOD or the worker's ffmpeg.",
+            "schema": {
+                "type": "string",
+                "enum": ["vod", "ffmpeg"],
+                "values_display": {"vod": "Huawei Cloud VOD", "ffmpeg": "ffmpeg on the worker"},
+                "default": "vod",
+            },
+        },
+        "destination": {
+            "label": "Default destination",
+            "description": "Where audio files and transcripts land when a task does not say: an absolute "
+            "path, or a URL such as obs://vod_default@bucket/audio.",
+            "schema": text,
+        },
+        "timeout": {
+            "label": "Read timeout",
+            "description": "Seconds to wait for an answer, 1 to 600. When empty, 60.",
+            "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
+        },
+        "quota_share": {
+            "label": "Quota share",
+            "description": "Part of the account's quotas that each process may use, 0.01 to 1: with four "
+            "workers 0.25. When empty, 1: all of it.",
+            "schema": {"type": ["number", "null"], "minimum": 0.01, "maximum": 1},
+        },
+        "security_token": {
+            "label": "Security token",
+            "description": "Only for temporary keys: the token that was issued with AK and SK.",
+            "schema": {**text, "format": "password"},
+        },
+        "account": {
+            "label": "Account",
+            "description": "Only for login with a token: name of the IAM account. Above are then name and "
+            "password of a user of it, instead of AK and SK.",
+            "schema": text,
+        },
+        "iam_endpoint": {
+            "label": "IAM endpoint",
+            "description": "When empty, https://iam.<region>.myhuaweicloud.com.",
+            "schema": text,
+        },
+        "obs_endpoint": {
+            "label": "OBS endpoint",
+            "description": "For URLs with obs://. When empty, https://obs.<region>.myhuaweicloud.com.",
+            "schema": text,
+        },
+        "ffmpeg": {
+            "label": "ffmpeg",
+            "description": "Path of the program on the workers. When empty, it is looked for.",
+            "schema": text,
+        },
+    }

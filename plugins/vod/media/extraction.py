@@ -1,0 +1,417 @@
+"""From a video to its audio: the right track, verified, and under its final name only when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from vod.errors import InvalidInputError
+from vod.media import command
+from vod.media.command import Piece, Tags
+from vod.media.errors import (
+    CorruptFramesError,
+    DestinationError,
+    EmptyTrackError,
+    FfmpegError,
+    MediaError,
+    NoSpaceError,
+    TooLargeError,
+    TruncatedMediaError,
+    UnsupportedTrackError,
+)
+from vod.media.formats import Output
+from vod.media.info import PROBE_TIMEOUT, UNKNOWN_CODEC, AudioTrack, MediaInfo, printable, probe
+from vod.media.integrity import lost_bytes
+from vod.media.limits import Limits
+from vod.media.measure import measure
+from vod.media.partials import partial_beside
+from vod.media.process import Complaints, Progress, find_ffmpeg, inspect, run
+from vod.media.sound import gain, is_silent
+from vod.media.tracks import ALL, Selection, choose_tracks
+from vod.media.verify import (
+    LEAST_SOUND,
+    compare,
+    compare_piece,
+    measure_written,
+    playing_time,
+)
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from vod.media.process import Ceiling
+
+LONGEST = 6 * 3600.0
+"""Seconds that an extraction gets at most when nobody says how many; headers lie."""
+
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_WRITE_ERRORS = (*_DISK_FULL, "Error closing file", "Error writing trailer", "av_interleaved_write_frame()")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """Audio that was written, as verified in the written file.
+
+    :param audio_format: Format asked for, a key of :data:`vod.media.formats.FORMATS`.
+    :param codec: Codec in the file, for example ``mp3``.
+    :param duration: Seconds that play, verified against the packets.
+    :param size: Bytes.
+    :param sample_rate: Hz.
+    :param bit_rate: bit/s.
+    :param track: The source's track that this is.
+    :param alternatives: The source's other audio tracks.
+    :param offset: Seconds after the start of the video at which the audio starts; negative when before it.
+    :param copied: Whether the track was taken over as it was, without encoding it again.
+    :param silent: Whether there is nothing to be heard.
+    :param corrupt_frames: Frames that could not be decoded. In a copy only those that its container marks,
+        unless ``strict`` was asked for.
+    :param warnings: What was odd and still no reason to fail, one sentence each.
+    """
+
+    path: Path
+    audio_format: str
+    codec: str
+    duration: float
+    size: int
+    sample_rate: int
+    channels: int
+    bit_rate: int | None
+    track: AudioTrack
+    copied: bool
+    alternatives: tuple[AudioTrack, ...] = ()
+    offset: float = 0.0
+    silent: bool = False
+    corrupt_frames: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def extract(
+    source: Path,
+    target: Path,
+    *,
+    audio_format: str = "MP3",
+    language: str | None = None,
+    bit_rate: int | None = None,
+    reencode: bool = False,
+    timeout: float | None = None,
+    expected_duration: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    cancelled: threading.Event | None = None,
+) -> Extraction:
+    """Write one audio track of *source* to *target*: :func:`extract_all` for the usual case."""
+    return extract_all(
+        source,
+        {target: Output(audio_format=audio_format, bit_rate=bit_rate, reencode=reencode)},
+        Selection(language=language),
+        timeout=timeout,
+        expected_duration=expected_duration,
+        on_progress=on_progress,
+        cancelled=cancelled,
+    )[0]
+
+
+def extract_all(
+    source: Path,
+    outputs: Mapping[Path, Output],
+    selection: Selection | None = None,
+    *,
+    tags: Tags | None = None,
+    strict: bool = False,
+    program: str | None = None,
+    timeout: float | None = None,
+    ceiling: Ceiling | None = None,
+    expected_duration: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    cancelled: threading.Event | None = None,
+) -> list[Extraction]:
+    """Write the audio of *source*, read and decoded once, to each path of *outputs*.
+
+    Tracks without packets are passed over. A track is copied when it already is what an output asks for. A
+    path appears only when its file is complete and replaces what was there; its folder is created. Nothing
+    else is left, however this ends.
+
+    :param outputs: What is to be at each path. When the selection is of all tracks, this is for the first of
+        them; the paths of the others have the track's number before the extension: ``talk.1.mp3``.
+    :param strict: Fail when frames cannot be decoded, instead of doing without them. Copies are decoded too.
+    :param program: The ffmpeg to run; the one that :func:`find_ffmpeg` finds when omitted.
+    :param timeout: Seconds; ten minutes plus the source's duration when omitted, six hours at most.
+    :param expected_duration: Seconds that the source lasts, when something outside the file knows: the only
+        way to notice that an MPEG transport stream was cut.
+    :param on_progress: Called in this thread, now and then.
+    :param cancelled: Set it, from any thread, to stop.
+    :returns: One element an output, for each track in turn.
+    :raises vod.errors.InvalidInputError: a path is *source*, or the piece lies outside of it.
+    :raises NoAudioTrackError: the source has no audio track.
+    :raises EmptyTrackError: it has audio tracks, and none has packets.
+    :raises LanguageNotFoundError, TrackNotFoundError: no audio track is what was selected.
+    :raises UnsupportedTrackError: the track's codec is unknown.
+    :raises UnreadableMediaError: the source cannot be read.
+    :raises TruncatedMediaError: the source's end is missing.
+    :raises CorruptFramesError: frames cannot be decoded, with *strict*.
+    :raises TooLargeError: the audio or the memory for it goes beyond the *ceiling*.
+    :raises ExtractionTimeoutError: the time was up.
+    :raises ExtractionCancelledError: *cancelled* was set.
+    :raises NoSpaceError: the destination is full.
+    :raises DestinationError: the destination cannot be written to.
+    :raises FfmpegNotFoundError: there is no ffmpeg to run, or it lacks the encoder.
+    :raises FfmpegError: ffmpeg failed otherwise.
+    """
+    selection = selection or Selection()
+    try:
+        limits = Limits(PROBE_TIMEOUT if timeout is None else timeout, cancelled)
+        info = probe(source, limits=limits)
+        if not info.audio and (lost := lost_bytes(source)):
+            raise TruncatedMediaError(
+                f"The file is cut off: at least {lost} bytes are missing, and no audio track is left."
+            )
+        tracks = choose_tracks(info, selection.language, selection.track)
+        selection.check_against(info)
+        usual = min(600 + (info.duration or 0), LONGEST)
+        job = _Job(
+            source=source,
+            outputs=outputs,
+            info=info,
+            selection=selection,
+            tags=tags or Tags(),
+            strict=strict,
+            program=program or find_ffmpeg(),
+            limits=replace(limits, timeout=usual if timeout is None else timeout),
+            ceiling=ceiling,
+            expected_duration=expected_duration,
+            on_progress=on_progress,
+        )
+        extractions = job.all_of(tracks) if selection.track == ALL else job.first_with_packets(tracks)
+    except (MediaError, InvalidInputError) as error:
+        error.asset = error.asset or printable(source)
+        raise
+    if on_progress is not None:
+        on_progress(Progress(1.0, left=0.0))
+    return extractions
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    source: Path
+    outputs: Mapping[Path, Output]
+    info: MediaInfo
+    selection: Selection
+    tags: Tags
+    strict: bool
+    program: str
+    limits: Limits
+    ceiling: Ceiling | None
+    expected_duration: float | None
+    on_progress: Callable[[Progress], None] | None
+
+    def first_with_packets(self, tracks: list[AudioTrack]) -> list[Extraction]:
+        empty: list[str] = []
+        for track in tracks:
+            try:
+                extractions = self._written([track])
+            except FfmpegError:
+                if self._has_sound(track):
+                    raise
+                if lost := lost_bytes(self.source):
+                    raise TruncatedMediaError(
+                        f"The file is cut off: its last {lost} bytes are missing, and the sound with them."
+                    ) from None
+                empty.append(_has_no_packets(track))
+                continue
+            return [replace(each, warnings=(*empty, *each.warnings)) for each in extractions]
+        raise EmptyTrackError(" ".join(empty))
+
+    def all_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
+        full = [track for track in tracks if self._has_sound(track)]
+        empty = [track for track in tracks if track not in full]
+        if not full:
+            raise EmptyTrackError(" ".join(map(_has_no_packets, empty)))
+        first, *others = self._written(full)
+        warnings = (*map(_has_no_packets, empty), *first.warnings)
+        return [replace(first, warnings=warnings), *others]
+
+    def _has_sound(self, track: AudioTrack) -> bool:
+        found = measure(self.source, track.index, limits=self.limits)
+        return min(found.duration, playing_time(found)) >= LEAST_SOUND
+
+    def _written(self, tracks: list[AudioTrack]) -> list[Extraction]:
+        """The audio of *tracks* under its final names."""
+        for track in tracks:
+            if track.codec == UNKNOWN_CODEC:
+                raise UnsupportedTrackError(
+                    f"Audio track {track.index} has a codec that is damaged or unknown."
+                )
+        copies = any(self._can_copy(track, output) for track in tracks for output in self.outputs.values())
+        if copies:
+            # Not everything that plays can be copied into another container; then it is encoded.
+            with contextlib.suppress(FfmpegError):
+                return self._attempt(tracks, copy=True)
+        return self._attempt(tracks, copy=False)
+
+    def _can_copy(self, track: AudioTrack, output: Output) -> bool:
+        return not self.selection.trims and output.keeps(track.codec, track.sample_rate, track.channels)
+
+    def _attempt(self, tracks: list[AudioTrack], *, copy: bool) -> list[Extraction]:
+        with contextlib.ExitStack() as partials:
+            pieces: dict[Path, Piece] = {}
+            warnings: dict[Path, list[str]] = {}
+            for track in tracks:
+                for path, output in self.outputs.items():
+                    target = path if track is tracks[0] else _numbered(path, track)
+                    piece = Piece(
+                        track=track,
+                        output=output,
+                        partial=_reserve(self.source, target, partials),
+                        copy=copy and self._can_copy(track, output),
+                    )
+                    pieces[target], warnings[target] = self._amplified(piece)
+            complaints = self._run(pieces)
+            extractions = [
+                self._verified(target, piece, complaints, warnings[target])
+                for target, piece in pieces.items()
+            ]
+            for target, piece in pieces.items():
+                _publish(piece.partial, target)
+            return extractions
+
+    def _amplified(self, piece: Piece) -> tuple[Piece, list[str]]:
+        target = piece.output.loudness
+        if target is None:
+            return piece, []
+        measuring = command.loudness(self.program, self.source, self.info, piece, self.selection)
+        decibels, warning = gain(measuring, target, limits=self.limits)
+        return replace(piece, gain=decibels), [warning] if warning else []
+
+    def _run(self, pieces: Mapping[Path, Piece]) -> Complaints:
+        line = command.extraction(
+            self.program,
+            self.source,
+            self.info,
+            [*pieces.values()],
+            self.selection,
+            self.tags,
+            check=self.strict,
+        )
+        track = next(iter(pieces.values())).track
+        code, complaints = run(
+            line, limits=self.limits, on_position=self._position_reader(track), ceiling=self.ceiling
+        )
+        # ffmpeg 5 ends with success when a full disk kept it from writing the end of an MP3.
+        if code != 0 or complaints.mention(*_WRITE_ERRORS):
+            raise self._failure(code, complaints, next(iter(pieces)))
+        if self.strict and complaints.corrupt:
+            raise CorruptFramesError(
+                f"{complaints.corrupt} frames of the audio cannot be decoded.", frames=complaints.corrupt
+            )
+        return complaints
+
+    def _verified(
+        self, target: Path, piece: Piece, complaints: Complaints, warnings: list[str]
+    ) -> Extraction:
+        track, form, limits = piece.track, piece.output.form, self.limits
+        written = measure_written(piece.partial, form, limits=limits)
+        if self.selection.trims:
+            warnings += compare_piece(self.source, self.info, track, written.duration, self.selection)
+        else:
+            warnings += compare(
+                self.source,
+                self.info,
+                track,
+                written.duration,
+                expected=self.expected_duration,
+                complaints=complaints.count,
+                limits=limits,
+            )
+        if complaints.count:
+            warnings.append(f"ffmpeg complained {complaints.count} times, at last: {complaints.last[-1]}")
+        duration = playing_time(written)
+        return Extraction(
+            path=target,
+            audio_format=piece.output.audio_format,
+            codec=written.codec,
+            duration=round(duration, 3),
+            size=piece.partial.stat().st_size,
+            sample_rate=written.sample_rate,
+            channels=written.channels,
+            bit_rate=round(written.size * 8 / written.duration),
+            track=track,
+            alternatives=tuple(each for each in self.info.audio if each != track),
+            offset=command.start_offset(self.info, track, self.selection),
+            copied=piece.copy,
+            silent=is_silent(self.program, piece.partial, duration, demuxer=form.demuxer, limits=limits),
+            corrupt_frames=complaints.corrupt,
+            warnings=tuple(warnings),
+        )
+
+    def _position_reader(self, track: AudioTrack) -> Callable[[float], None] | None:
+        whole = track.duration or self.info.duration
+        report = self.on_progress
+        if report is None or not whole:
+            return None
+        whole = min(whole - self.selection.start, self.selection.duration or whole)
+        began = time.monotonic()
+
+        def read(position: float) -> None:
+            fraction = max(min(position / whole, 0.99), 0.0)
+            elapsed = time.monotonic() - began
+            speed = position / elapsed if elapsed > 0 else None
+            report(Progress(fraction, speed, (whole - position) / speed if speed else None))
+
+        return read
+
+    def _failure(self, code: int, complaints: Complaints, target: Path) -> MediaError:
+        said = complaints.last[-1] if complaints.last else "it gave no reason"
+        if complaints.mention(*_DISK_FULL):
+            return NoSpaceError(f"There is no space left for {printable(target)}.")
+        if complaints.mention("File too large"):
+            return TooLargeError("The audio would be larger than a file may be here.")
+        if complaints.mention("Unknown encoder"):
+            for output in self.outputs.values():
+                inspect(self.program).require(output.form.encoder)
+        if lost := lost_bytes(self.source):
+            return TruncatedMediaError(f"The file is cut off: its last {lost} bytes are missing, and {said}.")
+        if code < 0:
+            return FfmpegError(f"ffmpeg was ended by signal {-code}: {said}.", remedy="Run it again.")
+        return FfmpegError(f"ffmpeg failed with exit code {code}: {said}.")
+
+
+def _has_no_packets(track: AudioTrack) -> str:
+    return f"The file announces audio in {track} and holds less than {LEAST_SOUND} s of it."
+
+
+def _numbered(path: Path, track: AudioTrack) -> Path:
+    return path.with_name(f"{path.stem}.{track.index}{path.suffix}")
+
+
+def _reserve(source: Path, target: Path, partials: contextlib.ExitStack) -> Path:
+    """Create the hidden file beside *target* that is written first."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise DestinationError(f"{printable(target)} is a directory.", remedy="Name a file in it.")
+        if target.exists() and not target.is_file():
+            raise DestinationError(f"{printable(target)} is a pipe or device.", remedy="Name a regular file.")
+        if target.exists() and target.samefile(source):
+            raise InvalidInputError(
+                "The audio would overwrite its own source.", remedy="Choose another destination."
+            )
+        return partials.enter_context(partial_beside(target))
+    except OSError as error:
+        raise _destination_error(target, error) from error
+
+
+def _publish(partial: Path, target: Path) -> None:
+    try:
+        partial.replace(target)
+    except OSError as error:
+        raise _destination_error(target, error) from error
+
+
+def _destination_error(target: Path, error: OSError) -> MediaError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return NoSpaceError(f"There is no space left for {printable(target)}.")
+    return DestinationError(f"{printable(target)} cannot be written: {error.strerror}.")

@@ -1,0 +1,1 @@
+"""What the sample DAGs are made of: form parameters, planning, manifests, reports, pools."""

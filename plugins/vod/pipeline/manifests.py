@@ -1,0 +1,238 @@
+"""Lists of assets in files: what is to be extracted, and what became of it.
+
+A manifest is a CSV file with a header, JSON Lines, or a plain list of assets, told apart by the ending of its
+name: ``.csv``, ``.jsonl``, anything else. It is read line by line, never as a whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+from vod.errors import InvalidInputError
+from vod.locations import local_path
+from vod.records import AUDIO_FORMATS
+from vod.storage.files import Destination, remote_path, replacing
+
+COLUMNS = ("asset", "date", "language", "format", "priority")
+"""What a manifest may say of an asset; only the first is needed. Other columns are ignored."""
+
+RESULT_COLUMNS = (*COLUMNS, "audio", "transcript", "status", "reason")
+"""What a result manifest says. It can be given back as a manifest."""
+
+_RESULTS = ".results.csv"
+_LONGEST_LINE = 100_000
+
+
+class InvalidManifestError(InvalidInputError):
+    """The list cannot be worked off as it is; nothing was submitted."""
+
+    outcome = "invalid_manifest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One asset of a manifest.
+
+    :param line: Where it stands, counted from 1.
+    :param date: The day that it belongs to, in UTC.
+    :param language: Language spoken, ISO 639.
+    :param audio_format: ``MP3`` or ``AAC``; the task's when ``None``.
+    :param priority: Higher is earlier.
+    """
+
+    asset: str
+    line: int
+    date: date | None = None
+    language: str | None = None
+    audio_format: str | None = None
+    priority: int = 0
+
+
+def read(location: str) -> Iterator[Entry]:
+    """Read a manifest, in its order; of an asset that comes twice the first line counts.
+
+    :param location: Absolute path, or a URL that Airflow's ``ObjectStoragePath`` knows.
+    :raises InvalidManifestError: there is no such file, or a line of it cannot be read; the message names
+        the line.
+    """
+    rows = {".csv": _csv_rows, ".jsonl": _json_rows}.get(PurePosixPath(location).suffix.lower(), _plain_rows)
+    seen: set[str] = set()
+    with _opened(location) as file:
+        for line, row in rows(location, _lines(location, file)):
+            entry = _entry(location, line, row)
+            if entry.asset not in seen:
+                seen.add(entry.asset)
+                yield entry
+    if not seen:
+        raise InvalidManifestError(
+            f"The list {location} names no assets.", remedy="Put one asset on each line, or choose another."
+        )
+
+
+def results_location(manifest: str, part: str | None = None) -> str:
+    """Where the result manifest of a manifest is: beside it. That of a whole result manifest is itself.
+
+    :param part: Name of the part of the list that a run works off, such as its date.
+    """
+    folder, slash, name = manifest.rpartition("/")
+    stem = name.removesuffix(_RESULTS if name.endswith(_RESULTS) else PurePosixPath(name).suffix)
+    if part:
+        stem = f"{stem.removesuffix(f'.{part}')}.{part}"
+    return f"{folder}{slash}{stem}{_RESULTS}"
+
+
+def write_results(location: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a result manifest; readers see the old file or the whole new one.
+
+    :param rows: With the keys of :data:`RESULT_COLUMNS`; what is missing stays empty.
+    """
+    folder, _, name = location.rpartition("/")
+    with (
+        Destination(folder or "/").writing(name) as path,
+        replacing(path) as part,
+        part.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, RESULT_COLUMNS, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@contextmanager
+def _opened(location: str) -> Iterator[IO[bytes]]:
+    local = local_path(location)
+    if local is not None and not local.is_absolute():
+        raise InvalidManifestError(
+            f"The list {location!r} is not an absolute path.",
+            remedy="Give the whole path, or a URL such as s3://bucket/list.csv.",
+        )
+    path = remote_path(location) if local is None else local
+    try:
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        raise InvalidManifestError(
+            f"There is no list {location}.", remedy="Check the name, and that the worker sees it."
+        ) from error
+    except IsADirectoryError as error:
+        raise InvalidManifestError(
+            f"{location} is a folder.", remedy="Give the file in it that holds the list."
+        ) from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InvalidManifestError(
+            f"The list {location} cannot be read ({reason}).", remedy="Let the worker's user read it."
+        ) from error
+    with file:
+        yield file
+
+
+def _lines(location: str, file: IO[bytes]) -> Iterator[str]:
+    number = 0
+    text = io.TextIOWrapper(
+        file,
+        encoding="utf-8-sig",  # spreadsheets put a BOM in front
+        errors="surrogateescape",  # it decodes many lines at once, and would not say which of them is wrong
+        newline="",
+    )
+    while True:
+        number += 1
+        line = text.readline(_LONGEST_LINE)
+        if not line:
+            text.detach()
+            return
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidManifestError(
+                f"Line {number} of {location} is not UTF-8.", remedy="Save the list as UTF-8."
+            ) from error
+        if len(line) == _LONGEST_LINE or "\0" in line:
+            raise _wrong(location, number, "This is not text with one asset a line.")
+        yield line
+
+
+def _plain_rows(_: str, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield number, {"asset": line}
+
+
+def _json_rows(location: str, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _wrong(location, number, f"This is not JSON ({error}).") from error
+        if isinstance(row, str):
+            row = {"asset": row}
+        if not isinstance(row, dict) or "asset" not in row:
+            raise _wrong(location, number, 'Each line must be an object with the key "asset".')
+        yield number, row
+
+
+def _csv_rows(location: str, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    header = next(lines, "")
+    delimiter = next((mark for mark in ";\t" if mark in header), ",")
+    names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    if names and "asset" not in names:
+        raise InvalidManifestError(
+            f"The list {location} has no column 'asset', only {', '.join(map(repr, names))}.",
+            remedy=f"Name the columns in its first line: {', '.join(COLUMNS)}; only asset is needed.",
+        )
+    reader = csv.reader(lines, delimiter=delimiter)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num + 1, dict(zip(names, cells, strict=False))
+    except csv.Error as error:
+        raise _wrong(location, reader.line_num + 1, f"This is not CSV ({error}).") from error
+
+
+def _entry(location: str, line: int, row: Mapping[str, Any]) -> Entry:
+    given = {name: _text(row[name]) for name in COLUMNS if row.get(name) is not None}
+    asset, audio_format = given.get("asset", ""), given.get("format", "").upper()
+    if not asset:
+        raise _wrong(location, line, "It names no asset.")
+    if not asset.isprintable():
+        raise _wrong(location, line, f"{asset!r} is no name of an asset.")
+    if audio_format and audio_format not in AUDIO_FORMATS:
+        raise _wrong(location, line, f"The format {given['format']!r} is none of {', '.join(AUDIO_FORMATS)}.")
+    try:
+        day = _day(given["date"]) if given.get("date") else None
+        priority = int(given.get("priority") or 0)
+    except ValueError as error:
+        raise _wrong(
+            location, line, f"A date is written 2026-01-31, a priority is a whole number ({error})."
+        ) from error
+    return Entry(
+        asset=asset,
+        line=line,
+        date=day,
+        language=given.get("language") or None,
+        audio_format=audio_format or None,
+        priority=priority,
+    )
+
+
+def _text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else json.dumps(value)
+
+
+def _day(text: str) -> date:
+    if len(text) == 10:
+        return date.fromisoformat(text)
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return (moment.astimezone(timezone.utc) if moment.tzinfo else moment).date()
+
+
+def _wrong(location: str, line: int, sentence: str) -> InvalidManifestError:
+    return InvalidManifestError(f"Line {line} of {location}: {sentence}", remedy="Correct it and run again.")

@@ -1,0 +1,113 @@
+"""What became of a run: the last task of a DAG whose operators report failures instead of failing."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from vod.locations import public_name
+from vod.records import AssetFailure, Record, parse_record
+
+log = logging.getLogger(__name__)
+
+_MOST_ROWS = 100
+_MOST_REASONS = 20
+
+NO_RESULT = "no_result"
+"""Outcome of an asset whose batch ended without saying anything of it."""
+
+
+def assets_of(planned: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """The assets of the batches that were planned (:mod:`vod.pipeline.planning`), by the names that their
+    records show.
+
+    :raises AirflowFailException: there is no plan. The last task runs whatever became of those before it, and
+        a run without a plan must not look green.
+    """
+    if planned is None:
+        raise AirflowFailException("There is no plan: see the log of the task that makes it.")
+    return [
+        public_name(asset) if isinstance(asset, str) else asset["asset"]
+        for batch in planned
+        for asset in batch.get("assets") or batch["audio"]
+    ]
+
+
+def collect(assets: Iterable[str], returned: Sequence[Any] | None) -> list[Record]:
+    """Give each asset its record, in order.
+
+    :param assets: Assets that were planned.
+    :param returned: What the mapped tasks returned; a batch that failed as a whole returned nothing. Of a
+        task group that was mapped once, Airflow gives the list of that batch, not a list of batches.
+    """
+    records: dict[str, Record] = {}
+    for batch in () if returned is None else returned[:]:  # at once: one by one, Airflow asks for each
+        for record in [batch] if isinstance(batch, Mapping) else batch or ():
+            records[record["asset"]] = parse_record(dict(record))
+    return [records.get(asset) or _lost(asset) for asset in assets]
+
+
+def conclude(ti: Any, records: Sequence[Record], *, skipped: int = 0) -> None:
+    """Say in a Markdown table what was done, skipped and failed: in the log, and as the XCom ``report``.
+
+    :param skipped: Assets that had been done before this run.
+    :raises AirflowFailException: an asset failed: a run that left something undone must not look green.
+    """
+    text = table(records, skipped)
+    failures = [record for record in records if isinstance(record, AssetFailure)]
+    log.info(
+        "%d of %d assets done, %d before.\n%s", len(records) - len(failures), len(records), skipped, text
+    )
+    ti.xcom_push("report", text)
+    if failures:
+        reasons = [f"  {failure}" for failure in failures[:_MOST_REASONS]]
+        if len(failures) > _MOST_REASONS:
+            reasons.append(f"  … and {len(failures) - _MOST_REASONS} more, see the report.")
+        raise AirflowFailException(f"{len(failures)} of {len(records)} assets failed:\n" + "\n".join(reasons))
+
+
+def table(records: Sequence[Record], skipped: int = 0) -> str:
+    """Counts by outcome, then the assets themselves, failures first."""
+    counts = Counter(record.outcome for record in records)
+    if skipped:
+        counts["done before"] = skipped
+    failed_first = sorted(records, key=lambda record: not isinstance(record, AssetFailure))
+    rows = [
+        f"| {_cell(record.asset)} | {record.outcome} | {_cell(words(record))} |"
+        for record in failed_first[:_MOST_ROWS]
+    ]
+    if len(records) > _MOST_ROWS:
+        rows.append(f"| … | | and {len(records) - _MOST_ROWS} more |")
+    return "\n".join(
+        [
+            *("| outcome | assets |", "|---|---:|"),
+            *(f"| {outcome} | {count} |" for outcome, count in counts.most_common()),
+            *("", "| asset | outcome | |", "|---|---|---|", *rows),
+        ]
+    )
+
+
+def _lost(asset: str) -> AssetFailure:
+    return AssetFailure(
+        asset=asset,
+        outcome=NO_RESULT,
+        message="Its batch ended without a result.",
+        remedy="See the log of the failed batch; cleared, it does only what is missing.",
+        retryable=True,
+    )
+
+
+def words(record: Record) -> str:
+    """What there is to say of an asset: why it failed, its text, or where its audio is."""
+    if isinstance(record, AssetFailure):
+        return f"{record.message} {record.remedy}".strip()
+    return getattr(record, "text", "") or getattr(record, "uri", "")
+
+
+def _cell(text: str, longest: int = 120) -> str:
+    line = " ".join(text.split()).replace("|", "\\|")
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -1,0 +1,193 @@
+"""The records that travel in XCom: plain JSON, the same from both engines."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from vod.errors import VodError
+
+Engine = Literal["vod", "ffmpeg"]
+AudioFormat = Literal["MP3", "AAC"]
+
+ENGINES: tuple[str, ...] = get_args(Engine)
+AUDIO_FORMATS: tuple[str, ...] = get_args(AudioFormat)
+"""What both engines make."""
+LOCAL_AUDIO_FORMATS = (*AUDIO_FORMATS, "WAV", "FLAC", "OPUS")
+"""What the ffmpeg engine makes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON-native values, as it travels in XCom: what is at its default is left out."""
+        usual = {
+            entry.name: entry.default if entry.default_factory is MISSING else entry.default_factory()
+            for entry in fields(self)
+        }
+        return {
+            name: value for name, value in asdict(self).items() if name == "outcome" or value != usual[name]
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractedAudio(_Record):
+    """Audio that exists and was checked.
+
+    :param asset: The source as the caller named it: a VOD asset id, a path or a URL.
+    :param uri: Where the audio is: ``file:///…``, ``s3://…``, ``vod://<connection>/<asset>``. Never signed.
+    :param audio_format: Format asked for, one of :data:`LOCAL_AUDIO_FORMATS`.
+    :param codec: Codec found in the file, for example ``mp3`` or ``aac``; ``None`` when VOD did not say.
+    :param duration: Seconds; ``None`` when VOD did not say.
+    :param size: Bytes; 0 when VOD did not say.
+    :param sample_rate: Hz.
+    :param engine: Which engine made it, ``vod`` or ``ffmpeg``.
+    :param audio_asset_id: The VOD asset that holds the audio, with the ``vod`` engine.
+    :param seconds: What the extraction took: by the worker's clock, or from creation to last change by VOD's,
+        which counts whole seconds and includes the queue.
+    :param speech_uri: Where a 16 kHz mono WAV of the same sound is, when one was asked for.
+    :param track: Which audio track of the source this is, from 0.
+    :param language: ISO 639-2 code of the track, when the source has one.
+    :param alternatives: The source's other audio tracks, in words.
+    :param others: Tracks extracted besides, when all were asked for: ``track``, ``language``, ``uri``,
+        ``duration`` and ``size`` of each.
+    :param offset: Seconds after the start of the video at which this audio starts: add it to a time in the
+        audio to get the time in the video. Negative when the audio starts first.
+    :param silent: There is nothing to be heard in it.
+    :param corrupt_frames: Frames of the source that could not be decoded and are missing here.
+    :param copied: The track was taken over as it was, not encoded again.
+    :param reused: An earlier run's file, made from the same source in the same way, was at the destination.
+    :param warnings: What was odd and no reason to fail, one sentence each.
+    """
+
+    asset: str
+    uri: str
+    audio_format: str
+    codec: str | None
+    duration: float | None
+    size: int
+    engine: str
+    sample_rate: int | None = None
+    channels: int | None = None
+    audio_asset_id: str | None = None
+    title: str | None = None
+    seconds: float | None = None
+    speech_uri: str | None = None
+    track: int = 0
+    language: str | None = None
+    alternatives: list[str] = field(default_factory=list)
+    others: list[dict[str, Any]] = field(default_factory=list)
+    offset: float = 0.0
+    silent: bool = False
+    corrupt_frames: int = 0
+    copied: bool = False
+    reused: bool = False
+    warnings: list[str] = field(default_factory=list)
+    outcome: Literal["extracted"] = "extracted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmittedExtraction(_Record):
+    """An extraction that VOD accepted and that nobody waited for: what ``AudioAssetSensor`` takes.
+
+    :param accepted: When VOD accepted it, seconds since the epoch.
+    """
+
+    asset: str
+    audio_asset_id: str
+    audio_format: str
+    accepted: float
+    outcome: Literal["submitted"] = "submitted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostponedExtraction(_Record):
+    """An extraction that VOD does not take yet; only the operator and its trigger see this record.
+
+    :param again: When to ask again at the latest, seconds since the epoch.
+    :param tries: How often it was postponed.
+    :param watch: Whether it is worth asking as soon as the source is no longer being processed.
+    :param failure: What becomes of it when time runs out: an :class:`AssetFailure` as JSON.
+    """
+
+    asset: str
+    again: float
+    tries: int
+    watch: bool
+    failure: dict[str, Any]
+    outcome: Literal["postponed"] = "postponed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript(_Record):
+    """What was said in one audio.
+
+    :param audio: URI of the audio, as in :attr:`ExtractedAudio.uri`.
+    :param text: The whole text, without time stamps.
+    :param language: Language code recognised or given, for example ``en``.
+    :param duration: Seconds of audio.
+    :param model: Name of the speech model.
+    :param uris: Files written, by caption format: ``{"txt": "file:///…", "srt": "file:///…"}``.
+    :param seconds: What the transcription took.
+    """
+
+    asset: str
+    audio: str
+    text: str
+    language: str
+    duration: float
+    model: str
+    uris: dict[str, str]
+    seconds: float | None = None
+    outcome: Literal["transcribed"] = "transcribed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetFailure(_Record):
+    """Why one asset has no result.
+
+    :param outcome: The failure's stable name: a VOD error code or an outcome such as ``no_audio_track``.
+    :param message: What failed, in one sentence.
+    :param remedy: What to do, in one sentence.
+    :param retryable: Whether the same call may succeed later.
+    """
+
+    asset: str
+    outcome: str
+    message: str
+    remedy: str = ""
+    retryable: bool = False
+
+    @classmethod
+    def of(cls, asset: str, error: VodError) -> AssetFailure:
+        return cls(
+            asset=asset,
+            outcome=error.outcome,
+            message=error.message,
+            remedy=error.remedy,
+            retryable=error.retryable,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.asset}: {self.message}{' ' + self.remedy if self.remedy else ''} [{self.outcome}]"
+
+
+Record = ExtractedAudio | SubmittedExtraction | PostponedExtraction | Transcript | AssetFailure
+
+_BY_OUTCOME: dict[str, type[Record]] = {
+    "extracted": ExtractedAudio,
+    "submitted": SubmittedExtraction,
+    "postponed": PostponedExtraction,
+    "transcribed": Transcript,
+}
+
+
+def parse_record(record: dict[str, Any]) -> Record:
+    """Read a record back from XCom. Unknown keys, written by a newer version, are ignored.
+
+    :raises KeyError: the record names no outcome: it is not one of ours.
+    :raises TypeError: a field is missing.
+    """
+    kind = _BY_OUTCOME.get(record["outcome"], AssetFailure)
+    known = {field.name for field in fields(kind)}
+    return kind(**{key: value for key, value in record.items() if key in known})

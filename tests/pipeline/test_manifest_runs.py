@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import DictStore
+from vod.library.catalogue import Catalogue
+from vod.locations import public_name
+from vod.pipeline import planning
+from vod.pipeline.manifest_runs import AssetList
+from vod.pipeline.manifests import InvalidManifestError
+from vod.records import AssetFailure, ExtractedAudio
+
+PARAMS = {
+    "engine": "default",
+    "audio_format": "MP3",
+    "destination": None,
+    "batch_size": 2,
+    "from_date": None,
+    "to_date": None,
+}
+
+
+def extracted(asset: str, audio_format: str = "MP3") -> dict[str, Any]:
+    return ExtractedAudio(
+        asset=asset,
+        uri=f"vod://vod_default/audio-{asset}",
+        audio_format=audio_format,
+        codec=None,
+        duration=1.0,
+        size=1,
+        engine="vod",
+    ).to_json()
+
+
+def results(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="") as file:
+        return {row["asset"]: row for row in csv.DictReader(file)}
+
+
+def asset_list(manifest: Path, **params: Any) -> AssetList:
+    return AssetList.of({**PARAMS, "manifest": str(manifest), **params})
+
+
+def test_the_whole_list_is_planned_those_of_higher_priority_first(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(
+        "asset,date,format,language,priority\na,2026-01-01,,,\nb,,AAC,,\nc,,,de,9\nd,,,,5\ne,,,,\n"
+    )
+    assert asset_list(manifest).plan(DictStore()) == [
+        {"audio_format": "MP3", "language": "de", "assets": ["c"]},
+        {"audio_format": "MP3", "language": None, "assets": ["d", "a"]},
+        {"audio_format": "MP3", "language": None, "assets": ["e"]},
+        {"audio_format": "AAC", "language": None, "assets": ["b"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "assets"),
+    [
+        ("2026-01-02", None, ["b", "c"]),
+        (None, "2026-01-01", ["a"]),
+        ("2026-01-01", "2026-01-01", ["a"]),
+        ("2026-01-01", "2026-01-31", ["a", "b", "c"]),
+    ],
+)
+def test_a_range_of_dates_is_planned_for_itself(
+    tmp_path: Path, connection: str, since: str | None, until: str | None, assets: list[str]
+) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("asset,date\na,2026-01-01\nb,2026-01-02\nc,2026-01-02T23:59:59Z\n")
+    part = asset_list(manifest, from_date=since, to_date=until, batch_size=100)
+    assert part.plan(DictStore()) == [{"audio_format": "MP3", "language": None, "assets": assets}]
+    part.write_results([{"assets": assets}], [[extracted(asset) for asset in assets]])
+    assert [*results(tmp_path / f"list.{since or ''}_{until or ''}.results.csv")] == assets
+
+
+def test_dates_without_assets_are_an_error_and_no_green_run(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("asset,date\na,2026-01-01\n")
+    with pytest.raises(InvalidManifestError, match="has no assets of 2027-01-01_"):
+        asset_list(manifest, from_date="2027-01-01").plan(DictStore())
+
+
+def test_a_line_without_a_date_belongs_to_no_range(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("asset,date\na,2026-01-01\nb,\n")
+    with pytest.raises(InvalidManifestError, match=r"Line 3 of .* has no date"):
+        asset_list(manifest, from_date="2026-01-01").plan(DictStore())
+
+
+def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.txt"
+    manifest.write_text("a\nb\nc\n")
+    planned = asset_list(manifest).plan(DictStore())
+    failure = AssetFailure(asset="b", outcome="no_audio_track", message="There is none.", remedy="Leave it.")
+    returned = [[extracted("a"), failure.to_json()], None]
+    Catalogue(str(tmp_path / "audio")).add(returned[0] or ())
+    (tmp_path / "audio" / "a.txt").write_text("hello")
+    (tmp_path / "audio" / "a.srt").write_text("hello")
+    records, before = asset_list(manifest).write_results(planned, returned)
+    assert ([record.outcome for record in records], before) == (
+        ["extracted", "no_audio_track", "no_result"],
+        0,
+    )
+    rows = results(tmp_path / "list.results.csv")
+    assert {asset: row["status"] for asset, row in rows.items()} == {
+        "a": "transcribed",
+        "b": "no_audio_track",
+        "c": "no_result",
+    }
+    assert rows["a"]["audio"] == "vod://vod_default/audio-a"
+    assert rows["a"]["transcript"] == (tmp_path / "audio" / "a.txt").as_uri()
+    assert rows["b"]["reason"] == "There is none. Leave it."
+
+    for again in (manifest, tmp_path / "list.results.csv"):
+        assert asset_list(again).plan(DictStore()) == [
+            {"audio_format": "MP3", "language": None, "assets": ["b", "c"]}
+        ]
+    planned = [{"assets": ["b", "c"]}]
+    records, before = asset_list(tmp_path / "list.results.csv").write_results(
+        planned, [[extracted("b"), extracted("c")]]
+    )
+    assert (len(records), before) == (2, 1)
+    rows = results(tmp_path / "list.results.csv")
+    assert [row["status"] for row in rows.values()] == ["transcribed", "extracted", "extracted"]
+
+
+def test_a_signed_url_is_done_once_and_shown_without_its_signature(tmp_path: Path, connection: str) -> None:
+    url = "https://media.example/a.mp4?Signature=secret"
+    manifest = tmp_path / "list.txt"
+    manifest.write_text(f"{url}\n")
+    with pytest.raises(InvalidManifestError, match=r"Line 1 of .*https://media\.example/a\.mp4") as refused:
+        asset_list(manifest, engine="vod").plan(DictStore())
+    assert "secret" not in str(refused.value)
+
+    with_ffmpeg = asset_list(manifest, engine="ffmpeg")
+    planned = with_ffmpeg.plan(DictStore())
+    returned = [extracted(public_name(url))]
+    Catalogue(str(tmp_path / "audio")).add(returned)
+    [record], before = with_ffmpeg.write_results(planned, [returned])
+    assert (record.outcome, before) == ("extracted", 0)
+    assert results(tmp_path / "list.results.csv")[url]["status"] == "extracted"
+    for again in (manifest, tmp_path / "list.results.csv"):
+        assert asset_list(again, engine="ffmpeg").plan(DictStore()) == []
+
+
+def test_what_vod_cannot_take_is_refused_with_its_line(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.txt"
+    manifest.write_text("a\n\n/media/b.mp4\n")
+    store = DictStore()
+    with pytest.raises(InvalidManifestError, match=r"Line 3 of .*/media/b\.mp4: VOD extracts only from"):
+        asset_list(manifest).plan(store)
+    assert store.values == {}
+    assert asset_list(manifest, engine="ffmpeg").plan(store)
+
+
+def test_a_list_that_is_too_long_is_refused_or_taken_by_date(
+    tmp_path: Path, connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "MOST_ASSETS", 3)
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(
+        "asset,date\n" + "".join(f"{number},2026-01-0{1 + number % 2}\n" for number in range(6))
+    )
+    with pytest.raises(planning.TooManyAssetsError, match="more than the 3 assets") as caught:
+        asset_list(manifest).plan(DictStore())
+    assert "month by month" in caught.value.remedy
+    day = asset_list(manifest, to_date="2026-01-01")
+    assert sum(len(batch["assets"]) for batch in day.plan(DictStore())) == 3

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import csv
+import tracemalloc
+from datetime import date
+from pathlib import Path
+
+import fsspec
+import pytest
+from airflow.sdk.io import attach
+
+from vod.errors import InvalidInputError
+from vod.pipeline.manifests import InvalidManifestError, read, results_location, write_results
+
+
+def put(folder: Path, name: str, content: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "a\n\n  b \nb\na\n"),
+        ("a", "a\r\nb\r\n"),
+        ("a.txt", "\ufeffa\nb"),
+        ("a.csv", "asset\na\nb\n"),
+        ("A.CSV", "title,ASSET \nx,a\ny, b\n,,\n"),
+        ("a.csv", "asset;title\na;x\nb;y\n"),
+        ("a.csv", '\ufefftitle\tasset\n"two\nlines"\ta\nx\tb\n'),
+        ("a.jsonl", '{"asset": "a", "more": [1]}\n\n"b"\n'),
+    ],
+)
+def test_every_form_gives_the_same_assets(tmp_path: Path, name: str, content: str) -> None:
+    assert [entry.asset for entry in read(put(tmp_path, name, content))] == ["a", "b"]
+
+
+def test_a_name_with_blanks_and_commas_in_a_plain_list_is_one_asset(tmp_path: Path) -> None:
+    [entry] = read(put(tmp_path, "list.txt", "/media/my talk, part 1.mp4\n"))
+    assert entry.asset == "/media/my talk, part 1.mp4"
+
+
+def test_optional_columns(tmp_path: Path) -> None:
+    lines = ["a,2026-01-31,de,aac,5", "b,2026-01-31T23:30:00-02:00,,,", "c,,,,-1"]
+    content = "\n".join(["asset,date,language,format,priority", *lines])
+    a, b, c = read(put(tmp_path, "list.csv", content))
+    assert (a.date, a.language, a.audio_format, a.priority, a.line) == (date(2026, 1, 31), "de", "AAC", 5, 2)
+    assert b.date == date(2026, 2, 1), "the day in UTC"
+    assert (b.language, b.audio_format, b.priority) == (None, None, 0)
+    assert (c.date, c.priority) == (None, -1)
+    [again] = read(put(tmp_path, "list.jsonl", '{"asset": 12, "date": "2026-01-31", "priority": 5}\n'))
+    assert (again.asset, again.date, again.priority) == ("12", date(2026, 1, 31), 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.csv", "id,title\n1,x\n", "has no column 'asset', only 'id', 'title'"),
+        ("a.csv", "", "names no assets"),
+        ("a.csv", "asset\n", "names no assets"),
+        ("a.txt", "\n \n", "names no assets"),
+        ("a.jsonl", "", "names no assets"),
+        ("a.csv", "asset,date\na,2026-01-01\nb,31.1.2026\n", "Line 3 of .*A date is written 2026-01-31"),
+        ("a.csv", "asset,priority\na,high\n", "Line 2 of .*a priority is a whole number"),
+        ("a.csv", "asset,format\na,OGG\n", "Line 2 of .*The format 'OGG' is none of MP3, AAC"),
+        ("a.csv", "title,asset\nx\n", "Line 2 of .*names no asset"),
+        ("a.jsonl", '{"asset": "a"}\n{"id": "b"}\n', 'Line 2 of .*must be an object with the key "asset"'),
+        ("a.jsonl", '{"asset": "a"\n', "Line 1 of .*This is not JSON"),
+        ("a.jsonl", "[" * 50_000 + "\n", "Line 1 of .*This is not JSON"),
+        ("a.txt", "a\nb\x07\n", "Line 2 of .*no name of an asset"),
+        ("a.txt", "a\0b\n", "Line 1 of .*not text"),
+        ("a.txt", "x" * 200_000, "Line 1 of .*not text"),
+        ("a.csv", "asset\na\ncaf\xe9\n".encode("latin-1"), "Line 3 of .*not UTF-8"),
+        ("a.csv", "asset\na\n".encode("utf-16"), "Line 1 of .*not UTF-8"),
+    ],
+)
+def test_what_is_no_manifest_is_refused_in_words(
+    tmp_path: Path, name: str, content: str | bytes, sentence: str
+) -> None:
+    with pytest.raises(InvalidManifestError, match=sentence) as caught:
+        list(read(put(tmp_path, name, content)))
+    assert caught.value.remedy
+
+
+def test_a_place_that_is_no_file_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InvalidManifestError, match="There is no list"):
+        list(read(str(tmp_path / "missing.csv")))
+    with pytest.raises(InvalidManifestError, match="is a folder"):
+        list(read(str(tmp_path)))
+    with pytest.raises(InvalidManifestError, match="not an absolute path"):
+        list(read("list.csv"))
+    with pytest.raises(InvalidInputError, match="No file system is installed"):
+        list(read("nonsense://bucket/list.csv"))
+
+
+def test_a_list_on_object_storage() -> None:
+    memory = fsspec.filesystem("memory")
+    attach("memory", fs=memory)
+    memory.pipe("/bucket/list.csv", b"asset\na\n")
+    try:
+        assert [entry.asset for entry in read("memory://bucket/list.csv")] == ["a"]
+        write_results("memory://bucket/list.results.csv", [{"asset": "a", "status": "extracted"}])
+        assert [entry.asset for entry in read("memory://bucket/list.results.csv")] == ["a"]
+        with pytest.raises(InvalidManifestError, match="There is no list"):
+            list(read("memory://bucket/missing.csv"))
+    finally:
+        memory.rm("/bucket", recursive=True)
+
+
+def test_a_million_lines_are_read_line_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    with path.open("w") as file:
+        file.write("asset,title\n")
+        file.writelines(f"{number:032x},{'t' * 100}\n" for number in range(1_000_000))
+    reading = read(str(path))
+    tracemalloc.start()
+    assert sum(1 for _, _ in zip(reading, range(10_000), strict=False)) == 10_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000, "bytes; the file has 135 million"
+    assert 10_000 + 1 + sum(1 for _ in reading) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("manifest", "part", "expected"),
+    [
+        ("/lists/a.csv", None, "/lists/a.results.csv"),
+        ("/lists/a", None, "/lists/a.results.csv"),
+        ("s3://bucket/x.y/a.b.jsonl", "2026-01-31", "s3://bucket/x.y/a.b.2026-01-31.results.csv"),
+        ("/lists/a.results.csv", None, "/lists/a.results.csv"),
+        # A part of it must not replace the whole.
+        ("/lists/a.results.csv", "2026-01-31", "/lists/a.2026-01-31.results.csv"),
+        ("/lists/a.2026-01-31.results.csv", "2026-01-31", "/lists/a.2026-01-31.results.csv"),
+    ],
+)
+def test_results_lie_beside_the_list(manifest: str, part: str | None, expected: str) -> None:
+    assert results_location(manifest, part) == expected
+
+
+def test_results_can_be_given_back(tmp_path: Path) -> None:
+    location = str(tmp_path / "list.results.csv")
+    rows = [
+        {
+            "asset": "a;b",
+            "date": date(2026, 1, 31),
+            "format": "AAC",
+            "priority": 2,
+            "audio": "file:///a.aac",
+            "transcript": "",
+            "status": "no_audio_track",
+            "reason": 'There is "none",\nit said.',
+        },
+        {"asset": "c", "status": "extracted"},
+    ]
+    write_results(location, rows)
+    assert [path.name for path in tmp_path.iterdir()] == ["list.results.csv"]
+    with Path(location).open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["reason"] == rows[0]["reason"]
+    assert second["status"] == "extracted"
+    again, other = read(location)
+    assert (again.asset, again.date, again.audio_format, again.priority) == (
+        "a;b",
+        date(2026, 1, 31),
+        "AAC",
+        2,
+    )
+    assert other.asset == "c"

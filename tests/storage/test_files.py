@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import fsspec
+import pytest
+from airflow.sdk.io import attach
+
+from tests.conftest import client_of
+from vod.errors import InvalidInputError
+from vod.hooks import VodHook
+from vod.locations import asset_uri, file_stem, is_asset_id, local_path
+from vod.standin import Standin
+from vod.storage.files import Destination, check_source, local_copy
+
+ASSET = "3e1cd21131a94525be55acf65888bf46"
+NASTY = [
+    '/m/it\'s "quoted".mp4',
+    "/m/-dash.mp4",
+    "/m/%d.mp4",
+    "/m/a:b.mp4",
+    "/m/日本語.mp4",
+    f"/m/{'x' * 300}.mp4",
+    "/m/..mp4",
+    "/m/ .mp4",
+]
+
+
+@pytest.fixture(autouse=True)
+def _memory_storage() -> None:
+    """fsspec's file system in memory, as an object storage that needs no account."""
+    attach("memory", fs=fsspec.filesystem("memory"))
+
+
+@pytest.mark.parametrize("asset", [ASSET, "5412", "a-b_c"])
+def test_ids_are_opaque(asset: str) -> None:
+    assert is_asset_id(asset)
+    check_source(asset)
+    assert file_stem(asset) == asset
+
+
+@pytest.mark.parametrize(
+    "asset", ["/media/a.mp4", "file:///media/a.mp4", "s3://b/a.mov", "a.mp4", "a/b", "é"]
+)
+def test_paths_and_urls_are_not_ids(asset: str) -> None:
+    assert not is_asset_id(asset)
+
+
+@pytest.mark.parametrize(
+    ("asset", "sentence"),
+    [("talk.mp4", "absolute path"), ("./talk.mp4", "absolute path"), ("gopher://x/a", "No file system")],
+)
+def test_a_source_that_cannot_be_read_is_refused_before_anything_is_done(asset: str, sentence: str) -> None:
+    with pytest.raises(InvalidInputError, match=sentence) as caught:
+        check_source(asset)
+    assert caught.value.asset == asset
+
+
+def test_a_file_url_is_a_local_path() -> None:
+    path = Path("/media/my talk #1 100%.mp4")
+    assert local_path(path.as_uri()) == path
+    assert local_path("s3://b/a.mov") is None
+
+
+@pytest.mark.parametrize("asset", NASTY)
+def test_stems_are_harmless_and_stable(asset: str) -> None:
+    stem = file_stem(asset)
+    assert stem == file_stem(asset)
+    assert not stem.startswith(("-", "."))
+    assert not set(stem) & set("/\\:%'\" \n")
+    assert len(stem.encode()) <= 120
+
+
+def test_stems_of_different_assets_differ() -> None:
+    stems = {
+        file_stem(asset) for asset in ["/a/talk.mp4", "/b/talk.mp4", "s3://a/talk.mp4", "/a/talk.mkv", *NASTY]
+    }
+    assert len(stems) == 4 + len(NASTY)
+
+
+def test_a_local_destination_gives_the_final_path(tmp_path: Path) -> None:
+    destination = Destination(str(tmp_path / "new" / "folder"))
+    with destination.writing("a.mp3") as path:
+        path.write_bytes(b"audio")
+    assert destination.uri("a.mp3") == path.as_uri()
+    assert destination.size("a.mp3") == 5
+    assert destination.size("b.mp3") is None
+
+
+def test_object_storage_shows_a_file_only_when_it_is_whole() -> None:
+    destination = Destination(f"memory://bucket-{uuid.uuid4().hex}/audio")
+    with destination.writing("a.mp3") as path:
+        path.write_bytes(b"audio")
+        assert destination.size("a.mp3") is None
+    assert destination.size("a.mp3") == 5
+    assert destination.uri("a.mp3").startswith("memory://bucket-")
+
+
+def test_nothing_is_uploaded_when_the_writer_fails() -> None:
+    destination = Destination(f"memory://bucket-{uuid.uuid4().hex}/audio")
+
+    def write_half() -> None:
+        with destination.writing("a.mp3") as path:
+            path.write_bytes(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_half()
+    assert destination.size("a.mp3") is None
+
+
+@pytest.mark.parametrize(
+    ("location", "sentence"), [("audio", "not an absolute path"), ("gopher://x", "No file system")]
+)
+def test_a_destination_that_cannot_be_is_refused(location: str, sentence: str) -> None:
+    with pytest.raises(InvalidInputError, match=sentence):
+        Destination(location)
+
+
+@pytest.mark.parametrize("scheme", ["id", "vod", "path", "file", "memory"])
+def test_a_local_copy_of_everything(
+    scheme: str, standin: Standin, connection: str, video: Path, tmp_path: Path
+) -> None:
+    hook = VodHook(connection)
+    where = str(video)
+    if scheme in ("id", "vod"):
+        asset_id = client_of(standin).upload(video)
+        where = asset_id if scheme == "id" else asset_uri(connection, asset_id)
+    elif scheme == "file":
+        where = video.as_uri()
+    elif scheme == "memory":
+        bucket = Destination(f"memory://bucket-{uuid.uuid4().hex}/v")
+        with bucket.writing("a.mp4") as path:
+            path.write_bytes(video.read_bytes())
+        where = bucket.uri("a.mp4")
+    with local_copy(where, hook) as copy:
+        assert copy.read_bytes() == video.read_bytes()
+    assert copy.exists() is (scheme in ("path", "file")), "copies are removed, originals are not"
