@@ -60,7 +60,7 @@ with DAG(
             language="{{ params.language or '' }}",
             destination="{{ params.destination or '' }}",
             force="{{ params.force }}",
-            on_failure="report",
+            failed_assets="return",
             post_execute=remember,
         )
         return TranscribeAudioOperator(
@@ -69,7 +69,7 @@ with DAG(
             model="{{ params.model }}",
             language="{{ params.language or '' }}",
             destination="{{ params.destination or '' }}",
-            on_failure="report",
+            failed_assets="return",
             outlets=[Asset("vod://transcripts")],
         ).output
 

@@ -59,7 +59,7 @@ with DAG(
             audio_format=audio_format,
             language=language,
             destination="{{ params.destination or '' }}",
-            on_failure="report",
+            failed_assets="return",
             post_execute=remember,
             outlets=[Asset("vod://audio")],
         ).output

@@ -75,7 +75,7 @@ with DAG(
             engine="{{ params.engine | replace('default', '') }}",
             audio_format="{{ params.audio_format }}",
             destination="{{ params.destination or '' }}",
-            on_failure="report",
+            failed_assets="return",
             post_execute=remember,
             outlets=[Asset("vod://audio")],
         ).output

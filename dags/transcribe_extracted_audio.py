@@ -57,7 +57,7 @@ with DAG(
             destination=destination,
             model="{{ params.model }}",
             language="{{ params.language or '' }}",
-            on_failure="report",
+            failed_assets="return",
             execution_timeout=timedelta(hours=12),
             outlets=[TRANSCRIPTS],
         ).output

@@ -218,7 +218,7 @@ def _work(conn_id: str, folder: Path) -> None:
     with _failure():
         hook.client.upload(SAMPLES / "lake.mov")
     assets = [hook.client.upload(SAMPLES / "lake.mov"), hook.client.upload(big)]
-    common: dict[str, Any] = {"vod_conn_id": conn_id, "on_failure": "report"}
+    common: dict[str, Any] = {"vod_conn_id": conn_id, "failed_assets": "return"}
 
     for deferrable in (True, False):
         options = {
@@ -230,7 +230,7 @@ def _work(conn_id: str, folder: Path) -> None:
             ExtractAudioOperator(task_id="x", assets=[*assets, "f" * 32], engine="vod", **options, **common)
         )
     _run(TranscribeAudioOperator(task_id="t", audio=records, destination=str(folder), **common))
-    submitted = _run(ExtractAudioOperator(task_id="y", assets=assets, wait=False, **common))
+    submitted = _run(ExtractAudioOperator(task_id="y", assets=assets, wait_for_completion=False, **common))
     for deferrable in (True, False):
         _run(
             AudioAssetSensor(

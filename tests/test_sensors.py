@@ -26,7 +26,9 @@ Context = dict[str, Any]
 @pytest.fixture
 def submitted(connection: str, client: VodClient, video: Path, context: Context) -> list[dict[str, Any]]:
     assets = [client.upload(video), "f" * 32]
-    extract = ExtractAudioOperator(task_id="extract", assets=assets, wait=False, on_failure="report")
+    extract = ExtractAudioOperator(
+        task_id="extract", assets=assets, wait_for_completion=False, failed_assets="return"
+    )
     return extract.execute(context)
 
 
@@ -45,7 +47,7 @@ def test_it_returns_audio_and_lets_failures_pass(
     standin: Standin, context: Context, submitted: list[dict[str, Any]], deferrable: bool
 ) -> None:
     standin.behaviour.urlless_polls = 1
-    audio, failure = wait(context, submitted, deferrable=deferrable, on_failure="report")
+    audio, failure = wait(context, submitted, deferrable=deferrable, failed_assets="return")
     assert (audio["outcome"], audio["asset"]) == ("extracted", submitted[0]["asset"])
     assert audio["uri"] == f"vod://vod_default/{submitted[0]['audio_asset_id']}"
     assert failure == submitted[1]
@@ -90,7 +92,7 @@ def test_a_passing_fault_does_not_end_the_wait(
 ) -> None:
     monkeypatch.setattr(session, "_backoff", lambda _: 0.0)
     standin.behaviour.faults = [parse("error,call=info,count=5")]  # as often as the client tries
-    audio, _ = wait(context, submitted, deferrable=deferrable, on_failure="report")
+    audio, _ = wait(context, submitted, deferrable=deferrable, failed_assets="return")
     assert audio["outcome"] == "extracted"
 
 

@@ -12,9 +12,9 @@ from benchmarks.probe import LoopLagTrigger
 class LoopLagOperator(BaseOperator):
     def execute(self, context: Any) -> None:
         params = context["params"]
-        self.defer(trigger=LoopLagTrigger(params["path"], params["seconds"]), method_name="resume")
+        self.defer(trigger=LoopLagTrigger(params["path"], params["seconds"]), method_name="execute_complete")
 
-    def resume(self, context: Any, event: Any) -> None:
+    def execute_complete(self, context: Any, event: Any) -> None:
         pass
 
 

@@ -12,7 +12,7 @@ from airflow.sdk.bases.sensor import PokeReturnValue
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from vod.batch.arguments import check_choice
-from vod.batch.outcomes import OnFailure, conclude, fail_at_once
+from vod.batch.outcomes import FailedAssets, conclude, fail_at_once
 from vod.cloud.assets import Asset
 from vod.cloud.errors import CloudError, ExtractionFailedError
 from vod.connection import DEFAULT_CONNECTION
@@ -30,13 +30,13 @@ class AudioAssetSensor(BaseSensorOperator):
     """Wait until audio assets of VOD are ready, and return them as :class:`vod.records.ExtractedAudio`
     records.
 
-    :param audio_assets: What ``ExtractAudioOperator(wait=False)`` returned, or ids of audio assets. Failures
-        among the records pass through. (templated)
+    :param audio_assets: What ``ExtractAudioOperator(wait_for_completion=False)`` returned, or ids of audio
+        assets. Failures among the records pass through. (templated)
     :param vod_conn_id: Connection of type ``vod``. (templated)
     :param deferrable: Wait in the triggerer. Otherwise ``mode`` is ``poke`` or ``reschedule``, as in any
         sensor.
     :param poke_interval: Seconds between two looks; in the triggerer they grow to 30.
-    :param on_failure: ``fail`` fails if an extraction failed, once all are settled; ``report`` returns
+    :param failed_assets: ``raise`` fails if an extraction failed, once all are settled; ``return`` returns
         failures among the others.
     :raises AirflowSensorTimeout: not all were settled within ``timeout`` seconds.
     """
@@ -51,15 +51,15 @@ class AudioAssetSensor(BaseSensorOperator):
         vod_conn_id: str = DEFAULT_CONNECTION,
         deferrable: bool = True,
         poke_interval: float = 5.0,
-        on_failure: OnFailure = "fail",
+        failed_assets: FailedAssets = "raise",
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
-        check_choice("on_failure", on_failure, ("fail", "report"))
+        check_choice("failed_assets", failed_assets, ("raise", "return"))
         self.audio_assets = audio_assets
         self.vod_conn_id = vod_conn_id
         self.deferrable = deferrable
-        self.on_failure = on_failure
+        self.failed_assets = failed_assets
 
     @cached_property
     def hook(self) -> VodHook:
@@ -86,10 +86,10 @@ class AudioAssetSensor(BaseSensorOperator):
                 poll_interval=self.poke_interval,
                 cancel_on_kill=False,  # the extractions are not this task's
             ),
-            method_name="resume",
+            method_name="execute_complete",
         )
 
-    def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Collect after the trigger's wait."""
         with fail_at_once():
             found = self._look([parse_record(record) for record in event["records"]], last=True)
@@ -128,7 +128,7 @@ class AudioAssetSensor(BaseSensorOperator):
             except ExtractionFailedError as error:
                 outcomes[extraction.asset] = AssetFailure.of(extraction.asset, error)
         return PokeReturnValue(
-            True, conclude([outcomes.get(record.asset, record) for record in records], self.on_failure)
+            True, conclude([outcomes.get(record.asset, record) for record in records], self.failed_assets)
         )
 
     def _records(self, context: Context) -> list[Record]:
@@ -136,7 +136,7 @@ class AudioAssetSensor(BaseSensorOperator):
         if not isinstance(given, Sequence) or not any(given):
             raise InvalidInputError(
                 "No audio assets were given.",
-                remedy="Give ids, or what ExtractAudioOperator(wait=False) returned.",
+                remedy="Give ids, or what ExtractAudioOperator(wait_for_completion=False) returned.",
             )
         # When a bare id was accepted is not known: its grace period starts with this task.
         ti = context["ti"]

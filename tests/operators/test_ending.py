@@ -55,7 +55,7 @@ def test_only_a_person_cancels(
     cancelled: int,
 ) -> None:
     standin.behaviour.queue_seconds = 60
-    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, wait=False, **options)
+    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, wait_for_completion=False, **options)
     operator.execute(context)
     context["ti"].state = state
     operator.on_kill()
@@ -105,7 +105,7 @@ def test_what_happens_to_another_instance_of_a_mapped_task_ends_nothing(
         index: "failed" if state == "running" else "running" for index in range(3) if index != map_index
     }
     context = context_of(DictStore(), map_index=map_index, siblings=others)
-    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, wait=False)
+    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, wait_for_completion=False)
     operator.execute(context)
     context["ti"].state = state
     operator.on_kill()
@@ -117,13 +117,13 @@ def test_when_the_time_is_up_and_vod_is_out_of_order_the_others_are_not_lost(
     standin: Standin, connection: str, context: Context, uploaded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = extract(context, uploaded[:1])
-    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, on_failure="report")
+    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, failed_assets="return")
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     standin.behaviour.faults = [parse("error,call=info")]
     monkeypatch.setattr(session, "_MOST_TRIES", 1)
     records = [*done, *deferred.value.trigger.records[1:]]
-    outcomes = operator.resume(context, {"records": records, "deadline": time.time()})
+    outcomes = operator.execute_complete(context, {"records": records, "deadline": time.time()})
     assert outcomes[:1] == done
     assert [record["retryable"] for record in outcomes[1:]] == [True, True]
     standin.behaviour.faults = []
@@ -136,7 +136,9 @@ def test_nobody_cancels_a_thousand_times_what_is_refused(
 ) -> None:
     standin.behaviour.queue_seconds = 60
     standin.behaviour.quota_scale = 100
-    operator = ExtractAudioOperator(task_id="extract", assets=standin.add_virtual(30), wait=False)
+    operator = ExtractAudioOperator(
+        task_id="extract", assets=standin.add_virtual(30), wait_for_completion=False
+    )
     standin.behaviour.faults = [parse("refuse,call=cancel_extract_audio,code=VOD.10120")]
     operator.execute(context)
     operator._ending.cancel()  # type: ignore[union-attr]

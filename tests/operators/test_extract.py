@@ -117,7 +117,7 @@ def test_the_ffmpeg_that_the_connection_names(
     monkeypatch.delenv("VOD_FFMPEG", raising=False)
     monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", connection_json(standin, ffmpeg="/nowhere/ffmpeg"))
     (record,) = extract(
-        context, [str(video)], engine="ffmpeg", destination=str(tmp_path), on_failure="report"
+        context, [str(video)], engine="ffmpeg", destination=str(tmp_path), failed_assets="return"
     )
     assert record["outcome"] == "ffmpeg_missing"
     assert "/nowhere/ffmpeg" in record["message"]
@@ -144,7 +144,7 @@ def test_the_connection_chooses_engine_and_destination(
 def test_not_waiting_returns_what_the_sensor_takes(
     connection: str, context: Context, uploaded: list[str]
 ) -> None:
-    records = extract(context, uploaded, wait=False)
+    records = extract(context, uploaded, wait_for_completion=False)
     assert {record["outcome"] for record in records} == {"submitted"}
     assert all(record["audio_asset_id"] for record in records)
 
@@ -152,13 +152,13 @@ def test_not_waiting_returns_what_the_sensor_takes(
 def test_the_task_tells_how_far_it_is(connection: str, context: Context, uploaded: list[str]) -> None:
     told = context["task_state_store"].values
     operator = ExtractAudioOperator(
-        task_id="extract", assets=[*uploaded, "f" * 32], on_failure="report", poll_interval=0.05
+        task_id="extract", assets=[*uploaded, "f" * 32], failed_assets="return", poll_interval=0.05
     )
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     waiting = {"assets": 4, "done": 0, "failed": 1, "words": "Waiting for VOD: 3 running, 0 to come."}
     assert told[TOLD] == waiting
-    operator.resume(context, asyncio.run(first_event(deferred.value.trigger)))
+    operator.execute_complete(context, asyncio.run(first_event(deferred.value.trigger)))
     assert told[TOLD] == {"assets": 4, "done": 3, "failed": 1, "words": "Of 4: 3 extracted, 1 failed."}
 
 
@@ -169,11 +169,11 @@ def test_an_id_that_vod_calls_malformed_costs_only_itself(
     standin.behaviour.faults = [
         parse(f"refuse,call=info,code=VOD.10053,status=400,asset={asset}") for asset in bad
     ]
-    records = extract(context, [bad[0], *uploaded, bad[1]], on_failure="report")
+    records = extract(context, [bad[0], *uploaded, bad[1]], failed_assets="return")
     outcomes = [record["outcome"] for record in records]
     assert outcomes == ["VOD.10053", "extracted", "extracted", "extracted", "VOD.10053"]
     calls = stats(standin)["calls"]["info"]["total"]
-    assert extract(context, [bad[0], *uploaded, bad[1]], on_failure="report") == records
+    assert extract(context, [bad[0], *uploaded, bad[1]], failed_assets="return") == records
     assert stats(standin)["calls"]["info"]["total"] == calls + 1, "the two are not asked for again"
 
 
@@ -192,12 +192,12 @@ def test_a_long_batch_is_collected_in_parts(
         operator.execute(context)
     told = context["task_state_store"].values
     with pytest.raises(TaskDeferred) as again:
-        operator.resume(context, asyncio.run(first_event(deferred.value.trigger)))
+        operator.execute_complete(context, asyncio.run(first_event(deferred.value.trigger)))
     done = told[TOLD]["done"]
     assert done in (1, 2), "one is a third, and enough"
     assert told[TOLD]["words"] == f"Waiting for VOD: {3 - done} running, 0 to come."
     again.value.trigger.collect_after = None  # the rest in one
-    records = operator.resume(context, asyncio.run(first_event(again.value.trigger)))
+    records = operator.execute_complete(context, asyncio.run(first_event(again.value.trigger)))
     assert [record["asset"] for record in records] == uploaded
     assert {record["outcome"] for record in records} == {"extracted"}
     assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
@@ -207,7 +207,7 @@ def test_an_asset_event_carries_the_audio(
     standin: Standin, connection: str, context: Context, uploaded: list[str]
 ) -> None:
     audio = Asset("vod://audio")
-    records = extract(context, [uploaded[0], "f" * 32], outlets=[audio], on_failure="report")
+    records = extract(context, [uploaded[0], "f" * 32], outlets=[audio], failed_assets="return")
     assert context["outlet_events"][audio].extra == {"audio": records[:1]}
     assert records[0]["duration"]
 
@@ -252,7 +252,7 @@ def test_bad_input_is_refused_before_anything_is_submitted(
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("engine", "gstreamer"), ("audio_format", "mp3"), ("on_failure", "ignore")]
+    ("option", "value"), [("engine", "gstreamer"), ("audio_format", "mp3"), ("failed_assets", "ignore")]
 )
 def test_an_unknown_choice_fails_when_the_dag_is_parsed(option: str, value: str) -> None:
     with pytest.raises(Exception, match=f"{option} '{value}' is unknown. Use one of"):
@@ -298,7 +298,7 @@ def test_a_bad_asset_costs_only_itself(
         client.upload(text): ("extraction_failed", "TRANSCODE_FAILED"),
         client.upload(silent_video): ("extraction_failed", "no audio track"),
     }
-    records = extract(context, [uploaded[0], *bad, uploaded[1], uploaded[0]], on_failure="report")
+    records = extract(context, [uploaded[0], *bad, uploaded[1], uploaded[0]], failed_assets="return")
     assert [record["asset"] for record in records] == [uploaded[0], *bad, uploaded[1]]
     assert [record["outcome"] for record in records][:: len(bad) + 1] == ["extracted", "extracted"]
     for record in records[1:-1]:
@@ -317,7 +317,7 @@ def test_local_failures_name_file_reason_and_remedy(
     missing = tmp_path / "missing.mp4"
     assets = [str(path) for path in (text, video, silent_video, missing)]
     records = extract(
-        context, assets, engine="ffmpeg", destination=str(tmp_path / "out"), on_failure="report"
+        context, assets, engine="ffmpeg", destination=str(tmp_path / "out"), failed_assets="return"
     )
     assert [record["outcome"] for record in records] == [
         "unreadable",
@@ -354,7 +354,7 @@ def test_audio_that_cannot_be_copied_costs_only_itself(
         monkeypatch.setattr(VodClient, "download", download)
     else:
         (out / f"{uploaded[0]}.mp3" / "folder").mkdir(parents=True)
-    records = extract(context, uploaded, destination=str(out), on_failure="report")
+    records = extract(context, uploaded, destination=str(out), failed_assets="return")
     if what == "no audio":  # a second extraction brings it
         assert [record["outcome"] for record in records] == ["extracted"] * 3
         assert stats(standin)["submissions"] == {**dict.fromkeys(uploaded, 1), uploaded[0]: 2}
@@ -390,12 +390,12 @@ def copy_fails(monkeypatch: pytest.MonkeyPatch, *audio_of: str) -> None:
     monkeypatch.setattr(VodEngine, "_copy", failing)
 
 
-@pytest.mark.parametrize("on_failure", ["fail", "report"])
+@pytest.mark.parametrize("failed_assets", ["raise", "return"])
 def test_a_retry_does_only_what_may_succeed_on_it(
     standin: Standin,
     connection: str,
     uploaded: list[str],
-    on_failure: str,
+    failed_assets: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -404,7 +404,7 @@ def test_a_retry_does_only_what_may_succeed_on_it(
     ]
     copy_fails(monkeypatch, uploaded[1])
     assets, store = [*uploaded, "f" * 32], DictStore()
-    options = {"on_failure": on_failure, "destination": str(tmp_path)}
+    options = {"failed_assets": failed_assets, "destination": str(tmp_path)}
     with pytest.raises(AssetsFailedError) as caught:
         extract(context_of(store, max_tries=2), assets, **options)
     assert [failure.asset for failure in caught.value.failures] == assets[1:]
@@ -413,7 +413,7 @@ def test_a_retry_does_only_what_may_succeed_on_it(
     before = stats(standin)
     copy_fails(monkeypatch)
     second = context_of(store, try_number=2, max_tries=2)
-    if on_failure == "fail":
+    if failed_assets == "raise":
         with pytest.raises(AirflowFailException, match="2 of 4 assets failed"):
             extract(second, assets, **options)
     else:
@@ -430,7 +430,7 @@ def test_a_file_that_cannot_be_extracted_is_not_tried_again_by_a_retry(
     video: Path, silent_video: Path, tmp_path: Path
 ) -> None:
     store, assets = DictStore(), [str(silent_video), str(video)]
-    options = {"engine": "ffmpeg", "destination": str(tmp_path / "out"), "on_failure": "report"}
+    options = {"engine": "ffmpeg", "destination": str(tmp_path / "out"), "failed_assets": "return"}
     first = extract(context_of(store, max_tries=1), assets, **options)
     assert [record["outcome"] for record in first] == ["no_audio_track", "extracted"]
     silent_video.write_bytes(video.read_bytes())
@@ -443,7 +443,7 @@ def test_the_last_try_reports(
     connection: str, uploaded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_fails(monkeypatch, uploaded[1])
-    store, options = DictStore(), {"on_failure": "report", "destination": str(tmp_path)}
+    store, options = DictStore(), {"failed_assets": "return", "destination": str(tmp_path)}
     with pytest.raises(AssetsFailedError):
         extract(context_of(store, max_tries=1), uploaded, **options)
     records = extract(context_of(store, try_number=2, max_tries=1), uploaded, **options)
@@ -521,8 +521,8 @@ def test_a_source_that_is_being_uploaded_is_watched_and_not_submitted(
     ).raise_for_status()
     event = asyncio.run(first_event(deferred.value.trigger))
     with pytest.raises(TaskDeferred) as again:
-        operator.resume(context, event)
-    records = operator.resume(context, asyncio.run(first_event(again.value.trigger)))
+        operator.execute_complete(context, event)
+    records = operator.execute_complete(context, asyncio.run(first_event(again.value.trigger)))
     assert [(record["asset"], record["outcome"]) for record in records] == [
         (asset, "extracted") for asset in (late, *uploaded)
     ]
@@ -532,7 +532,7 @@ def test_a_source_that_never_gets_ready_fails_when_the_time_is_up(
     standin: Standin, connection: str, context: Context, uploaded: list[str]
 ) -> None:
     standin.behaviour.faults = [parse(f"refuse,call=extract_audio,code=VOD.10083,asset={uploaded[1]}")]
-    records = extract(context, uploaded, timeout=1.0, on_failure="report")
+    records = extract(context, uploaded, timeout=1.0, failed_assets="return")
     assert [record["outcome"] for record in records] == ["extracted", "VOD.10083", "extracted"]
     assert "Wait until the console shows the video as uploaded" in records[1]["remedy"]
 
@@ -549,8 +549,8 @@ def test_a_service_that_is_down_is_waited_for(
     monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", connection_json(standin))
     resumed = ExtractAudioOperator(task_id="extract", assets=uploaded, poll_interval=0.05)
     with pytest.raises(TaskDeferred) as again:
-        resumed.resume(context, asyncio.run(first_event(deferred.value.trigger)))
-    records = resumed.resume(context, asyncio.run(first_event(again.value.trigger)))
+        resumed.execute_complete(context, asyncio.run(first_event(deferred.value.trigger)))
+    records = resumed.execute_complete(context, asyncio.run(first_event(again.value.trigger)))
     assert [record["outcome"] for record in records] == ["extracted"] * 3
 
 
@@ -584,7 +584,7 @@ def test_what_nobody_can_extract_says_why(
     standin: Standin, connection: str, context: Context, client: VodClient, silent_video: Path
 ) -> None:
     silent = client.upload(silent_video)
-    [record] = extract(context, [silent], fallback="ffmpeg", on_failure="report")
+    [record] = extract(context, [silent], fallback="ffmpeg", failed_assets="return")
     assert record["outcome"] == "no_audio_track"
 
 

@@ -28,7 +28,7 @@ def test_names_are_openlineages(location: str, namespace: str, name: str) -> Non
 def test_a_run_tells_what_became_of_what(connection: str, client: VodClient, video: object) -> None:
     source = client.upload(video)  # type: ignore[arg-type]
     extract = ExtractAudioOperator(task_id="extract", assets=[source, "f" * 32], engine="ffmpeg")
-    extract.on_failure = "report"
+    extract.failed_assets = "return"
     context = context_of(DictStore())
     records = extract.execute(context)
     told = DefaultExtractor(extract).extract_on_complete(context["ti"])
@@ -39,7 +39,7 @@ def test_a_run_tells_what_became_of_what(connection: str, client: VodClient, vid
     assert audio.outputFacets["outputStatistics"].size == records[0]["size"]
     assert audio.facets["storage"].fileFormat == "mp3"
 
-    transcribe = TranscribeAudioOperator(task_id="transcribe", audio=records, on_failure="report")
+    transcribe = TranscribeAudioOperator(task_id="transcribe", audio=records, failed_assets="return")
     [transcript, _] = transcribe.execute(context)
     told = DefaultExtractor(transcribe).extract_on_complete(context["ti"])
     assert told

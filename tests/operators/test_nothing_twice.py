@@ -89,7 +89,7 @@ def test_sources_of_one_title_are_not_mixed_up(
 ) -> None:
     twins = [client.upload(video, title="twin") for _ in range(2)]
     standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true")]
-    records = extract(context, twins, on_failure="report")
+    records = extract(context, twins, failed_assets="return")
     assert [record["outcome"] for record in records] == ["ambiguous_extraction"] * 2
     assert stats(standin)["submissions"] == dict.fromkeys(twins, 1)
 
@@ -174,7 +174,7 @@ def test_audio_is_given_time_to_appear_from_its_acceptance_on(
 ) -> None:
     monkeypatch.setattr(vod_engine, "VISIBILITY_GRACE", 1.0)
     standin.behaviour.faults = [parse("latency,call=extract_audio,seconds=1.5"), parse("missing,count=1")]
-    extract(context, uploaded[0], wait=False)
+    extract(context, uploaded[0], wait_for_completion=False)
     [record] = extract(context, uploaded[0])
     assert record["outcome"] == "extracted"
     assert stats(standin)["submissions"] == {uploaded[0]: 1}
@@ -202,7 +202,7 @@ def test_a_crash_does_not_make_a_third_extraction_of_what_vod_ends_without_audio
 ) -> None:
     store, asset = DictStore(), uploaded[0]
     standin.behaviour.faults = [parse(f"fail,asset={asset}")]
-    options = {"on_failure": "report", "wait": False}
+    options = {"failed_assets": "return", "wait_for_completion": False}
     for _ in range(2):  # each time the worker is lost while VOD works
         [submitted] = extract(context_of(store), asset, **options)
         audio = submitted["audio_asset_id"]
@@ -244,10 +244,10 @@ def test_the_lost_answer_of_a_second_extraction_is_not_confused_with_the_first(
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     with pytest.raises(TaskDeferred) as postponed:
-        operator.resume(context, asyncio.run(first_event(deferred.value.trigger)))
+        operator.execute_complete(context, asyncio.run(first_event(deferred.value.trigger)))
     standin.behaviour.faults.append(parse("drop,call=extract_audio,accepted=true"))
     with pytest.raises(TaskDeferred) as again:
-        operator.resume(context, asyncio.run(first_event(postponed.value.trigger)))
-    [record] = operator.resume(context, asyncio.run(first_event(again.value.trigger)))
+        operator.execute_complete(context, asyncio.run(first_event(postponed.value.trigger)))
+    [record] = operator.execute_complete(context, asyncio.run(first_event(again.value.trigger)))
     assert record["outcome"] == "extracted"
     assert stats(standin)["submissions"] == {uploaded[0]: 2}

@@ -24,8 +24,8 @@ def test_from_video_to_text(
     tmp_path: Path,
     engine: str,
 ) -> None:
-    audio = extract(context, [client.upload(video), "f" * 32], engine=engine, on_failure="report")
-    transcribe = TranscribeAudioOperator(task_id="transcribe", audio=audio, on_failure="report")
+    audio = extract(context, [client.upload(video), "f" * 32], engine=engine, failed_assets="return")
+    transcribe = TranscribeAudioOperator(task_id="transcribe", audio=audio, failed_assets="return")
     [transcript, failure] = transcribe.execute(context)
     assert word_error_rate(transcript["text"], samples[video.name]) < 0.2
     assert (transcript["outcome"], transcript["audio"]) == ("transcribed", audio[0]["uri"])
@@ -116,7 +116,7 @@ def test_a_transcript_that_cannot_be_written_costs_only_itself(
 ) -> None:
     (tmp_path / "text" / f"{Path(audio[0]['uri']).stem}.srt" / "folder").mkdir(parents=True)
     operator = TranscribeAudioOperator(
-        task_id="transcribe", audio=audio, destination=str(tmp_path / "text"), on_failure="report"
+        task_id="transcribe", audio=audio, destination=str(tmp_path / "text"), failed_assets="return"
     )
     records = operator.execute(context)
     assert [record["outcome"] for record in records] == ["destination", "transcribed"]

@@ -14,7 +14,7 @@ from vod.records import AssetFailure, Record
 
 log = logging.getLogger(__name__)
 
-OnFailure = Literal["fail", "report"]
+FailedAssets = Literal["raise", "return"]
 
 
 class AssetsFailedError(VodError):
@@ -30,12 +30,12 @@ class AssetsFailedError(VodError):
 
 
 def conclude(
-    records: Sequence[Record], on_failure: OnFailure, *, may_retry: bool = False
+    records: Sequence[Record], failed_assets: FailedAssets, *, may_retry: bool = False
 ) -> list[dict[str, Any]]:
     """Turn the outcomes of a batch into what the task returns.
 
-    :param on_failure: ``fail`` raises if any asset failed, ``report`` returns failures among the others.
-    :param may_retry: Whether another try follows a failure of the task: then also ``report`` raises for what
+    :param failed_assets: ``raise`` raises if any asset failed, ``return`` returns failures among the others.
+    :param may_retry: Whether another try follows a failure of the task: then also ``return`` raises for what
         may succeed on it.
     :raises AssetsFailedError: an asset failed, and it is not only to be reported.
     """
@@ -43,7 +43,7 @@ def conclude(
     for failure in failures:
         log.warning("%s", failure)
     error = AssetsFailedError(failures, len(records))
-    if failures and (on_failure == "fail" or (may_retry and error.retryable)):
+    if failures and (failed_assets == "raise" or (may_retry and error.retryable)):
         raise error
     return [record.to_json() for record in records]
 

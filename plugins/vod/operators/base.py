@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import Asset, BaseOperator
 
 from vod.batch.arguments import check_choice
-from vod.batch.outcomes import OnFailure, conclude
+from vod.batch.outcomes import FailedAssets, conclude
 from vod.batch.progress import BatchProgress
 from vod.connection import DEFAULT_CONNECTION
 from vod.errors import InvalidInputError
@@ -33,21 +33,21 @@ class BatchOperator(BaseOperator):
 
     An event of each Airflow asset among its ``outlets`` carries the records of what was done in its extra.
 
-    :param on_failure: ``fail`` finishes what can be finished, then fails naming the bad assets; ``report``
-        returns failures as records among the others and succeeds. Both use the task's retries for what may
-        succeed on a retry, and only for that.
+    :param failed_assets: ``raise`` finishes what can be finished, then fails naming the bad assets;
+        ``return`` returns failures as records among the others and succeeds. Both use the task's
+        retries for what may succeed on a retry, and only for that.
     """
 
     event_key: ClassVar[str]
     """Under which key of an asset event's extra the records are."""
 
     def __init__(
-        self, *, vod_conn_id: str = DEFAULT_CONNECTION, on_failure: OnFailure = "fail", **kwargs: Any
+        self, *, vod_conn_id: str = DEFAULT_CONNECTION, failed_assets: FailedAssets = "raise", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        check_choice("on_failure", on_failure, ("fail", "report"))
+        check_choice("failed_assets", failed_assets, ("raise", "return"))
         self.vod_conn_id = vod_conn_id
-        self.on_failure = on_failure
+        self.failed_assets = failed_assets
         self.finished: list[dict[str, Any]] = []
 
     @cached_property
@@ -72,7 +72,7 @@ class BatchOperator(BaseOperator):
         progress = BatchProgress(context["task_state_store"], len(ordered))
         progress.count(ordered)
         progress.tell(f"Of {len(ordered)}: {', '.join(f'{counts[word]} {word}' for word in counts)}.")
-        records = conclude(ordered, self.on_failure, may_retry=_may_retry(context))
+        records = conclude(ordered, self.failed_assets, may_retry=_may_retry(context))
         self.finished[:] = [record for record in records if record["outcome"] in _FINISHED]
         for outlet in self.outlets:
             if isinstance(outlet, Asset):

@@ -71,14 +71,15 @@ class ExtractAudioOperator(BatchOperator):
         still do nothing twice. (templated)
     :param vod_conn_id: Connection of type ``vod``. With files, ffmpeg and a destination none is needed.
         (templated)
-    :param wait: Wait for the audio; otherwise return :class:`vod.records.SubmittedExtraction` records for
-        ``AudioAssetSensor``. ffmpeg always waits.
+    :param wait_for_completion: Wait for the audio; otherwise return :class:`vod.records.SubmittedExtraction`
+        records for ``AudioAssetSensor``. ffmpeg always waits.
     :param deferrable: Wait in the triggerer instead of in a worker slot.
     :param poll_interval: Seconds from the last submission to the first look, and to the next; it grows to 30.
     :param timeout: Seconds that VOD may take for the batch; then what is queued is cancelled.
     :param cancel_on_kill: Cancel queued extractions when a person ends or clears the task, or when it runs
         into its ``execution_timeout``. A crash or a restart cancels nothing.
-    :param on_failure: ``fail`` or ``report``, see there.
+    :param failed_assets: ``raise`` extracts what can be extracted, then fails the task with the bad assets in
+        the message; ``return`` returns failures as records among the others and succeeds.
     :raises AirflowFailException: the input is wrong, or no failed asset can succeed on a retry.
     :raises AssetsFailedError: assets failed that may succeed on a retry.
     """
@@ -102,7 +103,7 @@ class ExtractAudioOperator(BatchOperator):
         options: Mapping[str, Any] | None = None,
         fallback: str | None = None,
         force: bool | str = False,
-        wait: bool = True,
+        wait_for_completion: bool = True,
         deferrable: bool = True,
         poll_interval: float = 5.0,
         timeout: float = 6 * 3600.0,
@@ -121,7 +122,7 @@ class ExtractAudioOperator(BatchOperator):
         self.options = options
         self.fallback = fallback
         self.force = force
-        self.wait = wait
+        self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
@@ -152,7 +153,7 @@ class ExtractAudioOperator(BatchOperator):
             outcomes = self._submit(assets, ledger)
             return self._go_on(context, assets, outcomes, time.time() + self.timeout, ledger)
 
-    def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on after the trigger's wait: collect, and submit what was postponed."""
         with fail_at_once(), self._begin(context).at_timeout():
             ledger = self._ledger(context, "vod")
@@ -182,7 +183,7 @@ class ExtractAudioOperator(BatchOperator):
         """Wait as long as there is something to wait for and time to do so, then give the result."""
         from vod.triggers import AudioAssetTrigger
 
-        while self.wait and time.time() < deadline and any(map(_is_open, outcomes.values())):
+        while self.wait_for_completion and time.time() < deadline and any(map(_is_open, outcomes.values())):
             trigger = AudioAssetTrigger(
                 vod_conn_id=self.vod_conn_id,
                 records=[outcomes[asset].to_json() for asset in order],
@@ -198,12 +199,12 @@ class ExtractAudioOperator(BatchOperator):
             )
             if self.deferrable:
                 spare = timedelta(seconds=deadline - time.time()) + _TRIGGER_DELAY
-                self.defer(trigger=trigger, method_name="resume", timeout=spare)
+                self.defer(trigger=trigger, method_name="execute_complete", timeout=spare)
             asyncio.run(_first(trigger))
             outcomes = self._advance(outcomes, deadline, ledger)
-        if self.wait and any(map(_is_open, outcomes.values())):
+        if self.wait_for_completion and any(map(_is_open, outcomes.values())):
             outcomes = self._advance(outcomes, deadline, ledger)
-        if not self.wait:
+        if not self.wait_for_completion:
             outcomes = {
                 asset: parse_record(outcome.failure) if isinstance(outcome, PostponedExtraction) else outcome
                 for asset, outcome in outcomes.items()

@@ -46,7 +46,8 @@ class TranscribeAudioOperator(BatchOperator):
         omitted. (templated)
     :param captions: Files to write: ``txt``, ``srt``.
     :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
-    :param on_failure: ``fail`` or ``report``.
+    :param failed_assets: ``raise`` transcribes what can be transcribed, then fails the task with the bad
+        audio in the message; ``return`` returns failures as records among the others and succeeds.
     :raises AssetsFailedError: audio could not be transcribed and may be on a retry.
     """
 

@@ -11,7 +11,7 @@ from vod.operators import ExtractAudioOperator
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "batch": {"retries": 20},
-    "batch_reported": {"retries": 1, "on_failure": "report"},
+    "batch_reported": {"retries": 1, "failed_assets": "return"},
     "batch_on_worker": {"retries": 0, "deferrable": False},
 }
 
