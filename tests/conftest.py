@@ -23,6 +23,7 @@ from rapidfuzz.distance import Levenshtein
 # Before anything imports Airflow: no test reads or writes the home of whoever runs it.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="vod-tests-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE"] = "True"
 for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
     del os.environ[name]
 # What a shell starts in the background ignores Ctrl-C, and so would those that the tests end by it.

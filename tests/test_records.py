@@ -69,7 +69,7 @@ def test_what_is_no_record_is_refused(broken: dict[str, str]) -> None:
 
 
 def test_a_failure_keeps_what_the_error_said() -> None:
-    failure = AssetFailure.of("a", NoAudioTrackError("There is no audio track in it."))
+    failure = AssetFailure.from_error("a", NoAudioTrackError("There is no audio track in it."))
     assert failure.outcome == "no_audio_track"
     assert str(failure) == (
         "a: There is no audio track in it. Leave this asset out, or name a version of it that has sound."

@@ -1,6 +1,13 @@
+"""The sensor and VOD: what it waits for, what ends the wait, and what becomes of each audio asset."""
+
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +16,7 @@ from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSensorTimeout,
+    AirflowSkipException,
     TaskDeferred,
 )
 
@@ -33,13 +41,16 @@ def submitted(connection: str, client: VodClient, video: Path, context: Context)
 
 
 def wait(context: Context, audio_assets: Any, **options: Any) -> list[dict[str, Any]]:
+    """Run the sensor to its end, through its trigger as often as it defers."""
     arguments = {"poke_interval": 0.05, "timeout": 20, **options}
     sensor = AudioAssetSensor(task_id="wait", audio_assets=audio_assets, **arguments)
-    try:
-        return sensor.execute(context)
-    except TaskDeferred as deferred:
-        event = asyncio.run(first_event(deferred.trigger))
-        return getattr(sensor, deferred.method_name)(context, event=event)
+    go_on = partial(sensor.execute, context)
+    while True:
+        try:
+            return go_on()
+        except TaskDeferred as deferred:
+            event = asyncio.run(first_event(deferred.trigger))
+            go_on = partial(getattr(sensor, deferred.method_name), context, event=event)
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -112,3 +123,81 @@ def test_what_is_settled_is_not_looked_at_again(
 def test_nothing_to_wait_for_is_refused(connection: str, context: Context, given: Any) -> None:
     with pytest.raises(AirflowFailException, match="No audio assets were given"):
         wait(context, given)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_an_id_that_vod_calls_malformed_costs_only_itself(
+    standin: Standin, context: Context, submitted: list[dict[str, Any]], deferrable: bool
+) -> None:
+    ids = ["x" * 300, submitted[0]["audio_asset_id"]]
+    standin.behaviour.faults = [parse(f"refuse,call=info,code=VOD.10053,status=400,asset={ids[0]}")]
+    malformed, audio = wait(context, ids, deferrable=deferrable, failed_assets="return")
+    assert malformed["asset"] == ids[0]
+    assert malformed["outcome"] == "VOD.10053"
+    assert (audio["asset"], audio["outcome"]) == (ids[1], "extracted")
+
+
+def test_a_task_that_is_resumed_too_early_waits_on(
+    standin: Standin, context: Context, submitted: list[dict[str, Any]]
+) -> None:
+    standin.behaviour.urlless_polls = 10**6
+    sensor = AudioAssetSensor(task_id="wait", audio_assets=submitted, failed_assets="return")
+    deadline = time.time() + 20
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute_complete(context, {"records": submitted, "deadline": deadline})
+    assert deferred.value.trigger.deadline == deadline
+    standin.behaviour.urlless_polls = 0
+    settle_event = asyncio.run(first_event(deferred.value.trigger))
+    audio, failure = sensor.execute_complete(context, settle_event)
+    assert audio["outcome"] == "extracted"
+    assert failure == submitted[1]
+
+
+def test_when_the_time_is_up_what_could_not_be_read_says_why(
+    standin: Standin,
+    context: Context,
+    submitted: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "_backoff", lambda _: 0.0)
+    standin.behaviour.faults = [parse("error,call=info")]
+    sensor = AudioAssetSensor(task_id="wait", audio_assets=submitted, failed_assets="return")
+    audio, _ = sensor.execute_complete(context, {"records": submitted, "deadline": time.time()})
+    assert (audio["outcome"], audio["retryable"]) == ("APIGW.0201", True)
+
+
+def test_a_shorter_execution_timeout_ends_the_wait_in_the_triggerer(
+    standin: Standin, context: Context, submitted: list[dict[str, Any]]
+) -> None:
+    standin.behaviour.urlless_polls = 10**6
+    began = time.time()
+    sensor = AudioAssetSensor(
+        task_id="wait", audio_assets=submitted, timeout=3600, execution_timeout=timedelta(seconds=60)
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(context)
+    assert began + 60 <= deferred.value.trigger.deadline <= time.time() + 60
+
+
+def test_a_timeout_may_skip_instead_of_failing(
+    standin: Standin, context: Context, submitted: list[dict[str, Any]]
+) -> None:
+    standin.behaviour.urlless_polls = 10**6
+    sensor = AudioAssetSensor(task_id="wait", audio_assets=submitted, soft_fail=True)
+    event = {"event": {"records": submitted, "deadline": time.time()}}
+    with pytest.raises(AirflowSkipException):
+        sensor.resume_execution("execute_complete", event, context)
+
+
+def test_waiting_in_the_triggerer_is_airflows_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own configuration says so: ``[operators] default_deferrable``."""
+    assert AudioAssetSensor(task_id="wait", audio_assets=["a"]).deferrable is True
+    script = (
+        "from vod.sensors import AudioAssetSensor; from vod.operators import ExtractAudioOperator; "
+        "print(AudioAssetSensor(task_id='w', audio_assets=['a']).deferrable, "
+        "ExtractAudioOperator(task_id='e', assets=['a']).deferrable)"
+    )
+    for setting in ("True", "False"):
+        monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", setting)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == f"{setting} {setting}"

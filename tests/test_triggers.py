@@ -1,3 +1,5 @@
+"""What the trigger waits for, and what it hands to the task that it resumes."""
+
 from __future__ import annotations
 
 import time

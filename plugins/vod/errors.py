@@ -17,6 +17,9 @@ class VodError(Exception):
     retryable: bool = False
     """Whether the same call, unchanged, may succeed later."""
 
+    other_engine: bool = False
+    """Whether another engine may still extract the audio, from the original."""
+
     remedy: str = ""
 
     def __init__(self, message: str, *, asset: str | None = None, remedy: str | None = None) -> None:

@@ -91,12 +91,14 @@ class SubmittedExtraction(_Record):
     """An extraction that VOD accepted and that nobody waited for: what ``AudioAssetSensor`` takes.
 
     :param accepted: When VOD accepted it, seconds since the epoch.
+    :param status: State of the audio asset when VOD was last asked.
     """
 
     asset: str
     audio_asset_id: str
     audio_format: str
     accepted: float
+    status: str | None = None
     outcome: Literal["submitted"] = "submitted"
 
 
@@ -150,6 +152,7 @@ class AssetFailure(_Record):
     :param message: What failed, in one sentence.
     :param remedy: What to do, in one sentence.
     :param retryable: Whether the same call may succeed later.
+    :param other_engine: Whether another engine may still extract the audio.
     """
 
     asset: str
@@ -157,15 +160,17 @@ class AssetFailure(_Record):
     message: str
     remedy: str = ""
     retryable: bool = False
+    other_engine: bool = False
 
     @classmethod
-    def of(cls, asset: str, error: VodError) -> AssetFailure:
+    def from_error(cls, asset: str, error: VodError) -> AssetFailure:
         return cls(
             asset=asset,
             outcome=error.outcome,
             message=error.message,
             remedy=error.remedy,
             retryable=error.retryable,
+            other_engine=error.other_engine,
         )
 
     def __str__(self) -> str:

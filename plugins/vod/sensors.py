@@ -1,4 +1,4 @@
-"""Waits for audio assets that somebody else asked for."""
+"""Waits for audio assets that another task has asked VOD for."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.bases.sensor import PokeReturnValue
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from vod.batch.arguments import check_choice
+from vod.batch.arguments import check_choice, time_limit
 from vod.batch.outcomes import FailedAssets, conclude, fail_at_once
-from vod.cloud.assets import Asset
-from vod.cloud.errors import CloudError, ExtractionFailedError
 from vod.connection import DEFAULT_CONNECTION
-from vod.engines.vod import extracted, within_grace
+from vod.engines import is_open
 from vod.errors import InvalidInputError
-from vod.hooks import VodHook
-from vod.records import AssetFailure, Record, SubmittedExtraction, parse_record
-from vod.triggers import AudioAssetTrigger
+from vod.records import Record, SubmittedExtraction, parse_record
 
+# Not imported while a DAG file is parsed: they load HTTP clients.
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from vod.hooks import VodHook
+
 
 class AudioAssetSensor(BaseSensorOperator):
-    """Wait until audio assets of VOD are ready, and return them as :class:`vod.records.ExtractedAudio`
-    records.
+    """Wait until audio assets of VOD are ready; return :class:`vod.records.ExtractedAudio` records.
 
     :param audio_assets: What ``ExtractAudioOperator(wait_for_completion=False)`` returned, or ids of audio
         assets. Failures among the records pass through. (templated)
     :param vod_conn_id: Connection of type ``vod``. (templated)
     :param deferrable: Wait in the triggerer. Otherwise ``mode`` is ``poke`` or ``reschedule``, as in any
-        sensor.
+        sensor. Airflow's setting ``[operators] default_deferrable`` when omitted.
     :param poke_interval: Seconds between two looks; in the triggerer they grow to 30.
     :param failed_assets: ``raise`` fails if an extraction failed, once all are settled; ``return`` returns
         failures among the others.
-    :raises AirflowSensorTimeout: not all were settled within ``timeout`` seconds.
+    :raises AirflowSensorTimeout: not all were settled within ``timeout`` seconds. In the triggerer, an
+        ``execution_timeout`` that is shorter counts instead.
     """
 
     template_fields = ("audio_assets", "vod_conn_id")
@@ -49,7 +49,7 @@ class AudioAssetSensor(BaseSensorOperator):
         *,
         audio_assets: Any,
         vod_conn_id: str = DEFAULT_CONNECTION,
-        deferrable: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: float = 5.0,
         failed_assets: FailedAssets = "raise",
         **kwargs: Any,
@@ -60,76 +60,74 @@ class AudioAssetSensor(BaseSensorOperator):
         self.vod_conn_id = vod_conn_id
         self.deferrable = deferrable
         self.failed_assets = failed_assets
+        self._settled: dict[str, Record] = {}
 
     @cached_property
     def hook(self) -> VodHook:
+        """The connection."""
+        from vod.hooks import VodHook
+
         return VodHook(self.vod_conn_id)
 
-    @cached_property
-    def _settled(self) -> dict[str, Asset]:
-        """Audio assets that need no other look."""
-        return {}
-
     def execute(self, context: Context) -> Any:
+        """Look once, and wait in the triggerer if that is not enough; or look again and again.
+
+        :raises TaskDeferred: the task waits in the triggerer.
+        """
         if not self.deferrable:
             return super().execute(context)
         with fail_at_once():
-            records = self._records(context)
-            found = self._look(records)
-        if found.is_done:
-            return found.xcom_value
+            return self._wait(
+                self._records(context), time.time() + time_limit(self.timeout, self.execution_timeout)
+            )
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Look again after the trigger's wait, and wait on while there is time."""
+        with fail_at_once():
+            return self._wait([parse_record(record) for record in event["records"]], event["deadline"])
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once at all that are not ready yet."""
+        with fail_at_once():
+            records = self._look(self._records(context))
+            if any(map(is_open, records)):
+                return PokeReturnValue(False)
+            return PokeReturnValue(True, conclude(records, self.failed_assets))
+
+    def _wait(self, records: Sequence[Record], deadline: float) -> list[dict[str, Any]]:
+        from vod.triggers import AudioAssetTrigger
+
+        time_is_up = time.time() >= deadline
+        found = self._look(records, time_is_up=time_is_up)
+        if not any(map(is_open, found)):
+            return conclude(found, self.failed_assets)
+        if time_is_up:
+            waiting = sum(map(is_open, found))
+            raise AirflowSensorTimeout(
+                f"{waiting} of {len(found)} audio assets are not ready, and the time is up."
+            )
         return self.defer(
             trigger=AudioAssetTrigger(
                 vod_conn_id=self.vod_conn_id,
-                records=[record.to_json() for record in records],
-                deadline=time.time() + self.timeout,
+                records=[record.to_json() for record in found],
+                deadline=deadline,
                 poll_interval=self.poke_interval,
                 cancel_on_kill=False,  # the extractions are not this task's
             ),
             method_name="execute_complete",
         )
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Collect after the trigger's wait."""
-        with fail_at_once():
-            found = self._look([parse_record(record) for record in event["records"]], last=True)
-        if not found.is_done:
-            raise AirflowSensorTimeout(f"Audio assets were not ready within {self.timeout:.0f} s.")
-        return found.xcom_value
+    def _look(self, records: Sequence[Record], *, time_is_up: bool = False) -> list[Record]:
+        """The records, with a result for each audio asset that is ready or has failed."""
+        from vod.engines.audio_assets import collect
 
-    def poke(self, context: Context) -> PokeReturnValue:
-        """Look once at all of them."""
-        with fail_at_once():
-            return self._look(self._records(context))
-
-    def _look(self, records: Sequence[Record], *, last: bool = False) -> PokeReturnValue:
-        extractions = _extractions(records)
-        waiting = [entry for entry in extractions if entry.audio_asset_id not in self._settled]
-        try:
-            read = self.hook.client.asset_info(extraction.audio_asset_id for extraction in waiting)
-        except CloudError as error:
-            if last or not error.retryable:
-                raise
-            self.log.warning("VOD cannot be read, waiting on: %s", error)
-            return PokeReturnValue(False)
-        for extraction in waiting:
-            audio = read[extraction.audio_asset_id]
-            if audio.settled(grace=within_grace(extraction.accepted)):
-                self._settled[audio.asset_id] = audio
-        ready = sum(extraction.audio_asset_id in self._settled for extraction in extractions)
-        self.log.info("Ready %d/%d audio assets.", ready, len(extractions))
-        if ready < len(extractions):
-            return PokeReturnValue(False)
-        outcomes: dict[str, Record] = {}
-        for extraction in extractions:
-            try:
-                audio = self._settled[extraction.audio_asset_id]
-                outcomes[extraction.asset] = extracted(extraction, audio, self.vod_conn_id)
-            except ExtractionFailedError as error:
-                outcomes[extraction.asset] = AssetFailure.of(extraction.asset, error)
-        return PokeReturnValue(
-            True, conclude([outcomes.get(record.asset, record) for record in records], self.failed_assets)
-        )
+        known = [self._settled.get(record.asset, record) for record in records]
+        waiting = [record for record in known if isinstance(record, SubmittedExtraction)]
+        outcomes = collect(self.hook.client, waiting, self.vod_conn_id, time_is_up=time_is_up)
+        self._settled |= {asset: outcome for asset, outcome in outcomes.items() if not is_open(outcome)}
+        ready = len(waiting) - sum(map(is_open, outcomes.values()))
+        self.log.info("%d of %d audio assets are ready.", len(records) - len(waiting) + ready, len(records))
+        return [outcomes.get(record.asset, record) for record in known]
 
     def _records(self, context: Context) -> list[Record]:
         given = [self.audio_assets] if isinstance(self.audio_assets, (str, Mapping)) else self.audio_assets
@@ -138,7 +136,7 @@ class AudioAssetSensor(BaseSensorOperator):
                 "No audio assets were given.",
                 remedy="Give ids, or what ExtractAudioOperator(wait_for_completion=False) returned.",
             )
-        # When a bare id was accepted is not known: its grace period starts with this task.
+        # When VOD accepted a bare id is not known: its grace period starts with this task.
         ti = context["ti"]
         started = (ti.get_first_reschedule_date(context) if self.reschedule else None) or ti.start_date
         accepted = started.timestamp() if started else time.time()
@@ -148,7 +146,3 @@ class AudioAssetSensor(BaseSensorOperator):
             else parse_record(dict(element))
             for element in given
         ]
-
-
-def _extractions(records: Sequence[Record]) -> list[SubmittedExtraction]:
-    return [record for record in records if isinstance(record, SubmittedExtraction)]

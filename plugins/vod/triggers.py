@@ -11,15 +11,16 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.poller import Poller
-from vod.engines.cancel import cancel_all
-from vod.engines.vod import VISIBILITY_GRACE, ReadyShare
+from vod.engines.audio_assets import VISIBILITY_GRACE, ReadyCount
+from vod.engines.cancel import cancel_queued_async
 from vod.errors import VodError
 from vod.hooks import VodHook
 from vod.records import PostponedExtraction, SubmittedExtraction, parse_record
 
 R = TypeVar("R", SubmittedExtraction, PostponedExtraction)
 
-_WORTH_A_WORKER = 0.25  # of the batch: each time that it is collected, a worker starts
+_COLLECT_SHARE = 0.25
+"""Part of a batch that is worth collecting before all of it is ready: each time, a worker starts."""
 
 _cancelling: set[asyncio.Future[list[str]]] = set()
 
@@ -28,8 +29,8 @@ class AudioAssetTrigger(BaseTrigger):
     """Waits until there is something to do for a batch: its audio assets are ready or have failed, VOD may
     take an extraction that was postponed, or the deadline has passed.
 
-    The event hands the records back as they are: whoever resumes reads the assets itself. They travel through
-    the trigger because ``dag.test()`` drops the keyword arguments of ``defer`` (Airflow 3.3.2).
+    The event hands the records back as they are: the resumed task reads the assets itself. They travel
+    through the trigger because ``dag.test()`` drops the keyword arguments of ``defer`` (Airflow 3.3.2).
 
     :param vod_conn_id: Connection of type ``vod``; no credential is serialised.
     :param records: Records of the batch; those that say ``submitted`` or ``postponed`` are waited for.
@@ -73,7 +74,7 @@ class AudioAssetTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         extractions, postponed = self._of(SubmittedExtraction), self._of(PostponedExtraction)
-        ready = ReadyShare(len(extractions))
+        ready = ReadyCount(len(extractions))
         try:
             async with VodHook(self.vod_conn_id).poller() as poller:
                 waits = [
@@ -87,7 +88,7 @@ class AudioAssetTrigger(BaseTrigger):
                 try:
                     # Audio need not be collected before all of it is there, but a turn is to be taken.
                     while not (await asyncio.wait(waits[-1:], timeout=self.collect_after))[0]:
-                        if extractions and ready.share >= _WORTH_A_WORKER:
+                        if extractions and ready.share >= _COLLECT_SHARE:
                             break
                     else:
                         await waits[-1]
@@ -96,7 +97,7 @@ class AudioAssetTrigger(BaseTrigger):
                         wait.cancel()
                     await asyncio.gather(*waits, return_exceptions=True)
         except VodError as error:
-            # Whoever resumes makes the same call and fails with the same error, in the task's own terms.
+            # The resumed task makes the same call and fails with the same error, in its own terms.
             self.log.warning("Waiting ended: %s", error)
         yield TriggerEvent({"records": self.records, "deadline": self.deadline})
 
@@ -104,13 +105,13 @@ class AudioAssetTrigger(BaseTrigger):
         extractions = self._of(SubmittedExtraction)
         if self.cancel_on_kill and extractions:
             settings = await VodHook(self.vod_conn_id).async_settings()
-            task = asyncio.ensure_future(cancel_all(settings, extractions))
-            # The triggerer gives up on this method after 30 s, but what it began goes on.
+            task = asyncio.ensure_future(cancel_queued_async(settings, extractions))
+            # The triggerer gives up on this method after 30 s; the task that it began goes on.
             _cancelling.add(task)
             task.add_done_callback(_cancelling.discard)
             await asyncio.shield(task)
 
-    async def _audio(self, poller: Poller, extractions: list[SubmittedExtraction], ready: ReadyShare) -> None:
+    async def _audio(self, poller: Poller, extractions: list[SubmittedExtraction], ready: ReadyCount) -> None:
         accepted = max(extraction.accepted for extraction in extractions)
         await poller.wait(
             [extraction.audio_asset_id for extraction in extractions],

@@ -1,3 +1,5 @@
+"""How assets are read, and how their outcomes become that of a task."""
+
 from __future__ import annotations
 
 import pytest
@@ -68,7 +70,7 @@ def test_templates_are_not_judged_before_they_are_rendered() -> None:
 
 def test_a_batch_with_a_failure_names_it_with_its_remedy() -> None:
     with pytest.raises(AssetsFailedError) as caught:
-        conclude([AUDIO, BAD, LATE], "fail")
+        conclude([AUDIO, BAD, LATE], "raise")
     text = str(caught.value)
     assert "2 of 3 assets failed" in text
     assert "b: There is no audio track. Leave it out. [no_audio_track]" in text
@@ -76,7 +78,7 @@ def test_a_batch_with_a_failure_names_it_with_its_remedy() -> None:
 
 
 def test_report_returns_failures_among_the_others_in_order() -> None:
-    records = conclude([AUDIO, BAD], "report")
+    records = conclude([AUDIO, BAD], "return")
     assert [(record["asset"], record["outcome"]) for record in records] == [
         ("a", "extracted"),
         ("b", "no_audio_track"),
@@ -85,8 +87,8 @@ def test_report_returns_failures_among_the_others_in_order() -> None:
 
 def test_airflow_is_spared_retries_that_change_nothing() -> None:
     with pytest.raises(AirflowFailException, match="There is no audio track"), fail_at_once():
-        conclude([AUDIO, BAD], "fail")
+        conclude([AUDIO, BAD], "raise")
     with pytest.raises(AssetsFailedError), fail_at_once():
-        conclude([AUDIO, LATE], "fail")
+        conclude([AUDIO, LATE], "raise")
     with pytest.raises(ServiceError), fail_at_once():
         raise ServiceError("busy")

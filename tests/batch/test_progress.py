@@ -1,10 +1,12 @@
+"""What a batch reports of itself, and what a run adds up to."""
+
 from __future__ import annotations
 
 import pytest
 
 from tests.conftest import DictStore
 from vod.batch import progress
-from vod.batch.progress import PLANNED, TOLD, BatchProgress
+from vod.batch.progress import PLAN_KEY, PROGRESS_KEY, BatchProgress
 from vod.pipeline import planning
 from vod.records import AssetFailure, ExtractedAudio, Record, SubmittedExtraction
 from vod.ui.run_progress import Batch, of_run
@@ -25,7 +27,7 @@ def extracted(asset: str) -> ExtractedAudio:
 
 
 def told(assets: int, done: int, failed: int) -> dict[str, object]:
-    return {"assets": assets, "done": done, "failed": failed, "words": "…"}
+    return {"assets": assets, "done": done, "failed": failed, "message": "…"}
 
 
 def test_a_batch_counts_what_is_settled_and_not_what_is_under_way() -> None:
@@ -35,8 +37,8 @@ def test_a_batch_counts_what_is_settled_and_not_what_is_under_way() -> None:
     outcomes: list[Record] = [extracted("a"), FAILURE, submitted]
     batch.count(outcomes)
     batch.count(outcomes)
-    batch.tell("Half way.")
-    assert store.values == {TOLD: {"assets": 4, "done": 1, "failed": 1, "words": "Half way."}}
+    batch.report("Half way.")
+    assert store.values == {PROGRESS_KEY: {"assets": 4, "done": 1, "failed": 1, "message": "Half way."}}
 
 
 def test_single_outcomes_are_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,11 +51,11 @@ def test_single_outcomes_are_told_now_and_then(monkeypatch: pytest.MonkeyPatch) 
     assert not store.values
     now += 11
     batch.add(extracted("c"))
-    assert store.values[TOLD] == {
-        "assets": 30, "done": 2, "failed": 1, "words": "2 done, 1 failed, of 30."
+    assert store.values[PROGRESS_KEY] == {
+        "assets": 30, "done": 2, "failed": 1, "message": "2 done, 1 failed, of 30."
     }  # fmt: skip
     batch.add(extracted("d"))
-    assert store.values[TOLD]["done"] == 2
+    assert store.values[PROGRESS_KEY]["done"] == 2
 
 
 def test_the_batches_of_a_run_add_up_to_one_figure() -> None:
@@ -102,8 +104,8 @@ def test_a_percentage_of_100_means_all() -> None:
 def test_a_plan_notes_what_is_to_do_and_what_was_done_before() -> None:
     store = DictStore()
     planning.batches(["a", "b"], store, listed=5)
-    assert store.values[PLANNED] == {"assets": 2, "before": 3}
+    assert store.values[PLAN_KEY] == {"assets": 2, "before": 3}
     planning.batches(["c"], store, listed=6)
-    assert store.values[PLANNED] == {"assets": 3, "before": 3}, "a and b may be done by now, in this run"
-    progress.plan(store, 0, 9)
-    assert store.values[PLANNED] == {"assets": 0, "before": 9}
+    assert store.values[PLAN_KEY] == {"assets": 3, "before": 3}, "a and b may be done by now, in this run"
+    progress.note_plan(store, 0, 9)
+    assert store.values[PLAN_KEY] == {"assets": 0, "before": 9}

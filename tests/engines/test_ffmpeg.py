@@ -1,3 +1,5 @@
+"""The ffmpeg engine: formats, options, sources, reuse, failures and progress of each asset."""
+
 from __future__ import annotations
 
 import logging
@@ -16,7 +18,9 @@ from airflow.sdk.io import attach
 from tests.conftest import client_of
 from tests.media.test_download import serving
 from vod import media
-from vod.engines.ffmpeg import LocalEngine, Wishes
+from vod.batch.ledger import Ledger, LedgerPages
+from vod.engines.ffmpeg import FfmpegEngine
+from vod.engines.options import FfmpegOptions
 from vod.errors import InvalidInputError
 from vod.hooks import VodHook
 from vod.records import AssetFailure, ExtractedAudio, Record
@@ -24,17 +28,8 @@ from vod.standin import Standin
 from vod.storage.files import Destination
 
 
-class Memory:
-    """A ledger in memory."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, dict[str, Any]] = {}
-
-    def get(self, asset: str) -> dict[str, Any] | None:
-        return {"record": self.records[asset]} if asset in self.records else None
-
-    def finish(self, asset: str, record: dict[str, Any]) -> None:
-        self.records[asset] = record
+def new_ledger() -> Ledger:
+    return Ledger(LedgerPages(None), {})
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +45,13 @@ def source(video: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def engine(folder: Path | str, audio_format: str = "MP3", **options: Any) -> LocalEngine:
-    wishes = {name: options.pop(name) for name in [*options] if name in Wishes.__dataclass_fields__}
-    hook = options.pop("hook", None)
-    return LocalEngine(
-        hook, Memory(), audio_format, Destination(str(folder)), wishes=Wishes(**wishes), **options
+def engine(folder: Path | str, audio_format: str = "MP3", **arguments: Any) -> FfmpegEngine:
+    names = FfmpegOptions.__dataclass_fields__
+    options = {name: arguments.pop(name) for name in [*arguments] if name in names}
+    hook, ledger = arguments.pop("hook", None), arguments.pop("ledger", None) or new_ledger()
+    destination = Destination(str(folder))
+    return FfmpegEngine(
+        hook, ledger, audio_format, destination, options=FfmpegOptions(**options), **arguments
     )
 
 
@@ -64,7 +61,7 @@ def extracted(record: Record) -> ExtractedAudio:
 
 
 def run(where: str, folder: Path | str, audio_format: str = "MP3", **options: Any) -> ExtractedAudio:
-    return extracted(engine(folder, audio_format, **options).extract([where])[where])
+    return extracted(engine(folder, audio_format, **options).start([where])[where])
 
 
 @pytest.mark.parametrize("audio_format", media.EXTENSIONS)
@@ -113,39 +110,44 @@ def test_what_differs_is_not_reused(source: Path, tmp_path: Path) -> None:
 
 
 def test_what_the_ledger_has_is_done_also_when_forced(source: Path, tmp_path: Path) -> None:
-    ledger = Memory()
+    ledger = new_ledger()
     for force in (False, True):
-        local = LocalEngine(None, ledger, "MP3", Destination(str(tmp_path / "out")), force=force)
-        first = local.extract([str(source)])
-        assert local.extract([str(source)]) == first
-    speaking = LocalEngine(
-        None, ledger, "MP3", Destination(str(tmp_path / "out")), wishes=Wishes(speech=True)
+        local = FfmpegEngine(None, ledger, "MP3", Destination(str(tmp_path / "out")), force=force)
+        first = local.start([str(source)])
+        assert local.start([str(source)]) == first
+    speaking = FfmpegEngine(
+        None, ledger, "MP3", Destination(str(tmp_path / "out")), options=FfmpegOptions(speech=True)
     )
-    ledger.records.clear()
-    speaking.extract([str(source)])
+    ledger.forget(str(source))
+    speaking.start([str(source)])
     speech = next((tmp_path / "out").glob("*.wav"))
     speech.unlink()
-    speaking.extract([str(source)])
+    speaking.start([str(source)])
     assert speech.exists(), "the ledger spoke of two files"
     speech.unlink()
-    ledger.records.clear()
-    local.extract([str(source)])
+    ledger.forget(str(source))
+    local.start([str(source)])
     next((tmp_path / "out").iterdir()).write_bytes(b"somebody else's")
-    again = local.extract([str(source)])[str(source)]
+    again = local.start([str(source)])[str(source)]
     assert not extracted(again).reused, "what is not there any more is done again"
     assert media.probe(next((tmp_path / "out").iterdir())).audio
 
 
 def test_all_files_that_the_ledger_speaks_of_must_be_there(video: Path, tmp_path: Path) -> None:
-    local = LocalEngine(
-        None, Memory(), "MP3", Destination(str(tmp_path / "out")), wishes=Wishes(track="all", force=True)
+    local = FfmpegEngine(
+        None,
+        new_ledger(),
+        "MP3",
+        Destination(str(tmp_path / "out")),
+        options=FfmpegOptions(track="all"),
+        force=True,
     )
     train = str(video.parent / "train.mkv")
-    first = extracted(local.extract([train])[train])
-    assert local.extract([train])[train] == first
+    first = extracted(local.start([train])[train])
+    assert local.start([train])[train] == first
     other = Path(unquote(urlsplit(first.others[0]["uri"]).path))
     other.unlink()
-    local.extract([train])
+    local.start([train])
     assert other.exists()
 
 
@@ -157,14 +159,14 @@ def test_options_by_name_as_templates_give_them() -> None:
         "channels": "left",
         "strict": "",
     }
-    wanted = Wishes(track=1, start=1.5, speech=True, channels="left")
-    assert Wishes.of(asked) == wanted
-    assert Wishes.of({"language": None, "duration": "None", "channels": 2, "track": "speech"}) == Wishes(
-        channels=2, track="speech"
-    )
+    wanted = FfmpegOptions(track=1, start=1.5, speech=True, channels="left")
+    assert FfmpegOptions.from_mapping(asked) == wanted
+    assert FfmpegOptions.from_mapping(
+        {"language": None, "duration": "None", "channels": 2, "track": "speech"}
+    ) == FfmpegOptions(channels=2, track="speech")
     for wrong in ({"tracks": 1}, {"start": "soon"}, {"speech": "maybe"}):
         with pytest.raises(InvalidInputError, match=f"{next(iter(wrong))!r}"):
-            Wishes.of(wrong)
+            FfmpegOptions.from_mapping(wrong)
 
 
 def test_a_web_url(source: Path, tmp_path: Path) -> None:
@@ -176,7 +178,7 @@ def test_a_web_url(source: Path, tmp_path: Path) -> None:
         assert len(server.requests) == asked + 1, "a HEAD is enough"
         server.tag = '"2"'
         assert not run(server.url, tmp_path / "out").reused
-        small = engine(tmp_path / "out", most_bytes=1000, force=True).extract([server.url])[server.url]
+        small = engine(tmp_path / "out", max_bytes=1000, force=True).start([server.url])[server.url]
     assert small.outcome == "too_large"
     assert record.title == "a"
     assert record.duration == run(str(source), tmp_path / "out").duration
@@ -196,7 +198,7 @@ def test_an_original_of_vod(standin: Standin, connection: str, video: Path, tmp_
         f"source={asset}; track=0; language=eng; offset=0.000; fingerprint="
     )
     assert run(asset, tmp_path / "out", hook=hook).reused
-    failure = engine(tmp_path / "o", most_bytes=1000, hook=hook).extract([asset])[asset]
+    failure = engine(tmp_path / "o", max_bytes=1000, hook=hook).start([asset])[asset]
     assert failure.outcome == "too_large"
 
 
@@ -211,7 +213,7 @@ def test_vod_knows_when_a_transport_stream_was_cut(
     command = [media.find_ffmpeg(), "-v", "error", "-t", "4", "-i", str(video), "-c", "copy", str(stream)]
     assert os.spawnvp(os.P_WAIT, command[0], command) == 0
     monkeypatch.setattr(hook.client, "download", lambda _, sink: sink.write(stream.read_bytes()))
-    failure = engine(tmp_path / "out", hook=hook).extract([asset])[asset]
+    failure = engine(tmp_path / "out", hook=hook).start([asset])[asset]
     assert failure.outcome == "truncated"
 
 
@@ -232,7 +234,7 @@ def test_one_failure_does_not_touch_the_others(
     monkeypatch.setattr(media, "extract_all", extract_all)
     assets = [str(tmp_path / "missing.mp4"), str(strange), str(bad), str(source)]
     told: list[Record] = []
-    outcomes = engine(tmp_path / "out", on_record=told.append).extract(assets)
+    outcomes = engine(tmp_path / "out", on_record=told.append).start(assets)
     assert [outcomes[asset].outcome for asset in assets] == ["unreadable", "error", "unreadable", "extracted"]
     assert sorted(record.asset for record in told) == sorted(assets)
     assert "secret" not in repr(outcomes)
@@ -248,7 +250,7 @@ def test_the_smallest_first(source: Path, tmp_path: Path) -> None:
         path.write_bytes(source.read_bytes().ljust(size, b"\0"))
         sizes[str(path)] = size
     told: list[Record] = []
-    engine(tmp_path / "out", on_record=told.append, processes=1).extract(sizes)
+    engine(tmp_path / "out", on_record=told.append, processes=1).start(sizes)
     assert [sizes[record.asset] for record in told] == [300_000, 600_000, 900_000]
 
 
@@ -265,7 +267,7 @@ def test_all_tracks_are_in_one_record(tmp_path: Path) -> None:
 
 def test_no_ffmpeg_costs_nothing_else(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOD_FFMPEG", str(tmp_path / "none"))
-    outcome = engine(tmp_path / "out").extract([str(source)])[str(source)]
+    outcome = engine(tmp_path / "out").start([str(source)])[str(source)]
     assert outcome.outcome == "ffmpeg_missing"
     assert not (tmp_path / "out").exists()
 
@@ -276,10 +278,10 @@ def test_the_ffmpeg_of_the_connection(source: Path, tmp_path: Path, monkeypatch:
     program.write_text(f'#!/bin/sh\necho >> "{note}"\nexec "{media.find_ffmpeg()}" "$@"\n')
     program.chmod(0o755)
     local = engine(tmp_path / "out", ffmpeg=str(program))
-    assert local.extract([str(source)])[str(source)].outcome == "extracted"
+    assert local.start([str(source)])[str(source)].outcome == "extracted"
     assert note.exists()
     local = engine(tmp_path / "out", ffmpeg=str(tmp_path / "none"), force=True)
-    failure = local.extract([str(source)])[str(source)]
+    failure = local.start([str(source)])[str(source)]
     assert failure.outcome == "ffmpeg_missing"
     assert "connection" in str(failure)
 
@@ -287,7 +289,7 @@ def test_the_ffmpeg_of_the_connection(source: Path, tmp_path: Path, monkeypatch:
 def test_cancelled_before_it_began(source: Path, tmp_path: Path) -> None:
     local = engine(tmp_path / "out")
     local.cancel()
-    outcome = local.extract([str(source)])[str(source)]
+    outcome = local.start([str(source)])[str(source)]
     assert isinstance(outcome, AssetFailure)
     assert (outcome.outcome, outcome.retryable) == ("cancelled", True)
 

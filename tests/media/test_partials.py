@@ -78,13 +78,15 @@ def test_a_partial_that_a_sweep_took_in_the_wrong_moment_is_made_anew(
 CHILD = """
 import sys
 from pathlib import Path
-from vod.engines.ffmpeg import LocalEngine, Wishes
-from vod.commands.extract import _NoLedger
+from vod.batch.ledger import Ledger, LedgerPages
+from vod.engines.ffmpeg import FfmpegEngine
+from vod.engines.options import FfmpegOptions
 from vod.storage.files import Destination
 print("ready", flush=True)
-wishes = Wishes(force=True, speech=True)
-engine = LocalEngine(None, _NoLedger(), "MP3", Destination(sys.argv[2]), wishes=wishes)
-engine.extract([sys.argv[1]])
+ledger = Ledger(LedgerPages(None), {})
+options = FfmpegOptions(speech=True)
+engine = FfmpegEngine(None, ledger, "MP3", Destination(sys.argv[2]), options=options, force=True)
+engine.start([sys.argv[1]])
 """
 
 

@@ -1,9 +1,12 @@
+"""The operator with both engines: results, input, failures, fallback, waiting."""
+
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,11 @@ from tests.conftest import DictStore, auth_of, connection_json, context_of, firs
 from tests.operators.conftest import Context, extract
 from vod import media
 from vod.batch.outcomes import AssetsFailedError
-from vod.batch.progress import TOLD
+from vod.batch.progress import PROGRESS_KEY
 from vod.cloud import session
 from vod.cloud.client import VodClient
 from vod.cloud.errors import TransferError
+from vod.engines.options import FfmpegOptions
 from vod.engines.vod import VodEngine
 from vod.errors import InvalidInputError
 from vod.locations import local_path
@@ -156,10 +160,15 @@ def test_the_task_tells_how_far_it_is(connection: str, context: Context, uploade
     )
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
-    waiting = {"assets": 4, "done": 0, "failed": 1, "words": "Waiting for VOD: 3 running, 0 to come."}
-    assert told[TOLD] == waiting
+    message = "Waiting for VOD: 3 submitted, none left to submit."
+    assert told[PROGRESS_KEY] == {"assets": 4, "done": 0, "failed": 1, "message": message}
     operator.execute_complete(context, asyncio.run(first_event(deferred.value.trigger)))
-    assert told[TOLD] == {"assets": 4, "done": 3, "failed": 1, "words": "Of 4: 3 extracted, 1 failed."}
+    assert told[PROGRESS_KEY] == {
+        "assets": 4,
+        "done": 3,
+        "failed": 1,
+        "message": "Of 4 assets: 3 extracted, 1 failed.",
+    }
 
 
 def test_an_id_that_vod_calls_malformed_costs_only_itself(
@@ -193,9 +202,9 @@ def test_a_long_batch_is_collected_in_parts(
     told = context["task_state_store"].values
     with pytest.raises(TaskDeferred) as again:
         operator.execute_complete(context, asyncio.run(first_event(deferred.value.trigger)))
-    done = told[TOLD]["done"]
+    done = told[PROGRESS_KEY]["done"]
     assert done in (1, 2), "one is a third, and enough"
-    assert told[TOLD]["words"] == f"Waiting for VOD: {3 - done} running, 0 to come."
+    assert told[PROGRESS_KEY]["message"] == f"Waiting for VOD: {3 - done} submitted, none left to submit."
     again.value.trigger.collect_after = None  # the rest in one
     records = operator.execute_complete(context, asyncio.run(first_event(again.value.trigger)))
     assert [record["asset"] for record in records] == uploaded
@@ -599,3 +608,30 @@ def test_a_file_that_is_finished_is_not_extracted_again(
     (local_path(first["uri"]) or Path()).unlink()
     [again] = extract(context, [str(video)], **options)
     assert (local_path(again["uri"]) or Path()).exists()
+
+
+def test_a_shorter_execution_timeout_counts_also_while_the_task_waits(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    """Airflow 3.3 does not enforce it then."""
+    standin.behaviour.queue_seconds = 60
+    limit = timedelta(seconds=1)
+    with pytest.raises(AssetsFailedError, match="is still WAITING_TRANSCODE"):
+        extract(context, uploaded, timeout=3600, execution_timeout=limit, deferrable=True)
+    assert stats(standin)["assets_by_status"]["CANCELLED"] == len(uploaded)
+
+
+def test_options_are_a_dataclass_or_a_mapping(context: Context, video: Path, tmp_path: Path) -> None:
+    arguments = {"engine": "ffmpeg", "destination": str(tmp_path), "force": True}
+    train = str(video.parent / "train.mkv")
+    for options in (FfmpegOptions(start=1.0, duration=2.0), {"start": "1", "duration": "2"}):
+        [record] = extract(context, [train], language="de", options=options, **arguments)
+        assert (record["offset"], record["language"]) == (pytest.approx(1, abs=0.05), "ger")
+        assert record["duration"] == pytest.approx(2, abs=0.05)
+
+
+def test_what_an_author_may_template_is_read_when_the_task_runs(connection: str, context: Context) -> None:
+    operator = ExtractAudioOperator(task_id="extract", assets=["a"], fallback="{{ params.fallback }}")
+    operator.render_template_fields({"params": {"fallback": "vlc"}})
+    with pytest.raises(AirflowFailException, match=r"fallback 'vlc' is unknown\. Use one of ffmpeg"):
+        operator.execute(context)

@@ -1,3 +1,5 @@
+"""What OpenLineage is given of extractions and transcriptions."""
+
 from __future__ import annotations
 
 import pytest

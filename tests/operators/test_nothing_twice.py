@@ -15,6 +15,7 @@ from tests.conftest import DictStore, auth_of, context_of, first_event, stats
 from tests.operators.conftest import Context, CrashingStore, Killed, extract
 from vod.cloud import session
 from vod.cloud.client import VodClient
+from vod.engines import audio_assets
 from vod.engines import vod as vod_engine
 from vod.locations import local_path
 from vod.operators import ExtractAudioOperator
@@ -67,7 +68,7 @@ def test_two_candidates_for_a_lost_answer_are_no_guess(
     with pytest.raises(Killed):
         extract(context_of(store), uploaded[0])
     candidates = [client.extract_audio(uploaded[0], "MP3").audio_asset_id for _ in range(2)]
-    with pytest.raises(AirflowFailException, match="may have made any of the audio assets") as caught:
+    with pytest.raises(AirflowFailException, match="any of these audio assets may be its result") as caught:
         extract(context_of(store), uploaded[0])
     assert all(candidate in str(caught.value) for candidate in candidates)
     assert stats(standin)["submissions"] == {uploaded[0]: 2}
@@ -172,7 +173,7 @@ def test_a_submission_that_was_on_its_way_is_waited_for(
 def test_audio_is_given_time_to_appear_from_its_acceptance_on(
     standin: Standin, connection: str, context: Context, uploaded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vod_engine, "VISIBILITY_GRACE", 1.0)
+    monkeypatch.setattr(audio_assets, "VISIBILITY_GRACE", 1.0)
     standin.behaviour.faults = [parse("latency,call=extract_audio,seconds=1.5"), parse("missing,count=1")]
     extract(context, uploaded[0], wait_for_completion=False)
     [record] = extract(context, uploaded[0])

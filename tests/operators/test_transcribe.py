@@ -1,3 +1,5 @@
+"""The operator that transcribes: from video to text, what a retry does not do again, bad input."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,7 +10,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from tests.conftest import context_of, word_error_rate
 from tests.operators.conftest import Context, CrashingStore, Killed, extract
+from vod.batch.arguments import choices
 from vod.cloud.client import VodClient
+from vod.errors import InvalidInputError
 from vod.locations import local_path
 from vod.operators import TranscribeAudioOperator
 from vod.speech import Transcriber, Transcription
@@ -121,3 +125,11 @@ def test_a_transcript_that_cannot_be_written_costs_only_itself(
     records = operator.execute(context)
     assert [record["outcome"] for record in records] == ["destination", "transcribed"]
     assert "srt" in records[0]["message"]
+
+
+def test_captions_may_be_a_template(connection: str) -> None:
+    operator = TranscribeAudioOperator(task_id="t", audio=[], captions="{{ params.captions }}")
+    operator.render_template_fields({"params": {"captions": "srt, txt"}})
+    assert choices("captions", operator.captions, ("txt", "srt")) == ["srt", "txt"]
+    with pytest.raises(InvalidInputError, match="captions 'docx' is unknown"):
+        TranscribeAudioOperator(task_id="t", audio=[], captions="txt,docx")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from vod.errors import InvalidInputError
 
-MOST_ASSETS = 1000
+MAX_ASSETS_PER_TASK = 1000
 """Assets that one task takes."""
 
 
@@ -43,10 +44,10 @@ def asset_list(assets: Any) -> list[str]:
             wanted[asset.strip()] = None
     if not wanted:
         raise InvalidInputError("No assets were given.", remedy="Give at least one asset id, path or URL.")
-    if len(wanted) > MOST_ASSETS:
+    if len(wanted) > MAX_ASSETS_PER_TASK:
         raise InvalidInputError(
             f"{len(wanted)} assets are too many for one task.",
-            remedy=f"Split the list into batches of at most {MOST_ASSETS} and map over them.",
+            remedy=f"Split the list into batches of at most {MAX_ASSETS_PER_TASK} and map over them.",
         )
     return list(wanted)
 
@@ -60,6 +61,18 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise InvalidInputError(f"{name} {value!r} is unknown.", remedy=f"Use one of {', '.join(choices)}.")
 
 
+def choices(name: str, value: str | Sequence[str], known: Sequence[str]) -> list[str]:
+    """Read a list of choices, which may be a string with commas or blanks between them.
+
+    :raises InvalidInputError: one of them is unknown; a template is only known later.
+    """
+    if isinstance(value, str):
+        value = [value] if "{{" in value else value.replace(",", " ").split()
+    for choice in value:
+        check_choice(name, choice, known)
+    return list(dict.fromkeys(value))
+
+
 def is_true(name: str, value: Any) -> bool:
     """Read a switch that a template may have made text.
 
@@ -70,3 +83,11 @@ def is_true(name: str, value: Any) -> bool:
     if answer is None:
         raise InvalidInputError(f"{name} is {value!r}.", remedy="Use true or false.")
     return answer
+
+
+def time_limit(timeout: float, execution_timeout: timedelta | None) -> float:
+    """Seconds that a task may take: the shorter of its own timeout and Airflow's ``execution_timeout``.
+
+    Airflow 3.3 does not enforce an ``execution_timeout`` while a task is deferred.
+    """
+    return min(timeout, execution_timeout.total_seconds()) if execution_timeout else timeout

@@ -6,10 +6,8 @@ import hashlib
 from datetime import timedelta
 from typing import Any, Protocol
 
-from airflow.sdk.execution_time.context import NEVER_EXPIRE
-
 ENTRIES_PER_PAGE = 50
-"""A write takes 6 to 11 ms whatever its size up to some kilobytes, and that is what so many entries have."""
+"""Some kilobytes: up to that size, a write takes 6 to 11 ms whatever its length."""
 
 
 class Store(Protocol):
@@ -20,14 +18,20 @@ class Store(Protocol):
     def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None: ...
 
 
-class _Pages:
-    """All entries of a task instance, in pages: one key of the store holds many entries."""
+class LedgerPages:
+    """All ledger entries of a task instance, in pages: one key of the store holds many entries.
 
-    def __init__(self, store: Store, size: int) -> None:
+    Open them once in a task: a second instance would overwrite what the first has noted.
+
+    :param store: ``context["task_state_store"]``; without one, the entries end with the process.
+    :param size: Entries of a page, which are written together; the fewer, the larger they may be.
+    """
+
+    def __init__(self, store: Store | None, size: int = ENTRIES_PER_PAGE) -> None:
         self._store = store
         self._size = size
         self._pages: list[dict[str, Any]] = []
-        while page := store.get(self._name(len(self._pages))):
+        while store and (page := store.get(self._name(len(self._pages)))):
             self._pages.append(page)
         self._places = {key: number for number, page in enumerate(self._pages) for key in page}
         self._changed: set[int] = set()
@@ -50,8 +54,13 @@ class _Pages:
         return [entry for page in self._pages for entry in page.values()]
 
     def save(self) -> None:
+        """Write the pages that changed."""
+        if self._store is None:
+            return
+        from airflow.sdk.execution_time.context import NEVER_EXPIRE  # slow to import: not for a DAG file
+
         for number in sorted(self._changed):
-            # The ledger ends with its DAG run, not before: whoever clears an old task must find it.
+            # The ledger ends with its DAG run, not before: a task that is cleared late must find it.
             self._store.set(self._name(number), self._pages[number], retention=NEVER_EXPIRE)
         self._changed.clear()
 
@@ -71,29 +80,20 @@ class Ledger:
       unknown;
     - ``{"audio": id, "accepted": t}``: VOD accepted it and ``id`` is the audio asset;
     - ``{"record": {...}}``: the finished record of an extraction or transcription on this worker;
-    - ``{"failure": {...}, "attempt": n, "refused": bool}``: a failure that no retry of attempt ``n`` can
-      change; whether another engine may still extract it.
+    - ``{"failure": {...}, "attempt": n}``: a failure that no retry of attempt ``n`` can change.
 
     Besides, an entry has ``"second": n`` if in attempt ``n`` VOD has ended one extraction without audio, and
     ``"earlier": [id, ...]`` if the task has had other audio assets of the same source.
 
+    :param pages: All entries of the task. Several ledgers of a task, each for other inputs, share them.
     :param inputs: What besides the asset shapes the audio: engine, format, connection and so on.
     :param attempt: The same for all tries of one attempt, another once a person cleared the task.
-    :param page: Entries that are written together; the fewer, the larger they are.
     """
 
-    def __init__(
-        self, store: Store, inputs: dict[str, Any], attempt: int = 0, *, page: int = ENTRIES_PER_PAGE
-    ) -> None:
-        self._pages = _Pages(store, page)
+    def __init__(self, pages: LedgerPages, inputs: dict[str, Any], attempt: int = 0) -> None:
+        self._pages = pages
         self._inputs = inputs
         self._attempt = attempt
-
-    def beside(self, inputs: dict[str, Any]) -> Ledger:
-        """The ledger of the same task for other inputs. A store has one set of pages: never open it twice."""
-        other = Ledger.__new__(Ledger)
-        other._pages, other._inputs, other._attempt = self._pages, inputs, self._attempt
-        return other
 
     def get(self, asset: str) -> dict[str, Any] | None:
         """What an earlier try did for the asset; ``None`` when it did nothing."""
@@ -107,7 +107,7 @@ class Ledger:
         return {audio for entry in self._pages.values() for audio in _audio_assets(entry)}
 
     def intend(self, asset: str, at: float) -> None:
-        """A submission is about to be sent. Takes along what :meth:`accept` noted: one write a submission."""
+        """A submission is about to be sent. Also writes what :meth:`accept` noted: one write a submission."""
         self._set(asset, {"intended": round(at, 3)})
         self._pages.save()
 
@@ -120,9 +120,9 @@ class Ledger:
         self._set(asset, {"record": record})
         self._pages.save()
 
-    def fail(self, asset: str, failure: dict[str, Any], *, refused: bool) -> None:
+    def fail(self, asset: str, failure: dict[str, Any]) -> None:
         """Note a failure that no retry can change; kept with the next write."""
-        self._set(asset, {"failure": failure, "attempt": self._attempt, "refused": refused})
+        self._set(asset, {"failure": failure, "attempt": self._attempt})
 
     def forget(self, asset: str) -> None:
         """The asset has to be done again from the start; kept with the next write."""

@@ -1,4 +1,4 @@
-"""How far a run is: what its tasks say of their batches, and the figures that this adds up to."""
+"""How far a batch is, as its task reports it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtr
 
 log = logging.getLogger(__name__)
 
-TOLD = "progress"
-"""Key in the task state store of a task that works off a batch."""
+PROGRESS_KEY = "progress"
+"""Key in the task state store of a task that works on a batch."""
 
-PLANNED = "planned"
+PLAN_KEY = "planned"
 """Key in the task state store of the task that made the batches."""
 
-_SECONDS_BETWEEN_WORDS = 10.0
+_SECONDS_BETWEEN_MESSAGES = 10.0
 
 
 class BatchProgress:
-    """What a task says while it works off a batch: in its log, and where the page of its run finds it.
+    """Reports how far a batch is: in the task's log, and in its state store, which the page of the run reads.
 
     :param store: ``context["task_state_store"]``.
     :param assets: How many assets the batch has.
@@ -30,31 +30,31 @@ class BatchProgress:
 
     def __init__(self, store: Store, assets: int) -> None:
         self._store = store
-        self._figures = {"assets": assets, "done": 0, "failed": 0}
-        self._told_at = time.monotonic()
+        self._counts = {"assets": assets, "done": 0, "failed": 0}
+        self._reported_at = time.monotonic()
 
     def count(self, outcomes: Iterable[Record]) -> None:
-        """Take over what became of the batch so far; told with the next words."""
+        """Set the counters to these outcomes; reported with the next message."""
         counts = Counter(
             "failed" if isinstance(outcome, AssetFailure) else "done"
             for outcome in outcomes
             if not isinstance(outcome, (SubmittedExtraction, PostponedExtraction))
         )
-        self._figures |= {"done": counts["done"], "failed": counts["failed"]}
+        self._counts |= {"done": counts["done"], "failed": counts["failed"]}
 
     def add(self, outcome: Record) -> None:
-        """Count one more outcome; told now and then."""
-        self._figures["failed" if isinstance(outcome, AssetFailure) else "done"] += 1
-        if time.monotonic() - self._told_at >= _SECONDS_BETWEEN_WORDS:
-            self.tell("{done} done, {failed} failed, of {assets}.".format_map(self._figures))
+        """Count one more outcome; reported every ten seconds."""
+        self._counts["failed" if isinstance(outcome, AssetFailure) else "done"] += 1
+        if time.monotonic() - self._reported_at >= _SECONDS_BETWEEN_MESSAGES:
+            self.report("{done} done, {failed} failed, of {assets}.".format_map(self._counts))
 
-    def tell(self, words: str) -> None:
-        """Say how far the batch is."""
-        self._told_at = time.monotonic()
-        log.info(words)
-        self._store.set(TOLD, {**self._figures, "words": words})
+    def report(self, message: str) -> None:
+        """Log a message, and note it with the counters."""
+        self._reported_at = time.monotonic()
+        log.info(message)
+        self._store.set(PROGRESS_KEY, {**self._counts, "message": message})
 
 
-def plan(store: Store, assets: int, before: int) -> None:
-    """Note how many assets a run works off, and how many had been done before it."""
-    store.set(PLANNED, {"assets": assets, "before": before})
+def note_plan(store: Store, assets: int, before: int) -> None:
+    """Note how many assets a run works on, and how many had been done before it."""
+    store.set(PLAN_KEY, {"assets": assets, "before": before})

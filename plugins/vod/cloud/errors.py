@@ -67,6 +67,7 @@ class AccountError(CloudError):
     """Arrears, quota used up, frozen, not verified: nothing works until the account is in order."""
 
     outcome = "account"
+    other_engine = True
     remedy = "Put the account in order in the Huawei Cloud console."
 
 
@@ -81,6 +82,7 @@ class AssetNotSupportedError(CloudError):
     """The asset can never be extracted: an audio file, an unsupported type, or blocked by review."""
 
     outcome = "asset_not_supported"
+    other_engine = True
     remedy = "Only videos can be extracted by VOD; try the ffmpeg engine on the original."
 
 
@@ -89,6 +91,7 @@ class SourceNotReadyError(CloudError):
 
     outcome = "source_not_ready"
     retryable = True
+    other_engine = True
     remedy = "Wait until the console shows the video as uploaded, then try again."
 
 
@@ -136,6 +139,7 @@ class ExtractionFailedError(CloudError):
     """
 
     outcome = "extraction_failed"
+    other_engine = True
     remedy = "Look at the asset in the VOD console; the ffmpeg engine may still read the original."
 
 

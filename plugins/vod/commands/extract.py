@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vod import media
-from vod.engines.ffmpeg import LocalEngine, Wishes
-from vod.errors import VodError
+from vod.batch.ledger import Ledger, LedgerPages
+from vod.engines.ffmpeg import FfmpegEngine
+from vod.engines.options import FfmpegOptions
+from vod.errors import InvalidInputError, VodError
 from vod.locations import is_asset_id, public_name
 from vod.records import LOCAL_AUDIO_FORMATS, AssetFailure, ExtractedAudio
-from vod.storage.files import Destination, check_source
+from vod.storage.files import Destination
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
@@ -28,7 +30,7 @@ _BAR = 24
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a (sub)command."""
-    usual = Wishes()
+    usual = FfmpegOptions()
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="path, URL or VOD asset id")
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="folder, or URL such as s3://bucket/audio"
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         engine = _engine(options, assets, tell, bar)
     except VodError as error:
-        tell(AssetFailure.of(error.asset or "", error))
+        tell(AssetFailure.from_error(error.asset or "", error))
         return 2
     interrupted = threading.Event()
 
@@ -84,7 +86,11 @@ def run(options: argparse.Namespace) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    outcomes = engine.extract(assets)
+    try:
+        outcomes = engine.start(assets)
+    except InvalidInputError as error:
+        tell(AssetFailure.from_error(error.asset or "", error))
+        return 2
     if bar:
         bar.clear()
     if interrupted.is_set():
@@ -92,30 +98,21 @@ def run(options: argparse.Namespace) -> int:
     return int(not all(isinstance(outcome, ExtractedAudio) for outcome in outcomes.values()))
 
 
-def _engine(options: argparse.Namespace, assets: list[str], tell: Any, bar: _Bar | None) -> LocalEngine:
-    for asset in assets:
-        check_source(asset)
-    wishes = {name: value for name, value in vars(options).items() if name in Wishes.__dataclass_fields__}
+def _engine(options: argparse.Namespace, assets: list[str], tell: Any, bar: _Bar | None) -> FfmpegEngine:
+    asked = {
+        name: value for name, value in vars(options).items() if name in FfmpegOptions.__dataclass_fields__
+    }
     output = options.output if "://" in options.output else str(Path(options.output).absolute())
-    return LocalEngine(
+    return FfmpegEngine(
         _hook(options.connection) if any(map(_in_vod, assets)) else None,
-        _NoLedger(),
+        Ledger(LedgerPages(None), {}),  # only what is at the destination is remembered
         options.format,
         Destination(output),
-        wishes=Wishes(**wishes),
+        options=FfmpegOptions(**asked),
+        force=options.force,
         on_record=tell,
         on_progress=bar.progress if bar else None,
     )
-
-
-class _NoLedger:
-    """What is at the destination is all that is remembered from one run to the next."""
-
-    def get(self, asset: str) -> None:
-        return None
-
-    def finish(self, asset: str, record: dict[str, Any]) -> None:
-        pass
 
 
 class _Bar:

@@ -1,1 +1,51 @@
-"""The two ways to get audio out of a video: Huawei Cloud VOD, and ffmpeg on the worker."""
+"""The ways to get audio out of videos, behind one protocol: Huawei Cloud VOD, and ffmpeg on the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from vod.errors import VodError
+from vod.records import PostponedExtraction, Record, SubmittedExtraction
+
+Outcomes = dict[str, Record]
+"""What has become of each asset so far, by the name that the caller gave it."""
+
+
+class SubmissionStoppedError(VodError):
+    """The task was ended while it submitted."""
+
+    outcome = "cancelled"
+    retryable = True
+    remedy = "Clear the task to go on: what was submitted and not cancelled is not submitted again."
+
+
+class Engine(Protocol):
+    """Extracts the audio of a batch of assets.
+
+    An engine that is done at once returns from :meth:`start` what has become of each asset. One that has to
+    wait returns open outcomes (:func:`is_open`); hand them to :meth:`advance` until none is left.
+    """
+
+    def start(self, assets: Sequence[str]) -> Outcomes:
+        """Begin with each asset that no earlier try of the task began with.
+
+        :raises vod.errors.VodError: something that concerns all assets, found before anything was begun.
+        """
+
+    def advance(self, outcomes: Mapping[str, Record], *, time_is_up: bool) -> Outcomes:
+        """Take over what is ready, and go on with what is not.
+
+        :param outcomes: Those that are still open.
+        :param time_is_up: Give up on what is not ready: the result holds no open outcome.
+        :returns: an outcome for each of them.
+        :raises vod.errors.VodError: something that concerns all assets and will not pass.
+        """
+
+    def cancel(self) -> None:
+        """Stop, from any thread and at any time. What is under way is ended where that is possible."""
+
+
+def is_open(outcome: Record) -> bool:
+    """Whether this says that an asset is still being worked on."""
+    return isinstance(outcome, (SubmittedExtraction, PostponedExtraction))

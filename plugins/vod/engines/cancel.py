@@ -1,4 +1,4 @@
-"""Cancelling what VOD has queued: when a person ends a task, and when its time is up."""
+"""Cancels what VOD has queued: when a person ends a task, and when its time is up."""
 
 from __future__ import annotations
 
@@ -12,56 +12,53 @@ from vod.records import SubmittedExtraction
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 8
+_CALLS_AT_ONCE = 8
 
-ALL_WOULD_FAIL = (AuthenticationError, ForbiddenError, AccountError)
-"""Refusals that concern the account, not the asset."""
+CONCERNS_THE_ACCOUNT = (AuthenticationError, ForbiddenError, AccountError)
+"""Refusals that concern the account, not the asset: the next call would be refused as well."""
 
 
-def cancel(settings: ConnectionSettings, extractions: Sequence[SubmittedExtraction]) -> list[str]:
-    """Cancel what is still queued, many at a time; say of the rest that it goes on (contract, section 4).
+def cancel_queued(settings: ConnectionSettings, extractions: Sequence[SubmittedExtraction]) -> list[str]:
+    """Cancel the extractions that VOD has not begun yet (contract, section 4), several at a time.
 
-    It uses nothing that is in use elsewhere: a signal handler's thread may call it.
+    Opens a client of its own, so it is safe to call from another thread than the task's.
 
-    :returns: assets whose extraction is cancelled.
+    :returns: assets whose extraction is cancelled. The others go on, and the log names them.
     """
-    return asyncio.run(cancel_all(settings, extractions)) if extractions else []
+    return asyncio.run(cancel_queued_async(settings, extractions)) if extractions else []
 
 
-async def cancel_all(settings: ConnectionSettings, extractions: Sequence[SubmittedExtraction]) -> list[str]:
-    """:func:`cancel` on an event loop."""
-    places = asyncio.Semaphore(_AT_ONCE)
+async def cancel_queued_async(
+    settings: ConnectionSettings, extractions: Sequence[SubmittedExtraction]
+) -> list[str]:
+    """:func:`cancel_queued` on an event loop."""
+    places = asyncio.Semaphore(_CALLS_AT_ONCE)
     client = settings.async_client()
-
-    in_vain: CloudError | None = None
+    refused_all: CloudError | None = None
 
     async def cancel_one(extraction: SubmittedExtraction) -> bool | CloudError:
-        nonlocal in_vain
+        nonlocal refused_all
         async with places:
-            if in_vain:
-                return in_vain
+            if refused_all:
+                return refused_all
             try:
                 return await client.cancel_extraction(extraction.asset, extraction.audio_asset_id)
             except CloudError as error:
-                if isinstance(error, (NotSentError, *ALL_WOULD_FAIL)):
-                    in_vain = error
+                if isinstance(error, (NotSentError, *CONCERNS_THE_ACCOUNT)):
+                    refused_all = error
                 return error
 
     try:
-        results = await asyncio.gather(*map(cancel_one, extractions))
+        answers = await asyncio.gather(*map(cancel_one, extractions))
     finally:
         await client.aclose()
-    cancelled = [
-        extraction.asset for extraction, result in zip(extractions, results, strict=True) if result is True
-    ]
-    running = [
-        extraction.asset for extraction, result in zip(extractions, results, strict=True) if result is False
-    ]
+    cancelled = [one.asset for one, answer in zip(extractions, answers, strict=True) if answer is True]
+    running = [one.asset for one, answer in zip(extractions, answers, strict=True) if answer is False]
     if extractions:
-        log.info("Cancelled %d/%d extractions that were queued.", len(cancelled), len(extractions))
+        log.info("Cancelled %d/%d queued extractions.", len(cancelled), len(extractions))
     if running:
-        log.info("Already running or ended, VOD cannot cancel them: %s.", ", ".join(running))
-    for extraction, result in zip(extractions, results, strict=True):
-        if isinstance(result, CloudError):
-            log.warning("Cancelling the extraction of %s failed: %s", extraction.asset, result)
+        log.info("VOD has already begun or ended these and cannot cancel them: %s.", ", ".join(running))
+    for extraction, answer in zip(extractions, answers, strict=True):
+        if isinstance(answer, CloudError):
+            log.warning("Cancelling the extraction of %s failed: %s", extraction.asset, answer)
     return cancelled

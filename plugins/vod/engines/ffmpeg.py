@@ -1,4 +1,4 @@
-"""Extraction on this worker with ffmpeg: one of the two engines behind ExtractAudioOperator."""
+"""Extraction on this worker with ffmpeg."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from vod import media
-from vod.errors import InvalidInputError, VodError
+from vod.batch.ledger import Ledger
+from vod.engines import Outcomes
+from vod.engines.options import FfmpegOptions
+from vod.errors import VodError
 from vod.locations import file_stem, is_asset_id, local_path, public_name
 from vod.records import AssetFailure, ExtractedAudio, Record, parse_record
-from vod.storage.files import DOWNLOAD_LIMIT, Destination, local_copy, version
+from vod.storage.files import Destination, check_source, local_copy, version
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
@@ -35,201 +38,149 @@ _VOD_ROUNDS = 1.0
 """Seconds by which VOD's durations, whole seconds in its samples, may be too long."""
 
 
-class Finished(Protocol):
-    """What an earlier try of the same task did: :class:`vod.batch.ledger.Ledger`."""
-
-    def get(self, asset: str) -> dict[str, Any] | None: ...
-
-    def finish(self, asset: str, record: dict[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What is asked of every asset of a batch, besides the format.
-
-    :param language: ISO 639 code of the audio track; the default track when omitted.
-    :param track: As in :class:`vod.media.Selection`, and so are *start* and *duration*.
-    :param bit_rate: As in :class:`vod.media.Output`, and so are the next four.
-    :param speech: Write also a 16 kHz mono WAV for speech recognition, from the same decoding.
-    :param strict: Fail when frames of a source cannot be decoded.
-    :param keep_tags: Take over all tags of the source.
-    :param force: Do again what an earlier run has left at the destination. What a ledger says is done,
-        is done.
-    :param timeout: Seconds for one asset; its own duration and ten minutes when omitted.
-    :param most_bytes: Of a source that is fetched.
-    :param processes: ffmpeg processes at a time; one a core when omitted.
-    """
-
-    language: str | None = None
-    track: int | str | None = None
-    start: float = 0.0
-    duration: float | None = None
-    bit_rate: int | None = None
-    sample_rate: int | None = None
-    channels: int | str | None = None
-    loudness: float | None = None
-    reencode: bool = False
-    speech: bool = False
-    strict: bool = False
-    keep_tags: bool = False
-    force: bool = False
-    timeout: float | None = None
-    most_bytes: int = DOWNLOAD_LIMIT
-    processes: int | None = None
-
-    @classmethod
-    def of(cls, asked: Mapping[str, Any]) -> Wishes:
-        """Read wishes by name; a template may have made text of the values.
-
-        :raises InvalidInputError: there is no such wish, or its value is of the wrong kind.
-        """
-        kinds = {entry.name: str(entry.type) for entry in fields(cls)}
-        if unknown := sorted(set(asked) - set(kinds)):
-            raise InvalidInputError(
-                f"The ffmpeg engine has no option {unknown[0]!r}.", remedy=f"Use one of {', '.join(kinds)}."
-            )
-        said = {name: value for name, value in asked.items() if value not in (None, "", "None")}
-        return cls(**{name: _read(name, value, kinds[name]) for name, value in said.items()})
-
-
-def _read(name: str, value: Any, kind: str) -> Any:
-    """*value* as the *kind* of a field of :class:`Wishes`, which is its annotation."""
-    try:
-        if kind == "bool":
-            return {"true": True, "false": False}[str(value).lower()]
-        if "str" in kind:
-            return int(value) if "int" in kind and str(value).isdigit() else str(value)
-        return int(value) if kind.startswith("int") else float(value)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError(
-            f"The option {name!r} cannot be {value!r}.", remedy=f"Give {kind}."
-        ) from error
-
-
-class LocalEngine:
-    """Extraction on this worker with ffmpeg.
+class FfmpegEngine:
+    """Extraction on this worker with ffmpeg. It is done when :meth:`start` returns.
 
     :param hook: For assets of VOD only.
     :param ledger: What an earlier try finished is not done again.
-    :param language: Short for ``Wishes(language=…)``.
-    :param force: Short for ``Wishes(force=True)``.
-    :param ffmpeg: Path of the program, where the connection names one.
-    :param on_record: Told each outcome as it comes, in the calling thread.
-    :param on_progress: Told how far an asset is, in any thread.
-    :param stopping: What :meth:`cancel` sets, if somebody else is to set it.
-    :raises InvalidInputError: what is asked for cannot be.
+    :param options: What is asked of every asset, besides the format.
+    :param force: Do again what an earlier run has left at the destination. What the ledger says is done, is
+        done.
+    :param ffmpeg: Path of the program, if the connection names one.
+    :param on_record: Called with each outcome as it comes, in the calling thread.
+    :param on_progress: Called with how far an asset is, in any thread.
+    :raises InvalidInputError: what is asked for cannot be done.
     """
 
     def __init__(
         self,
         hook: VodHook | None,
-        ledger: Finished,
+        ledger: Ledger,
         audio_format: str,
         destination: Destination,
         *,
-        language: str | None = None,
+        options: FfmpegOptions | None = None,
         force: bool = False,
-        wishes: Wishes | None = None,
         ffmpeg: str | None = None,
         on_record: Callable[[Record], None] | None = None,
         on_progress: Callable[[str, media.Progress], None] | None = None,
-        stopping: threading.Event | None = None,
     ) -> None:
         self._hook = hook
         self._ledger = ledger
         self._destination = destination
-        self._wishes = wishes = wishes or Wishes(language=language, force=force)
+        self._options = options = options or FfmpegOptions()
+        self._force = force
         self._output = media.Output(
             audio_format=audio_format,
-            bit_rate=wishes.bit_rate,
-            sample_rate=wishes.sample_rate,
-            channels=wishes.channels,
-            loudness=wishes.loudness,
-            reencode=wishes.reencode,
+            bit_rate=options.bit_rate,
+            sample_rate=options.sample_rate,
+            channels=options.channels,
+            loudness=options.loudness,
+            reencode=options.reencode,
         )
         self._selection = media.Selection(
-            language=wishes.language, track=wishes.track, start=wishes.start, duration=wishes.duration
+            language=options.language, track=options.track, start=options.start, duration=options.duration
         )
         self._ffmpeg = ffmpeg
-        self._program = ""
         self._on_record = on_record
         self._on_progress = on_progress
-        self._stopping = stopping or threading.Event()
+        self._stopping = threading.Event()
 
-    def extract(self, assets: Iterable[str]) -> dict[str, Record]:
-        """Extract each asset that an earlier try did not finish, the smallest first."""
-        began = time.monotonic()
-        outcomes: dict[str, Record] = {}
-        todo = []
+    def start(self, assets: Sequence[str]) -> Outcomes:
+        """Extract each asset that no earlier try finished or found impossible, the smallest first.
+
+        :raises InvalidInputError: one of them cannot be a source, found before anything is extracted.
+        """
         for asset in assets:
-            finished = self._finished(asset)
-            if finished:
-                outcomes[asset] = finished
+            check_source(asset)
+        outcomes: Outcomes = {}
+        for asset in assets:
+            if earlier := self._earlier_outcome(asset):
+                outcomes[asset] = earlier
                 if self._on_record:
-                    self._on_record(finished)
-            else:
-                todo.append(asset)
-        if not todo:
-            return outcomes
-        try:
-            self._program = media.find_ffmpeg(self._ffmpeg)
-        except media.FfmpegNotFoundError as error:
-            return outcomes | {asset: self._failed(asset, error) for asset in todo}
-        # Beside the first extraction: it takes as long as a short copy.
-        looking = threading.Thread(target=self._look_at)
-        looking.start()
-        if swept := self._destination.sweep():
-            log.info("Removed %d files that a killed run had left unfinished.", swept)
-        processes = min(self._wishes.processes or _cores(), len(todo))
-        log.info("Extracting %d assets with ffmpeg, %d at a time.", len(todo), processes)
-        with ThreadPoolExecutor(max_workers=processes, thread_name_prefix="extract") as pool:
-            futures = {pool.submit(self._extract_one, asset): asset for asset in sorted(todo, key=_bytes)}
-            try:
-                for done, future in enumerate(as_completed(futures), 1):
-                    asset = futures[future]
-                    try:
-                        record: Record = future.result()
-                    except VodError as error:
-                        record = self._failed(asset, error)
-                    except Exception as error:
-                        # The trouble of one asset must not be that of the others.
-                        log.exception("%s: the extraction itself failed.", public_name(asset))
-                        record = self._failed(asset, VodError(f"{type(error).__name__} in the extraction."))
-                    else:
-                        self._ledger.finish(asset, record.to_json())
-                        if self._on_record:
-                            self._on_record(record)
-                    outcomes[asset] = record
-                    log.info("%s: %s (%d/%d).", public_name(asset), record.outcome, done, len(todo))
-            except BaseException:
-                self.cancel()
-                raise
-        looking.join()
-        log.info("%s", _summary([outcomes[asset] for asset in todo], time.monotonic() - began))
-        return outcomes
+                    self._on_record(earlier)
+        outcomes |= self._extract([asset for asset in assets if asset not in outcomes])
+        for asset, outcome in outcomes.items():
+            if isinstance(outcome, AssetFailure) and not outcome.retryable:
+                self._ledger.fail(asset, outcome.to_json())
+        self._ledger.save()
+        return {asset: outcomes[asset] for asset in assets}
+
+    def advance(self, outcomes: Mapping[str, Record], *, time_is_up: bool) -> Outcomes:
+        """There is never anything to wait for."""
+        return dict(outcomes)
 
     def cancel(self) -> None:
         """End the running ffmpeg processes; what they wrote is removed."""
         self._stopping.set()
 
-    def _look_at(self) -> None:
+    def _extract(self, assets: list[str]) -> Outcomes:
+        if not assets:
+            return {}
+        began = time.monotonic()
         try:
-            ffmpeg = media.inspect(self._program)
+            program = media.find_ffmpeg(self._ffmpeg)
+        except media.FfmpegNotFoundError as error:
+            return {asset: self._failed(asset, error) for asset in assets}
+        # Beside the first extraction: it takes as long as a short copy.
+        inspection = threading.Thread(target=self._inspect, args=(program,))
+        inspection.start()
+        if swept := self._destination.sweep():
+            log.info("Removed %d files that a killed run had left unfinished.", swept)
+        processes = min(self._options.processes or _cores(), len(assets))
+        log.info("Extracting %d assets with ffmpeg, %d at a time.", len(assets), processes)
+        outcomes: Outcomes = {}
+        with ThreadPoolExecutor(max_workers=processes, thread_name_prefix="extract") as pool:
+            futures = {
+                pool.submit(self._extract_one, program, asset): asset for asset in sorted(assets, key=_bytes)
+            }
+            try:
+                for done, future in enumerate(as_completed(futures), 1):
+                    asset = futures[future]
+                    outcomes[asset] = record = self._outcome(asset, future)
+                    log.info("%s: %s (%d/%d).", public_name(asset), record.outcome, done, len(assets))
+            except BaseException:
+                self.cancel()
+                raise
+        inspection.join()
+        log.info("%s", _summary([*outcomes.values()], time.monotonic() - began))
+        return outcomes
+
+    def _outcome(self, asset: str, future: Future[ExtractedAudio]) -> Record:
+        try:
+            record = future.result()
+        except VodError as error:
+            return self._failed(asset, error)
+        except Exception as error:
+            # The trouble of one asset must not be that of the others.
+            log.exception("%s: the extraction itself failed.", public_name(asset))
+            return self._failed(asset, VodError(f"{type(error).__name__} in the extraction."))
+        self._ledger.finish(asset, record.to_json())
+        if self._on_record:
+            self._on_record(record)
+        return record
+
+    def _inspect(self, program: str) -> None:
+        try:
+            ffmpeg = media.inspect(program)
             log.info("ffmpeg %s (%s)", ffmpeg.version, ffmpeg.path)
             ffmpeg.require(self._output.form.encoder)
         except media.FfmpegNotFoundError as error:
             log.warning("%s Only what can be copied will be extracted.", error)
 
     def _failed(self, asset: str, error: VodError) -> AssetFailure:
-        failure = AssetFailure.of(public_name(asset), error)
+        failure = AssetFailure.from_error(public_name(asset), error)
         log.warning("%s", failure)
         if self._on_record:
             self._on_record(failure)
         return failure
 
-    def _finished(self, asset: str) -> ExtractedAudio | None:
-        entry = self._ledger.get(asset)
-        if not entry or "record" not in entry:
+    def _earlier_outcome(self, asset: str) -> Record | None:
+        """What an earlier try has made of an asset, if that still holds."""
+        entry = self._ledger.get(asset) or {}
+        if "failure" in entry:
+            return parse_record(entry["failure"])
+        if "record" not in entry:
             return None
         record = parse_record(entry["record"])
         assert isinstance(record, ExtractedAudio)
@@ -243,19 +194,19 @@ class LocalEngine:
     def _name(self, asset: str) -> str:
         return file_stem(asset) + self._output.form.extension
 
-    def _extract_one(self, asset: str) -> ExtractedAudio:
+    def _extract_one(self, program: str, asset: str) -> ExtractedAudio:
         began = time.monotonic()
-        limits = media.Limits(self._wishes.timeout or float("inf"), self._stopping)
+        limits = media.Limits(self._options.timeout or float("inf"), self._stopping)
         limits.check()
         source = _Source.of(asset, self._hook)
         source.fingerprint = self._fingerprint(asset, limits)
-        if source.fingerprint and not self._wishes.force and (earlier := self._reusable(source, limits)):
+        if source.fingerprint and not self._force and (earlier := self._reusable(program, source, limits)):
             return replace(earlier, seconds=round(time.monotonic() - began, 3))
         outputs = {self._name(asset): self._output}
-        if self._wishes.speech:
+        if self._options.speech:
             outputs[file_stem(asset) + SPEECH_SUFFIX] = media.SPEECH
         with (
-            local_copy(asset, self._hook, most=self._wishes.most_bytes, limits=limits) as path,
+            local_copy(asset, self._hook, most=self._options.max_bytes, limits=limits) as path,
             self._destination.folder() as folder,
         ):
             extractions = media.extract_all(
@@ -266,11 +217,11 @@ class LocalEngine:
                     title=source.title,
                     source=source.name,
                     fingerprint=source.fingerprint,
-                    keep=self._wishes.keep_tags,
+                    keep=self._options.keep_tags,
                 ),
-                strict=self._wishes.strict,
-                program=self._program,
-                timeout=self._wishes.timeout,
+                strict=self._options.strict,
+                program=program,
+                timeout=self._options.timeout,
                 expected_duration=source.duration,
                 on_progress=self._progress_of(asset),
                 cancelled=self._stopping,
@@ -278,7 +229,7 @@ class LocalEngine:
         return self._record(source, extractions, time.monotonic() - began)
 
     def _record(self, source: _Source, extractions: list[media.Extraction], seconds: float) -> ExtractedAudio:
-        outputs = 2 if self._wishes.speech else 1
+        outputs = 2 if self._options.speech else 1
         first, others = extractions[0], extractions[outputs::outputs]
         return ExtractedAudio(
             asset=public_name(source.asset),
@@ -292,7 +243,7 @@ class LocalEngine:
             title=source.shown_title,
             engine="ffmpeg",
             seconds=round(seconds, 3),
-            speech_uri=self._destination.uri(extractions[1].path.name) if self._wishes.speech else None,
+            speech_uri=self._destination.uri(extractions[1].path.name) if self._options.speech else None,
             track=first.track.index,
             language=first.track.language,
             alternatives=[str(track) for track in first.alternatives],
@@ -313,18 +264,16 @@ class LocalEngine:
             warnings=[*first.warnings],
         )
 
-    def _reusable(self, source: _Source, limits: media.Limits) -> ExtractedAudio | None:
+    def _reusable(self, program: str, source: _Source, limits: media.Limits) -> ExtractedAudio | None:
         """What an earlier run made of the same source in the same way and left at the destination."""
         assert source.fingerprint is not None
         found: list[media.Written] = []
         names = {self._name(source.asset): self._output.form}
-        if self._wishes.speech:
+        if self._options.speech:
             names[file_stem(source.asset) + SPEECH_SUFFIX] = media.SPEECH.form
         for name, form in names.items():
             with self._destination.reading(name) as path:
-                written = path and media.recognise(
-                    self._program, path, form, source.fingerprint, limits=limits
-                )
+                written = path and media.recognise(program, path, form, source.fingerprint, limits=limits)
             if not written:
                 return None
             found.append(written)
@@ -340,7 +289,7 @@ class LocalEngine:
             channels=audio.channels,
             title=source.shown_title,
             engine="ffmpeg",
-            speech_uri=uris[1] if self._wishes.speech else None,
+            speech_uri=uris[1] if self._options.speech else None,
             track=audio.provenance.track,
             language=audio.provenance.language,
             offset=audio.provenance.offset,
@@ -356,9 +305,9 @@ class LocalEngine:
         of_source = version(asset, limits=limits)
         if of_source is None or self._selection.track == media.ALL:
             return None
-        wishes = self._wishes
+        options = self._options
         shape: list[object] = [asset, of_source, asdict(self._output), asdict(self._selection)]
-        shape += [wishes.speech, wishes.strict, wishes.keep_tags]
+        shape += [options.speech, options.strict, options.keep_tags]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
     def _progress_of(self, asset: str) -> Callable[[media.Progress], None]:

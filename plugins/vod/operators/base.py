@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -57,27 +57,26 @@ class BatchOperator(BaseOperator):
         return VodHook(self.vod_conn_id)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Called by the provider openlineage, if that is installed."""
+        """The datasets read and written, for the provider openlineage if it is installed."""
         from vod.operators.lineage import lineage
 
         return lineage(self.finished, self.vod_conn_id)
 
-    def _result(
-        self, context: Context, order: Iterable[str], outcomes: Mapping[str, Record]
-    ) -> list[dict[str, Any]]:
-        ordered = [outcomes[asset] for asset in order]
+    def _result(self, context: Context, records: Sequence[Record]) -> list[dict[str, Any]]:
+        """What the task returns. Sets also its last message, the events of its outlets and its lineage."""
         counts = Counter(
-            "failed" if isinstance(record, AssetFailure) else record.outcome for record in ordered
+            "failed" if isinstance(record, AssetFailure) else record.outcome for record in records
         )
-        progress = BatchProgress(context["task_state_store"], len(ordered))
-        progress.count(ordered)
-        progress.tell(f"Of {len(ordered)}: {', '.join(f'{counts[word]} {word}' for word in counts)}.")
-        records = conclude(ordered, self.failed_assets, may_retry=_may_retry(context))
-        self.finished[:] = [record for record in records if record["outcome"] in _FINISHED]
+        progress = BatchProgress(context["task_state_store"], len(records))
+        progress.count(records)
+        summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in counts)
+        progress.report(f"Of {len(records)} assets: {summary}.")
+        result = conclude(records, self.failed_assets, may_retry=_may_retry(context))
+        self.finished[:] = [record for record in result if record["outcome"] in _FINISHED]
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra = {self.event_key: [*self.finished]}
-        return records
+        return result
 
     def _destination(self, destination: str | None) -> Destination:
         location = destination or self.hook.settings.destination

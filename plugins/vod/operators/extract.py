@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from vod.batch.arguments import asset_list, check_choice, is_true
-from vod.batch.ledger import Ledger
+from airflow.sdk.configuration import conf
+
+from vod.batch.arguments import asset_list, check_choice, is_true, time_limit
+from vod.batch.ledger import Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress
+from vod.engines import Engine, Outcomes
+from vod.engines.ffmpeg import FfmpegEngine
+from vod.engines.options import FfmpegOptions
 from vod.errors import InvalidInputError
 from vod.links import AudioLink, VodConsoleLink
-from vod.locations import is_asset_id
 from vod.operators.base import BatchOperator
-from vod.operators.ending import Ending
-from vod.records import (
-    AUDIO_FORMATS,
-    ENGINES,
-    LOCAL_AUDIO_FORMATS,
-    AssetFailure,
-    PostponedExtraction,
-    Record,
-    SubmittedExtraction,
-    parse_record,
-)
-from vod.storage.files import Destination, check_source
+from vod.operators.cancellation import Cancellation
+from vod.operators.extraction_batch import ExtractionBatch
+from vod.records import AUDIO_FORMATS, ENGINES, LOCAL_AUDIO_FORMATS, parse_record
+from vod.storage.files import Destination
 
+# Not imported while a DAG file is parsed: they load HTTP clients.
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from vod.engines.ffmpeg import LocalEngine
     from vod.engines.vod import VodEngine
-    from vod.triggers import AudioAssetTrigger
 
 _COLLECT_AFTER = 300.0
 """Seconds of waiting after which what is ready is collected, so that the progress of a long batch shows."""
@@ -47,10 +43,11 @@ _TRIGGER_DELAY = timedelta(hours=1)
 class ExtractAudioOperator(BatchOperator):
     """Extract the audio of videos, with Huawei Cloud VOD or with ffmpeg on the worker.
 
-    Returns one record an asset (:class:`vod.records.ExtractedAudio`) in input order, duplicates collapsed,
-    the same from both engines: map over it with ``expand``, or hand it to ``TranscribeAudioOperator``.
+    Returns one record for each asset (:class:`vod.records.ExtractedAudio`) in input order, without
+    duplicates, the same from both engines: hand it to ``TranscribeAudioOperator``, or map a task
+    group over it.
     A task that was killed or cleared goes on where it stopped: what was submitted is not submitted again.
-    What VOD does not take yet, because the video is still being processed, the quota is used up or VOD is
+    What VOD does not accept yet, because the video is still being processed, the quota is used up or VOD is
     out of order, is submitted later, within ``timeout``. What VOD ends without audio is extracted a second
     time, not a third.
 
@@ -63,19 +60,21 @@ class ExtractAudioOperator(BatchOperator):
         the connection; the vod engine copies the audio there only if it is given here. (templated)
     :param language: Which audio track the ffmpeg engine takes, ISO 639; its default track when omitted.
         (templated)
-    :param options: What else is asked of the ffmpeg engine, fields of
-        :class:`vod.engines.ffmpeg.Wishes`: ``{"track": "speech", "speech": True}``. (templated)
+    :param options: What else is asked of the ffmpeg engine: :class:`vod.engines.options.FfmpegOptions`, or
+        its fields as a mapping, such as ``{"track": "speech", "speech": True}``. (templated)
     :param fallback: ``ffmpeg`` extracts on the worker, from the original, what VOD refuses for quota,
-        arrears, type or state, or ends without audio.
+        arrears, type or state, or ends without audio. (templated)
     :param force: Extract again what an earlier attempt of this task finished. Retries of the same attempt
         still do nothing twice. (templated)
     :param vod_conn_id: Connection of type ``vod``. With files, ffmpeg and a destination none is needed.
         (templated)
     :param wait_for_completion: Wait for the audio; otherwise return :class:`vod.records.SubmittedExtraction`
         records for ``AudioAssetSensor``. ffmpeg always waits.
-    :param deferrable: Wait in the triggerer instead of in a worker slot.
+    :param deferrable: Wait in the triggerer instead of in a worker slot. Airflow's setting ``[operators]
+        default_deferrable`` when omitted.
     :param poll_interval: Seconds from the last submission to the first look, and to the next; it grows to 30.
-    :param timeout: Seconds that VOD may take for the batch; then what is queued is cancelled.
+    :param timeout: Seconds that VOD may take for the batch; then what is queued is cancelled. An
+        ``execution_timeout`` that is shorter counts instead, also while the task is deferred.
     :param cancel_on_kill: Cancel queued extractions when a person ends or clears the task, or when it runs
         into its ``execution_timeout``. A crash or a restart cancels nothing.
     :param failed_assets: ``raise`` extracts what can be extracted, then fails the task with the bad assets in
@@ -85,7 +84,8 @@ class ExtractAudioOperator(BatchOperator):
     """
 
     template_fields = (
-        *("assets", "engine", "audio_format", "destination", "language", "options", "force", "vod_conn_id"),
+        *("assets", "engine", "audio_format", "destination", "language", "options", "fallback", "force"),
+        "vod_conn_id",
     )
     operator_extra_links = (VodConsoleLink(), AudioLink())
     ui_color = "#d8ecf3"
@@ -100,20 +100,17 @@ class ExtractAudioOperator(BatchOperator):
         audio_format: str = "MP3",
         destination: str | None = None,
         language: str | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: FfmpegOptions | Mapping[str, Any] | None = None,
         fallback: str | None = None,
         force: bool | str = False,
         wait_for_completion: bool = True,
-        deferrable: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 5.0,
         timeout: float = 6 * 3600.0,
         cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_choice("engine", engine, ENGINES)
-        check_choice("audio_format", audio_format, _formats(engine))
-        check_choice("fallback", fallback, ("ffmpeg",))
         self.assets = assets
         self.engine = engine
         self.audio_format = audio_format
@@ -127,219 +124,152 @@ class ExtractAudioOperator(BatchOperator):
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.cancel_on_kill = cancel_on_kill
-        self._ending: Ending | None = None
-        self._vod: VodEngine | None = None
+        self._cancellation: Cancellation | None = None
+        self._check_choices(engine)
 
     def execute(self, context: Context) -> Any:
-        with fail_at_once(), self._begin(context).at_timeout():
-            assets = asset_list(self.assets)
-            check_choice("engine", self.engine or None, ENGINES)
-            engine = self.engine or self.hook.settings.engine
-            check_choice("audio_format", self.audio_format, _formats(engine))
-            ledger = self._ledger(context, engine)
-            self._progress = BatchProgress(context["task_state_store"], len(assets))
-            if engine == "ffmpeg":
-                return self._result(context, assets, self._extract_here(assets, ledger))
-            for asset in assets:
-                if not is_asset_id(asset):
-                    raise InvalidInputError(
-                        "VOD extracts only from its own assets.",
-                        asset=asset,
-                        remedy="Give an asset id, or use engine='ffmpeg' for files and URLs.",
-                    )
-            if self.fallback:
-                self._local_engine(ledger)  # what it cannot do is said before anything is submitted
-            self._vod = self._vod_engine(ledger)
-            outcomes = self._submit(assets, ledger)
-            return self._go_on(context, assets, outcomes, time.time() + self.timeout, ledger)
+        """Extract, or submit and wait.
+
+        :raises TaskDeferred: the task waits in the triggerer.
+        """
+        with fail_at_once():
+            deadline = time.time() + time_limit(self.timeout, self.execution_timeout)
+            self._check_choices(engine := self.engine or self.hook.settings.engine)
+            batch = self._batch(context, engine, asset_list(self.assets), deadline)
+            with self._cancelling(batch, context):
+                batch.start()
+                return self._wait(context, batch)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on after the trigger's wait: collect, and submit what was postponed."""
-        with fail_at_once(), self._begin(context).at_timeout():
-            ledger = self._ledger(context, "vod")
+        with fail_at_once():
             outcomes = {record["asset"]: parse_record(record) for record in event["records"]}
-            self._progress = BatchProgress(context["task_state_store"], len(outcomes))
-            self._progress.count(outcomes.values())
-            self._vod = self._vod_engine(ledger)
-            outcomes = self._advance(outcomes, event["deadline"], ledger)
-            return self._go_on(context, list(outcomes), outcomes, event["deadline"], ledger)
+            batch = self._batch(context, "vod", list(outcomes), event["deadline"], outcomes)
+            with self._cancelling(batch, context):
+                batch.advance()
+                return self._wait(context, batch)
 
     def on_kill(self) -> None:
-        if self._ending:
-            self._ending.inquire()
+        """Cancel what is queued or running, if a person ended the task."""
+        if self._cancellation:
+            self._cancellation.on_kill()
 
-    def _begin(self, context: Context) -> Ending:
-        self._ending = Ending(context["ti"], self.hook, cancel_queued=self.cancel_on_kill)
-        return self._ending
-
-    def _go_on(
-        self,
-        context: Context,
-        order: list[str],
-        outcomes: dict[str, Record],
-        deadline: float,
-        ledger: Ledger,
-    ) -> list[dict[str, Any]]:
-        """Wait as long as there is something to wait for and time to do so, then give the result."""
+    def _wait(self, context: Context, batch: ExtractionBatch) -> list[dict[str, Any]]:
+        """Wait until no asset is worked on any more, then give the result."""
         from vod.triggers import AudioAssetTrigger
 
-        while self.wait_for_completion and time.time() < deadline and any(map(_is_open, outcomes.values())):
+        while self.wait_for_completion and batch.is_open:
             trigger = AudioAssetTrigger(
                 vod_conn_id=self.vod_conn_id,
-                records=[outcomes[asset].to_json() for asset in order],
-                deadline=deadline,
+                records=[record.to_json() for record in batch.records],
+                deadline=batch.deadline,
                 poll_interval=self.poll_interval,
                 cancel_on_kill=self.cancel_on_kill,
                 collect_after=_COLLECT_AFTER,
             )
-            counts = Counter(outcome.outcome for outcome in outcomes.values() if _is_open(outcome))
-            self._progress.count(outcomes.values())
-            self._progress.tell(
-                f"Waiting for VOD: {counts['submitted']} running, {counts['postponed']} to come."
-            )
+            batch.report_waiting()
             if self.deferrable:
-                spare = timedelta(seconds=deadline - time.time()) + _TRIGGER_DELAY
+                spare = timedelta(seconds=max(batch.deadline - time.time(), 0.0)) + _TRIGGER_DELAY
                 self.defer(trigger=trigger, method_name="execute_complete", timeout=spare)
-            asyncio.run(_first(trigger))
-            outcomes = self._advance(outcomes, deadline, ledger)
-        if self.wait_for_completion and any(map(_is_open, outcomes.values())):
-            outcomes = self._advance(outcomes, deadline, ledger)
-        if not self.wait_for_completion:
-            outcomes = {
-                asset: parse_record(outcome.failure) if isinstance(outcome, PostponedExtraction) else outcome
-                for asset, outcome in outcomes.items()
-            }
-        return self._result(context, order, outcomes)
+            asyncio.run(_first_event(trigger))
+            batch.advance()
+        batch.give_up_postponed()
+        return self._result(context, batch.records)
 
-    def _submit(
-        self, assets: list[str], ledger: Ledger, postponed: dict[str, PostponedExtraction] | None = None
-    ) -> dict[str, Record]:
-        from vod.engines.vod import SubmissionStoppedError
+    def _cancelling(self, batch: ExtractionBatch, context: Context) -> AbstractContextManager[None]:
+        self._cancellation = Cancellation(context["ti"], batch.engines)
+        return self._cancellation.while_running()
 
-        assert self._vod
-        assert self._ending
-        here = self._finished_here(assets, ledger)
-        try:
-            outcomes = self._vod.submit([asset for asset in assets if asset not in here], postponed)
-        except SubmissionStoppedError:
-            self._ending.complete()
-            raise
-        return self._fall_back(outcomes, ledger) | (self._extract_here(here, ledger) if here else {})
+    def _batch(
+        self,
+        context: Context,
+        engine: str,
+        assets: list[str],
+        deadline: float,
+        outcomes: Outcomes | None = None,
+    ) -> ExtractionBatch:
+        pages = LedgerPages(context["task_state_store"])
+        progress = BatchProgress(context["task_state_store"], len(assets))
+        fallback_ledger = None
+        by_engine: Engine
+        fallback: Engine | None = None
+        if engine == "ffmpeg":
+            by_engine = self._ffmpeg_engine(self._ledger(context, pages, engine), progress)
+        else:
+            by_engine = self._vod_engine(self._ledger(context, pages, engine), progress)
+            if self.fallback:  # what it cannot do is said before anything is submitted
+                fallback_ledger = self._ledger(context, pages, self.fallback)
+                fallback = self._ffmpeg_engine(fallback_ledger, progress)
+        return ExtractionBatch(
+            assets,
+            by_engine,
+            progress,
+            deadline=deadline,
+            fallback=fallback,
+            fallback_ledger=fallback_ledger,
+            outcomes=outcomes,
+        )
 
-    def _advance(self, outcomes: dict[str, Record], deadline: float, ledger: Ledger) -> dict[str, Record]:
-        """Collect what is ready, and submit what was postponed; if the time is up, give up on the rest."""
-        assert self._vod
-        last = time.time() >= deadline
-        submitted = [outcome for outcome in outcomes.values() if isinstance(outcome, SubmittedExtraction)]
-        outcomes |= self._fall_back(self._vod.collect(submitted, last=last), ledger)
-        postponed = [outcome for outcome in outcomes.values() if isinstance(outcome, PostponedExtraction)]
-        if last:
-            return outcomes | {outcome.asset: parse_record(outcome.failure) for outcome in postponed}
-        due = {
-            outcome.asset: outcome for outcome in postponed if outcome.watch or outcome.again <= time.time()
-        }
-        return outcomes | (self._submit(list(due), ledger, due) if due else {})
-
-    def _fall_back(self, outcomes: dict[str, Record], ledger: Ledger) -> dict[str, Record]:
-        assert self._vod
-        refused = [
-            asset
-            for asset, outcome in outcomes.items()
-            if isinstance(outcome, AssetFailure) and asset in self._vod.refused
-        ]
-        if not self.fallback or not refused:
-            return outcomes
-        self.log.info("VOD does not extract %d assets; ffmpeg does it here.", len(refused))
-        return outcomes | self._extract_here(refused, ledger)
-
-    def _finished_here(self, assets: list[str], ledger: Ledger) -> list[str]:
-        """Assets that VOD refused at an earlier try, and that it might take by now, but ffmpeg has done."""
-        if not self.fallback:
-            return []
-        local = ledger.beside(self._inputs("ffmpeg"))
-        return [asset for asset in assets if "record" in (local.get(asset) or {})]
-
-    def _extract_here(self, assets: list[str], ledger: Ledger) -> dict[str, Record]:
-        ledger = ledger.beside(self._inputs("ffmpeg"))
-        for asset in assets:
-            check_source(asset)
-        engine = self._local_engine(ledger)
-        entries = {asset: ledger.get(asset) or {} for asset in assets}
-        final = {
-            asset: parse_record(entry["failure"]) for asset, entry in entries.items() if "failure" in entry
-        }
-        outcomes = final | engine.extract([asset for asset in assets if asset not in final])
-        for asset, outcome in outcomes.items():
-            if isinstance(outcome, AssetFailure) and not outcome.retryable:
-                ledger.fail(asset, outcome.to_json(), refused=False)
-        ledger.save()
-        return outcomes
-
-    def _local_engine(self, ledger: Ledger) -> LocalEngine:
-        from vod.engines.ffmpeg import LocalEngine, Wishes
-
-        assert self._ending
-        force = is_true("force", self.force)
-        asked = {"language": self.language or None, **(self.options or {}), "force": force}
-        return LocalEngine(
+    def _ffmpeg_engine(self, ledger: Ledger, progress: BatchProgress) -> FfmpegEngine:
+        return FfmpegEngine(
             self.hook,
             ledger,
             self.audio_format,
             self._destination(self.destination),
-            wishes=Wishes.of(asked),
-            ffmpeg=self._ffmpeg(),
-            on_record=self._progress.add,
-            stopping=self._ending.begun,
+            options=self._ffmpeg_options(),
+            force=is_true("force", self.force),
+            ffmpeg=self._ffmpeg_program(),
+            on_record=progress.add,
         )
 
-    def _ffmpeg(self) -> str | None:
+    def _ffmpeg_options(self) -> FfmpegOptions:
+        if isinstance(self.options, FfmpegOptions):
+            return replace(self.options, language=self.language or self.options.language)
+        return FfmpegOptions.from_mapping({"language": self.language or None, **(self.options or {})})
+
+    def _ffmpeg_program(self) -> str | None:
         try:
             return self.hook.settings.ffmpeg
         except InvalidInputError:  # files with a destination need no connection
             return None
 
-    def _vod_engine(self, ledger: Ledger) -> VodEngine:
+    def _vod_engine(self, ledger: Ledger, progress: BatchProgress) -> VodEngine:
         from vod.engines.vod import VodEngine
 
-        assert self._ending
-        engine = VodEngine(
+        return VodEngine(
             self.hook,
             ledger,
             self.audio_format,
             destination=Destination(self.destination) if self.destination else None,
-            patience=3 * self.poll_interval,
-            impatient=self.fallback is not None,
-            tell=self._progress.tell,
-            stopping=self._ending.begun,
+            tries=1 if self.fallback else 2,
+            retry_delay=3 * self.poll_interval,
+            cancel_on_kill=self.cancel_on_kill,
+            report=progress.report,
         )
-        self._ending.vod = engine
-        return engine
 
-    def _ledger(self, context: Context, engine: str) -> Ledger:
+    def _ledger(self, context: Context, pages: LedgerPages, engine: str) -> Ledger:
         # A clear raises max_tries, a retry does not: it tells attempts apart.
-        self._attempt = int(getattr(context["ti"], "max_tries", 0))
-        return Ledger(context["task_state_store"], self._inputs(engine), self._attempt)
-
-    def _inputs(self, engine: str) -> dict[str, Any]:
+        attempt = int(getattr(context["ti"], "max_tries", 0))
         inputs: dict[str, Any] = {"engine": engine, "format": self.audio_format}
         if engine == "ffmpeg":
-            inputs |= {"destination": self.destination, "language": self.language}
-            if self.options:
-                inputs["options"] = sorted(self.options.items())
+            inputs |= {"destination": self.destination, "options": self._ffmpeg_options().changed}
         else:
             inputs["connection"] = self.vod_conn_id
-        return inputs | ({"forced": self._attempt} if is_true("force", self.force) else {})
+        if is_true("force", self.force):
+            inputs["forced"] = attempt
+        return Ledger(pages, inputs, attempt)
+
+    def _check_choices(self, engine: str | None) -> None:
+        check_choice("engine", engine, ENGINES)
+        check_choice("audio_format", self.audio_format, _formats(engine))
+        check_choice("fallback", self.fallback or None, ("ffmpeg",))
 
 
 def _formats(engine: str | None) -> tuple[str, ...]:
-    """What an engine makes; what any does, as long as it is not known."""
+    """The formats of an engine; those of all engines as long as it is not known."""
     return AUDIO_FORMATS if engine == "vod" else LOCAL_AUDIO_FORMATS
 
 
-def _is_open(outcome: Record) -> bool:
-    return isinstance(outcome, (SubmittedExtraction, PostponedExtraction))
-
-
-async def _first(trigger: AudioAssetTrigger) -> None:
+async def _first_event(trigger: Any) -> None:
     async for _ in trigger.run():
         return

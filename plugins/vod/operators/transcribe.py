@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vod.batch.arguments import check_choice
-from vod.batch.ledger import Ledger
+from vod.batch.arguments import choices
+from vod.batch.ledger import Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress
 from vod.errors import InvalidInputError, VodError
@@ -44,14 +44,14 @@ class TranscribeAudioOperator(BatchOperator):
     :param language: Language spoken, ISO 639-1; recognised from the audio when omitted. (templated)
     :param destination: Folder or object-storage URL for the transcripts; the connection's default when
         omitted. (templated)
-    :param captions: Files to write: ``txt``, ``srt``.
+    :param captions: Files to write: ``txt``, ``srt``; a list, or a string with commas. (templated)
     :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
     :param failed_assets: ``raise`` transcribes what can be transcribed, then fails the task with the bad
         audio in the message; ``return`` returns failures as records among the others and succeeds.
     :raises AssetsFailedError: audio could not be transcribed and may be on a retry.
     """
 
-    template_fields = ("audio", "model", "language", "destination", "vod_conn_id")
+    template_fields = ("audio", "model", "language", "destination", "captions", "vod_conn_id")
     ui_color = "#e4e0f5"
 
     event_key = "transcripts"
@@ -63,17 +63,16 @@ class TranscribeAudioOperator(BatchOperator):
         model: str = "tiny.en",
         language: str | None = None,
         destination: str | None = None,
-        captions: Sequence[str] = ("txt", "srt"),
+        captions: str | Sequence[str] = ("txt", "srt"),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for caption in captions:
-            check_choice("captions", caption, tuple(WRITERS))
+        choices("captions", captions, tuple(WRITERS))
         self.audio = audio
         self.model = model
         self.language = language
         self.destination = destination
-        self.captions = tuple(captions)
+        self.captions = captions
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         with fail_at_once():
@@ -82,44 +81,45 @@ class TranscribeAudioOperator(BatchOperator):
             transcriber = Transcriber(self.model)
             transcriber.prepare(self.language or None)
             progress = BatchProgress(context["task_state_store"], len(records))
-            inputs = {"model": self.model, "language": self.language, "captions": self.captions}
+            captions = choices("captions", self.captions, tuple(WRITERS))
+            inputs = {"model": self.model, "language": self.language, "captions": captions}
             # A transcript has its whole text with it.
-            ledger = Ledger(context["task_state_store"], inputs, page=1)
+            ledger = Ledger(LedgerPages(context["task_state_store"], size=1), inputs)
             outcomes: dict[str, Record] = {}
             for record in records:
                 if isinstance(record, ExtractedAudio):
-                    outcomes[record.asset] = self._outcome(record, transcriber, destination, ledger)
+                    outcomes[record.asset] = self._outcome(record, transcriber, destination, captions, ledger)
                 else:
                     outcomes[record.asset] = record
                 progress.add(outcomes[record.asset])
                 self.log.info("Transcribed %d/%d.", len(outcomes), len(records))
-            return self._result(context, outcomes, outcomes)
+            return self._result(context, list(outcomes.values()))
 
     def _outcome(
-        self, record: ExtractedAudio, transcriber: Transcriber, destination: Destination, ledger: Ledger
+        self,
+        record: ExtractedAudio,
+        transcriber: Transcriber,
+        destination: Destination,
+        captions: list[str],
+        ledger: Ledger,
     ) -> Record:
         audio = json.dumps(record.to_json(), sort_keys=True)
         try:
             finished = (ledger.get(audio) or {}).get("record")
-            if finished and self._is_whole(finished, destination):
+            if finished and _is_whole(finished, destination, captions):
                 return parse_record(finished)
-            transcript = self._transcribe(record, transcriber, destination)
+            transcript = self._transcribe(record, transcriber, destination, captions)
             ledger.finish(audio, transcript.to_json())
         except VodError as error:
-            return AssetFailure.of(record.asset, error)
+            return AssetFailure.from_error(record.asset, error)
         return transcript
 
-    def _is_whole(self, transcript: Mapping[str, Any], destination: Destination) -> bool:
-        uris = {caption: destination.uri(name) for caption, name in self._names(transcript["asset"])}
-        return transcript["uris"] == uris and all(
-            destination.size(name) is not None for _, name in self._names(transcript["asset"])
-        )
-
-    def _names(self, asset: str) -> list[tuple[str, str]]:
-        return [(caption, f"{file_stem(asset)}.{caption}") for caption in self.captions]
-
     def _transcribe(
-        self, record: ExtractedAudio, transcriber: Transcriber, destination: Destination
+        self,
+        record: ExtractedAudio,
+        transcriber: Transcriber,
+        destination: Destination,
+        captions: list[str],
     ) -> Transcript:
         started = time.monotonic()
         try:
@@ -132,7 +132,8 @@ class TranscribeAudioOperator(BatchOperator):
             self.log.exception("%s: the transcription itself failed.", record.asset)
             raise TranscriptionError(f"{type(error).__name__} in the transcription.") from error
         uris = {}
-        for caption, name in self._names(record.asset):
+        for caption in captions:
+            name = _file_name(record.asset, caption)
             uris[caption] = destination.uri(name)
             try:
                 with destination.writing(name) as path, replacing(path) as part:
@@ -149,6 +150,18 @@ class TranscribeAudioOperator(BatchOperator):
             uris=uris,
             seconds=round(time.monotonic() - started, 3),
         )
+
+
+def _file_name(asset: str, caption: str) -> str:
+    return f"{file_stem(asset)}.{caption}"
+
+
+def _is_whole(transcript: Mapping[str, Any], destination: Destination, captions: Sequence[str]) -> bool:
+    """Whether all files of a transcript are at the destination."""
+    names = {caption: _file_name(transcript["asset"], caption) for caption in captions}
+    return transcript["uris"] == {caption: destination.uri(name) for caption, name in names.items()} and all(
+        destination.size(name) is not None for name in names.values()
+    )
 
 
 def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:

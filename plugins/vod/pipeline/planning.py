@@ -118,7 +118,7 @@ def batches(
             store.set(f"batch_{len(planned)}", batch, retention=NEVER_EXPIRE)
             planned.append(batch)
     total = sum(len(batch["assets"]) for batch in planned)
-    progress.plan(store, total, before=max(0, listed - total))
+    progress.note_plan(store, total, before=max(0, listed - total))
     return planned
 
 
@@ -151,7 +151,7 @@ def audio_batches(
         missing = [record for record in members if record["asset"] not in done]
         before += len(members) - len(missing)
         planned += [{"audio": part, "destination": folder} for part in split(missing, size)]
-    progress.plan(store, sum(len(batch["audio"]) for batch in planned), before)
+    progress.note_plan(store, sum(len(batch["audio"]) for batch in planned), before)
     return planned
 
 

@@ -73,7 +73,8 @@ def of_run(batches: Iterable[Batch], plans: Iterable[Mapping[str, int]]) -> RunP
     """Add up what the tasks of a run have told.
 
     :param batches: All its task instances.
-    :param plans: What :func:`plan` noted in it; with more than one nobody knows which task follows which.
+    :param plans: What :func:`vod.batch.progress.note_plan` noted in it; with more than one it is not known
+        which task follows which.
     """
     noted = list(plans)
     planned = noted[0]["assets"] if len(noted) == 1 else None

@@ -19,7 +19,7 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import HTMLResponse
 from sqlalchemy import select
 
-from vod.batch.progress import PLANNED, TOLD
+from vod.batch.progress import PLAN_KEY, PROGRESS_KEY
 from vod.ui.run_progress import Batch, RunProgress, of_run
 
 MOST_AT_WORK = 50
@@ -45,13 +45,13 @@ def _read(session: SessionDep, dag_id: str, run_id: str) -> tuple[DagRun, RunPro
         TaskStateStoreModel.map_index,
         TaskStateStoreModel.key,
         TaskStateStoreModel.value,
-    ).where(TaskStateStoreModel.dag_run_id == run.id, TaskStateStoreModel.key.in_([TOLD, PLANNED]))
+    ).where(TaskStateStoreModel.dag_run_id == run.id, TaskStateStoreModel.key.in_([PROGRESS_KEY, PLAN_KEY]))
     for task, map_index, key, value in session.execute(notes):
         note = json.loads(value)
         # Any task of any DAG may use these keys.
-        if key == PLANNED and isinstance(note, dict) and {"assets", "before"} <= note.keys():
+        if key == PLAN_KEY and isinstance(note, dict) and {"assets", "before"} <= note.keys():
             plans.append(note)
-        elif key == TOLD and isinstance(note, dict) and {"assets", "words"} <= note.keys():
+        elif key == PROGRESS_KEY and isinstance(note, dict) and {"assets", "message"} <= note.keys():
             told[task, map_index] = note
     instances = (
         select(TaskInstance.task_id, TaskInstance.map_index, TaskInstance.state)

@@ -1,3 +1,5 @@
+"""What is cancelled, and what is not, when a task is ended, runs out of time or loses its worker."""
+
 from __future__ import annotations
 
 import time
@@ -12,7 +14,7 @@ from tests.operators.conftest import Context, extract
 from vod.batch.outcomes import AssetsFailedError
 from vod.cloud import session
 from vod.cloud.client import VodClient
-from vod.engines.vod import SubmissionStoppedError
+from vod.engines import SubmissionStoppedError
 from vod.operators import ExtractAudioOperator
 from vod.standin import Standin
 from vod.standin.faults import parse
@@ -59,7 +61,7 @@ def test_only_a_person_cancels(
     operator.execute(context)
     context["ti"].state = state
     operator.on_kill()
-    operator._ending._inquiry.join()  # type: ignore[union-attr]
+    operator._cancellation._inquiry.join()  # type: ignore[union-attr]
     assert stats(standin)["assets_by_status"].get("CANCELLED", 0) == cancelled
 
 
@@ -75,7 +77,7 @@ def test_who_is_killed_while_submitting_submits_no_more_and_cancels_what_it_did(
             context["ti"].state = "failed"
             operator.on_kill()
             if len(value) == 2:  # the second intent
-                operator._ending.begun.wait(10)  # type: ignore[union-attr]
+                operator._cancellation._engines[0]._stopping.wait(10)  # type: ignore[union-attr]
 
     context["task_state_store"] = KilledStore()
     with pytest.raises(SubmissionStoppedError):
@@ -109,7 +111,7 @@ def test_what_happens_to_another_instance_of_a_mapped_task_ends_nothing(
     operator.execute(context)
     context["ti"].state = state
     operator.on_kill()
-    operator._ending._inquiry.join()  # type: ignore[union-attr]
+    operator._cancellation._inquiry.join()  # type: ignore[union-attr]
     assert stats(standin)["assets_by_status"].get("CANCELLED", 0) == (3 if state == "failed" else 0)
 
 
@@ -141,5 +143,5 @@ def test_nobody_cancels_a_thousand_times_what_is_refused(
     )
     standin.behaviour.faults = [parse("refuse,call=cancel_extract_audio,code=VOD.10120")]
     operator.execute(context)
-    operator._ending.cancel()  # type: ignore[union-attr]
+    operator._cancellation.cancel()  # type: ignore[union-attr]
     assert stats(standin)["calls"]["cancel_extract_audio"]["total"] <= 8

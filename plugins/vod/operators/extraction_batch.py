@@ -1,0 +1,109 @@
+"""A batch of assets on its way to audio."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vod.engines import Engine, Outcomes, is_open
+from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction, parse_record
+
+if TYPE_CHECKING:
+    from vod.batch.ledger import Ledger
+    from vod.batch.progress import BatchProgress
+
+
+class ExtractionBatch:
+    """Takes a batch of assets through an engine, and what that one refuses through another.
+
+    :param engine: Extracts all assets.
+    :param fallback: Extracts what *engine* does not, if its failure says that another engine may.
+    :param fallback_ledger: Remembers what *fallback* has finished at an earlier try.
+    :param deadline: Seconds since the epoch after which nothing is waited for.
+    :param outcomes: What has become of each asset so far, when the task was resumed.
+    """
+
+    def __init__(
+        self,
+        assets: Sequence[str],
+        engine: Engine,
+        progress: BatchProgress,
+        *,
+        deadline: float,
+        fallback: Engine | None = None,
+        fallback_ledger: Ledger | None = None,
+        outcomes: Outcomes | None = None,
+    ) -> None:
+        self.assets = list(assets)
+        self.deadline = deadline
+        self.outcomes = outcomes or {}
+        self._engine = engine
+        self._progress = progress
+        self._fallback = fallback
+        self._fallback_ledger = fallback_ledger
+        self._progress.count(self.outcomes.values())
+
+    def start(self) -> None:
+        """Begin with every asset."""
+        done = self._done_by_fallback()
+        self._settle(self._engine.start([asset for asset in self.assets if asset not in done]))
+        if self._fallback and done:
+            self._settle(self._fallback.start(done))
+
+    def advance(self) -> None:
+        """Take over what is ready and go on with what is not; past the deadline, give up on it."""
+        waiting = {asset: outcome for asset, outcome in self.outcomes.items() if is_open(outcome)}
+        self._settle(self._engine.advance(waiting, time_is_up=time.time() >= self.deadline))
+
+    def give_up_postponed(self) -> None:
+        """Fail what VOD does not take yet; what it has accepted stays as it is."""
+        for asset, outcome in self.outcomes.items():
+            if isinstance(outcome, PostponedExtraction):
+                self.outcomes[asset] = parse_record(outcome.failure)
+
+    @property
+    def engines(self) -> list[Engine]:
+        """The engines that may be at work."""
+        return [self._engine, *([self._fallback] if self._fallback else [])]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an asset is still being worked on."""
+        return any(map(is_open, self.outcomes.values()))
+
+    @property
+    def records(self) -> list[Record]:
+        """What has become of each asset, in the order given."""
+        return [self.outcomes[asset] for asset in self.assets]
+
+    def report_waiting(self) -> None:
+        """Log, and note for the page of the run, what the batch waits for."""
+        kinds = Counter(type(outcome) for outcome in self.outcomes.values())
+        submitted, postponed = kinds[SubmittedExtraction], kinds[PostponedExtraction]
+        left = f"{postponed} left to submit" if postponed else "none left to submit"
+        self._progress.count(self.outcomes.values())
+        self._progress.report(f"Waiting for VOD: {submitted} submitted, {left}.")
+
+    def _settle(self, outcomes: Outcomes) -> None:
+        """Note outcomes, and hand to the fallback what it may still extract."""
+        self.outcomes |= outcomes
+        if self._fallback is None:
+            return
+        refused = [asset for asset, outcome in outcomes.items() if _is_for_another_engine(outcome)]
+        if refused:
+            self._progress.report(f"VOD does not extract {len(refused)} assets; ffmpeg extracts them here.")
+            self.outcomes |= self._fallback.start(refused)
+
+    def _done_by_fallback(self) -> list[str]:
+        """Assets that VOD refused at an earlier try and might take by now, but that the fallback has done."""
+        if self._fallback_ledger is None:
+            return []
+        return [asset for asset in self.assets if "record" in (self._fallback_ledger.get(asset) or {})]
+
+
+def _is_for_another_engine(outcome: Record) -> bool:
+    if isinstance(outcome, PostponedExtraction):
+        outcome = parse_record(outcome.failure)
+    return isinstance(outcome, AssetFailure) and outcome.other_engine
