@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from vod.batch.arguments import check_choice, time_limit
 from vod.batch.outcomes import FailedAssets, conclude, fail_at_once
+from vod.batch.rendering import DataIsNotRendered
 from vod.connection import DEFAULT_CONNECTION
 from vod.engines import is_open
 from vod.errors import InvalidInputError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from vod.hooks import VodHook
 
 
-class AudioAssetSensor(BaseSensorOperator):
+class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
     """Wait until audio assets of VOD are ready; return :class:`vod.records.ExtractedAudio` records.
 
     :param audio_assets: What ``ExtractAudioOperator(wait_for_completion=False)`` returned, or ids of audio

@@ -12,6 +12,7 @@ from airflow.sdk import Asset, BaseOperator
 from vod.batch.arguments import check_choice
 from vod.batch.outcomes import FailedAssets, conclude
 from vod.batch.progress import BatchProgress
+from vod.batch.rendering import DataIsNotRendered
 from vod.connection import DEFAULT_CONNECTION
 from vod.errors import InvalidInputError
 from vod.records import AssetFailure, Record
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _FINISHED = ("extracted", "transcribed")
 
 
-class BatchOperator(BaseOperator):
+class BatchOperator(DataIsNotRendered, BaseOperator):
     """A task that holds a batch of assets.
 
     An event of each Airflow asset among its ``outlets`` carries the records of what was done in its extra.
