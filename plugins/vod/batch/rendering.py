@@ -21,6 +21,8 @@ class DataIsNotRendered:
     ``partial`` are rendered then. A list that the author wrote out is rendered as ever.
     """
 
+    task_id: str
+
     def _do_render_template_fields(
         self,
         parent: Any,
@@ -31,7 +33,7 @@ class DataIsNotRendered:
     ) -> None:
         # This operator was made from the mapped one, which the DAG still has.
         dag = context.get("dag")
-        mapped = dag.task_dict.get(parent.task_id) if dag and parent is self else None
+        mapped = dag.task_dict.get(parent.task_id) if dag is not None and parent is self else None
         if isinstance(mapped, MappedOperator):
             data = mapped._get_specified_expand_input()
             if isinstance(data, ListOfDictsExpandInput) and not isinstance(data.value, (list, tuple)):
