@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import httpx
 import pytest
 from rapidfuzz.distance import Levenshtein
@@ -28,6 +29,8 @@ for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
     del os.environ[name]
 # What a shell starts in the background ignores Ctrl-C, and so would those that the tests end by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+from airflow.sdk.io import attach, fs
 
 from vod.cloud.client import VodClient
 from vod.cloud.identity import Login
@@ -89,6 +92,14 @@ def word_error_rate(recognised: str, spoken: str) -> float:
     machine to machine: no test may ask for the same words."""
     said, meant = (re.findall(r"[\w']+", text.lower()) for text in (recognised, spoken))
     return Levenshtein.distance(said, meant) / len(meant)
+
+
+def attach_memory(storage: Any = None) -> None:
+    """Let ``memory://`` be object storage, as a provider of Airflow would register it."""
+    storage = storage or fsspec.filesystem("memory")
+    fs._BUILTIN_SCHEME_TO_FS["memory"] = lambda *_: storage
+    fs._register_filesystems.cache_clear()
+    attach("memory", fs=storage)
 
 
 def auth_of(standin: Standin) -> SignatureAuth:

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import fsspec
 import pytest
-from airflow.sdk.io import attach
 
-from tests.conftest import client_of
+from tests.conftest import attach_memory, client_of
 from tests.media.test_download import serving
 from vod import media
 from vod.batch.ledger import Ledger, LedgerPages
@@ -23,6 +21,7 @@ from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.options import FfmpegOptions
 from vod.errors import InvalidInputError
 from vod.hooks import VodHook
+from vod.locations import ANYWHERE
 from vod.records import AssetFailure, ExtractedAudio, Record
 from vod.standin import Standin
 from vod.storage.files import Destination
@@ -34,7 +33,7 @@ def new_ledger() -> Ledger:
 
 @pytest.fixture(autouse=True)
 def _memory_storage() -> None:
-    attach("memory", fs=fsspec.filesystem("memory"))
+    attach_memory()
 
 
 @pytest.fixture
@@ -48,6 +47,7 @@ def source(video: Path, tmp_path: Path) -> Path:
 def engine(folder: Path | str, audio_format: str = "MP3", **arguments: Any) -> FfmpegEngine:
     names = FfmpegOptions.__dataclass_fields__
     options = {name: arguments.pop(name) for name in [*arguments] if name in names}
+    arguments.setdefault("allowed", ANYWHERE)
     hook, ledger = arguments.pop("hook", None), arguments.pop("ledger", None) or new_ledger()
     destination = Destination(str(folder))
     return FfmpegEngine(

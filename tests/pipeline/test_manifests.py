@@ -7,8 +7,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from airflow.sdk.io import attach
 
+from tests.conftest import attach_memory
 from vod.errors import InvalidInputError
 from vod.pipeline.manifests import InvalidManifestError, read, results_location, write_results
 
@@ -90,13 +90,13 @@ def test_a_place_that_is_no_file_is_refused_in_words(tmp_path: Path) -> None:
         list(read(str(tmp_path)))
     with pytest.raises(InvalidManifestError, match="not an absolute path"):
         list(read("list.csv"))
-    with pytest.raises(InvalidInputError, match="No file system is installed"):
+    with pytest.raises(InvalidInputError, match="No file system for nonsense:// is installed"):
         list(read("nonsense://bucket/list.csv"))
 
 
 def test_a_list_on_object_storage() -> None:
     memory = fsspec.filesystem("memory")
-    attach("memory", fs=memory)
+    attach_memory(memory)
     memory.pipe("/bucket/list.csv", b"asset\na\n")
     try:
         assert [entry.asset for entry in read("memory://bucket/list.csv")] == ["a"]

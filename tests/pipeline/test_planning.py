@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import DictStore
-from vod.batch.progress import PLANNED
+from vod.batch.progress import PLAN_KEY
 from vod.errors import InvalidInputError
 from vod.pipeline import planning
 from vod.standin import Standin
@@ -89,5 +89,5 @@ def test_transcripts_go_beside_their_audio(tmp_path: Path, connection: str) -> N
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "d.srt").write_text("1")
     assert planning.audio_batches(records, store)[0]["audio"] == [records[3]], "d was transcribed before"
-    assert store.values[PLANNED] == {"assets": 3, "before": 1}
+    assert store.values[PLAN_KEY] == {"assets": 3, "before": 1}
     assert planning.audio_batches(records, store, force=True)[0]["audio"] == [records[3], records[4]]

@@ -3,11 +3,9 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-import fsspec
 import pytest
-from airflow.sdk.io import attach
 
-from tests.conftest import client_of
+from tests.conftest import attach_memory, client_of
 from vod.errors import InvalidInputError
 from vod.hooks import VodHook
 from vod.locations import asset_uri, file_stem, is_asset_id, local_path
@@ -30,7 +28,7 @@ NASTY = [
 @pytest.fixture(autouse=True)
 def _memory_storage() -> None:
     """fsspec's file system in memory, as an object storage that needs no account."""
-    attach("memory", fs=fsspec.filesystem("memory"))
+    attach_memory()
 
 
 @pytest.mark.parametrize("asset", [ASSET, "5412", "a-b_c"])

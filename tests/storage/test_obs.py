@@ -167,7 +167,7 @@ print("OTHERS", has_fs("file"))
         text=True,
         check=True,
     )
-    assert "airflow-provider-vod[obs]" in done.stdout
+    assert "pip install 's3fs'" in done.stdout
     assert "OTHERS True" in done.stdout
 
 

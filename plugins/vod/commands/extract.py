@@ -16,7 +16,7 @@ from vod.batch.ledger import Ledger, LedgerPages
 from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.options import FfmpegOptions
 from vod.errors import InvalidInputError, VodError
-from vod.locations import is_asset_id, public_name
+from vod.locations import ANYWHERE, is_asset_id, public_name
 from vod.records import LOCAL_AUDIO_FORMATS, AssetFailure, ExtractedAudio
 from vod.storage.files import Destination
 
@@ -107,7 +107,8 @@ def _engine(options: argparse.Namespace, assets: list[str], tell: Any, bar: _Bar
         _hook(options.connection) if any(map(_in_vod, assets)) else None,
         Ledger(LedgerPages(None), {}),  # only what is at the destination is remembered
         options.format,
-        Destination(output),
+        Destination(output, allowed=ANYWHERE),
+        allowed=ANYWHERE,
         options=FfmpegOptions(**asked),
         force=options.force,
         on_record=tell,

@@ -20,7 +20,7 @@ from vod.batch.ledger import Ledger
 from vod.engines import Outcomes
 from vod.engines.options import FfmpegOptions
 from vod.errors import VodError
-from vod.locations import file_stem, is_asset_id, local_path, public_name
+from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.records import AssetFailure, ExtractedAudio, Record, parse_record
 from vod.storage.files import Destination, check_source, local_copy, version
 
@@ -47,6 +47,7 @@ class FfmpegEngine:
     :param force: Do again what an earlier run has left at the destination. What the ledger says is done, is
         done.
     :param ffmpeg: Path of the program, if the connection names one.
+    :param allowed: What may be read; Airflow's configuration says it when omitted.
     :param on_record: Called with each outcome as it comes, in the calling thread.
     :param on_progress: Called with how far an asset is, in any thread.
     :raises InvalidInputError: what is asked for cannot be done.
@@ -62,6 +63,7 @@ class FfmpegEngine:
         options: FfmpegOptions | None = None,
         force: bool = False,
         ffmpeg: str | None = None,
+        allowed: AllowedLocations | None = None,
         on_record: Callable[[Record], None] | None = None,
         on_progress: Callable[[str, media.Progress], None] | None = None,
     ) -> None:
@@ -82,6 +84,7 @@ class FfmpegEngine:
             language=options.language, track=options.track, start=options.start, duration=options.duration
         )
         self._ffmpeg = ffmpeg
+        self._allowed = allowed
         self._on_record = on_record
         self._on_progress = on_progress
         self._stopping = threading.Event()
@@ -92,7 +95,7 @@ class FfmpegEngine:
         :raises InvalidInputError: one of them cannot be a source, found before anything is extracted.
         """
         for asset in assets:
-            check_source(asset)
+            check_source(asset, self._allowed)
         outcomes: Outcomes = {}
         for asset in assets:
             if earlier := self._earlier_outcome(asset):
@@ -206,7 +209,9 @@ class FfmpegEngine:
         if self._options.speech:
             outputs[file_stem(asset) + SPEECH_SUFFIX] = media.SPEECH
         with (
-            local_copy(asset, self._hook, most=self._options.max_bytes, limits=limits) as path,
+            local_copy(
+                asset, self._hook, max_bytes=self._options.max_bytes, limits=limits, allowed=self._allowed
+            ) as path,
             self._destination.folder() as folder,
         ):
             extractions = media.extract_all(
@@ -302,7 +307,7 @@ class FfmpegEngine:
 
         With all tracks there is none, because only the source can say which files there would be.
         """
-        of_source = version(asset, limits=limits)
+        of_source = version(asset, limits=limits, allowed=self._allowed)
         if of_source is None or self._selection.track == media.ALL:
             return None
         options = self._options

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vod.media.formats import EXTENSIONS, FORMATS, SPEECH, Output
     from vod.media.info import AudioTrack, MediaInfo, VideoTrack, probe
     from vod.media.limits import Limits
-    from vod.media.partials import scratch_folder, sweep
+    from vod.media.partials import partial_beside, scratch_folder, sweep
     from vod.media.process import Ceiling, Progress, find_ffmpeg, inspect
     from vod.media.provenance import Written, recognise
     from vod.media.tracks import ALL, Selection, choose_tracks
@@ -83,6 +83,7 @@ __all__ = [
     "extract_all",
     "find_ffmpeg",
     "inspect",
+    "partial_beside",
     "probe",
     "recognise",
     "scratch_folder",

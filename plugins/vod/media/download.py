@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
+from vod.media.addresses import REDIRECTS, requests_for
 from vod.media.errors import DownloadError, NoSpaceError, TooLargeError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vod.locations import AllowedLocations, Location
     from vod.media.limits import Limits
 
-_MOST_FRUITLESS_TRIES = 5
+_MAX_FRUITLESS_TRIES = 5
 _TIMEOUT = httpx.Timeout(30.0)
+_PACE_SECONDS, _MIN_BYTES_PER_SECOND = 60.0, 1000
 _LATER = {408, 425, 429}
 """Answers below 500 that may be others the next time."""
 
 
-def head(url: str, *, limits: Limits) -> tuple[int | None, str | None]:
-    """Bytes behind *url*, and what changes when they do; ``None`` where the server does not say.
+def head(location: Location, *, limits: Limits, allowed: AllowedLocations) -> tuple[int | None, str | None]:
+    """Bytes behind a web address, and what changes when they do; ``None`` where the server does not say.
 
     :raises DownloadError: the server refuses it, or is not there.
     """
     limits.check()
     try:
         with _client() as client:
-            response = client.head(url)
+            response = _last(requests_for(client, "HEAD", location, allowed, {}))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DownloadError(f"The server cannot be reached ({type(error).__name__}).") from None
     if not response.is_success:
@@ -37,17 +42,20 @@ def head(url: str, *, limits: Limits) -> tuple[int | None, str | None]:
     return _length(response), _validator(response)
 
 
-def download(url: str, target: Path, *, most: int, limits: Limits) -> int:
-    """Fetch *url* to *target*; a connection that breaks is taken up where it broke.
+def download(
+    location: Location, target: Path, *, max_bytes: int, limits: Limits, allowed: AllowedLocations
+) -> int:
+    """Fetch a web address to *target*; a connection that breaks is taken up where it broke.
 
-    :param most: Bytes.
+    :param max_bytes: Bytes at most.
+    :param allowed: What may be read, also after a redirect.
     :returns: Bytes received.
-    :raises DownloadError: it is not there, may not be had, or did not arrive whole.
-    :raises TooLargeError: it has more than *most* bytes.
+    :raises DownloadError: it is not there, may not be had, comes too slowly, or did not arrive whole.
+    :raises TooLargeError: it has more than *max_bytes* bytes.
     :raises NoSpaceError: it does not fit on the disk.
     :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
     """
-    transfer = _Transfer(url, most, limits)
+    transfer = _Transfer(location, max_bytes, limits, allowed)
     try:
         with target.open("wb") as file, _client() as client:
             for attempt in transfer.tries():
@@ -64,10 +72,11 @@ def download(url: str, target: Path, *, most: int, limits: Limits) -> int:
 
 
 class _Transfer:
-    def __init__(self, url: str, most: int, limits: Limits) -> None:
-        self._url = url
-        self._most = most
+    def __init__(self, location: Location, max_bytes: int, limits: Limits, allowed: AllowedLocations) -> None:
+        self._location = location
+        self._max_bytes = max_bytes
         self._limits = limits
+        self._allowed = allowed
         self.received = 0
         self._validator: str | None = None
         self._fruitless = 0
@@ -79,12 +88,17 @@ class _Transfer:
         if before and self._validator:
             headers["If-Range"] = self._validator  # a file that has changed is sent from its beginning
         try:
-            with client.stream("GET", self._url, headers=headers) as response:
+            size = None
+            for response in requests_for(client, "GET", self._location, self._allowed, headers):
+                if response.status_code in REDIRECTS:
+                    continue
                 size = self._extent(response)
                 file.seek(self.received)
                 file.truncate()
+                pace = _Pace()
                 for chunk in response.iter_raw():
                     self._limits.check()
+                    pace.check(len(chunk))
                     self.received += len(chunk)
                     self._allow(self.received)
                     file.write(chunk)
@@ -95,7 +109,7 @@ class _Transfer:
 
     def tries(self) -> Retrying:
         def stop(_: RetryCallState) -> bool:
-            return self._fruitless >= _MOST_FRUITLESS_TRIES
+            return self._fruitless >= _MAX_FRUITLESS_TRIES
 
         return Retrying(
             retry=retry_if_exception(_may_pass),
@@ -124,14 +138,42 @@ class _Transfer:
         return None if size is None else self._allow(size)
 
     def _allow(self, size: int) -> int:
-        if size > self._most:
-            raise TooLargeError(f"The file has more than {self._most / 1e9:.3g} GB, the limit for downloads.")
+        if size > self._max_bytes:
+            raise TooLargeError(
+                f"The file has more than {self._max_bytes / 1e9:.3g} GB, the limit for downloads."
+            )
         return size
 
 
+class _Pace:
+    """Ends a download that comes in drops: it could go on for weeks."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._bytes = 0
+
+    def check(self, received: int) -> None:
+        """:raises DownloadError: the last minute brought too little."""
+        self._bytes += received
+        elapsed = time.monotonic() - self._since
+        if elapsed < _PACE_SECONDS:
+            return
+        if self._bytes < _MIN_BYTES_PER_SECOND * elapsed:
+            raise DownloadError(f"The server sends less than {_MIN_BYTES_PER_SECOND} bytes a second.")
+        self._since, self._bytes = time.monotonic(), 0
+
+
+def _last(responses: Iterator[httpx.Response]) -> httpx.Response:
+    *_, last = responses
+    return last
+
+
 def _client() -> httpx.Client:
-    # Packed bytes could not be taken up in the middle.
-    return httpx.Client(follow_redirects=True, timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"})
+    # Packed bytes could not be taken up in the middle. Redirects are followed by requests_for, which checks
+    # them. A proxy of the environment would look names up itself, and lead where it likes.
+    return httpx.Client(
+        follow_redirects=False, timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}, trust_env=False
+    )
 
 
 def _may_pass(error: BaseException) -> bool:

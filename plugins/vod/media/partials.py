@@ -35,7 +35,9 @@ def partial_beside(target: Path) -> Iterator[Path]:
     while True:
         # The target's own name could be too long to be prefixed.
         path = target.with_name(f".vod-{secrets.token_hex(8)}.part")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        # Readable for nobody who may not read its folder.
+        mode = target.parent.stat().st_mode & 0o666
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         if _lock(descriptor) is not False and _is_still(descriptor, path):
             break
         os.close(descriptor)  # a sweep was quicker than the lock

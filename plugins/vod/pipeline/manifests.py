@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from vod.errors import InvalidInputError
-from vod.locations import local_path
+from vod.locations import local_path, parse_location
 from vod.records import AUDIO_FORMATS
 from vod.storage.files import Destination, remote_path, replacing
 
@@ -113,7 +113,7 @@ def _opened(location: str) -> Iterator[IO[bytes]]:
             f"The list {location!r} is not an absolute path.",
             remedy="Give the whole path, or a URL such as s3://bucket/list.csv.",
         )
-    path = remote_path(location) if local is None else local
+    path = remote_path(parse_location(location)) if local is None else local
     try:
         file = path.open("rb")
     except FileNotFoundError as error:

@@ -1,9 +1,11 @@
-"""Where files come from and where they land: local paths, object storage, and the assets of VOD itself."""
+"""Where files come from and where they land: local paths, object storage, web addresses, assets of VOD."""
 
 from __future__ import annotations
 
 import errno
+import importlib.util
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from vod import media
 from vod.errors import InvalidInputError
-from vod.locations import is_asset_id, is_web_url, local_path
+from vod.locations import AllowedLocations, Kind, Location, parse_location
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -19,108 +21,154 @@ if TYPE_CHECKING:
     from vod.hooks import VodHook
 
 DOWNLOAD_LIMIT = 64 << 30
-"""Bytes of a source that is fetched, when nobody says another limit."""
+"""Bytes of a source that is fetched, when no other limit is given."""
 _DOWNLOAD_TIMEOUT = 6 * 3600.0
 _CHUNK = 1 << 20
 
+_PACKAGES = {
+    **dict.fromkeys(("s3", "s3a", "s3n"), ("s3fs", "apache-airflow-providers-amazon[s3fs]")),
+    **dict.fromkeys(("gs", "gcs"), ("gcsfs", "apache-airflow-providers-google")),
+    **dict.fromkeys(("abfs", "abfss", "adl", "az"), ("adlfs", "apache-airflow-providers-microsoft-azure")),
+    "obs": ("s3fs", "s3fs"),
+}
+"""By scheme the module that its file system needs, and the package to install."""
 
-def check_source(asset: str) -> None:
-    """Refuse what is neither an asset id nor a place that can be read, before anything is done.
 
-    :raises InvalidInputError: a relative path, or an unknown kind of URL.
+def allowed_locations() -> AllowedLocations:
+    """What Airflow's configuration allows to be read and written: ``[vod] allowed_locations``."""
+    from airflow.sdk.configuration import conf
+
+    return AllowedLocations.from_text(conf.get("vod", "allowed_locations", fallback=None))
+
+
+def check_source(asset: str, allowed: AllowedLocations | None = None) -> Location:
+    """Refuse what can be no source, before anything is done.
+
+    :param allowed: What may be read; Airflow's configuration says it when omitted.
+    :raises InvalidInputError: a relative path, a URL of an unknown kind, or a location that is not allowed.
     """
-    if is_asset_id(asset) or asset.startswith(("vod://", "file://")) or is_web_url(asset):
+    location = parse_location(asset)
+    path = location.path
+    if path is not None and not path.is_absolute():
+        raise InvalidInputError(
+            "This is neither an asset id nor an absolute path.",
+            asset=location.shown,
+            remedy="Give an absolute path: Airflow does not guarantee a task's working directory.",
+        )
+    if location.kind is not Kind.ASSET:
+        (allowed_locations() if allowed is None else allowed).check(location)
+    if location.kind is Kind.STORAGE:
+        _require_file_system(location)
+    return location
+
+
+def _require_file_system(location: Location) -> None:
+    from airflow.sdk.io.fs import has_fs
+
+    module, package = _PACKAGES.get(location.scheme, (None, None))
+    if has_fs(location.scheme) and (module is None or importlib.util.find_spec(module)):
         return
-    if "://" not in asset:
-        if not Path(asset).is_absolute():
-            raise InvalidInputError(
-                "This is neither an asset id nor an absolute path.",
-                asset=asset,
-                remedy="Give the whole path: a task's working directory is nobody's promise.",
-            )
-        return
-    remote_path(asset)
+    raise InvalidInputError(
+        f"No file system for {location.scheme}:// is installed.",
+        asset=location.shown,
+        remedy=f"Install it on every worker with: pip install '{package}'."
+        if package
+        else "Give a path, or a URL of object storage for which a provider of Airflow is installed.",
+    )
 
 
-def remote_path(url: str) -> ObjectStoragePath:
-    """The path on object storage that a URL means.
-
-    :raises InvalidInputError: no file system is installed for such URLs.
-    """
-    # Here, because who has only local files can do without the second that Airflow takes to import.
+def remote_path(location: Location) -> ObjectStoragePath:
+    """The path on object storage that a URL means."""
+    # Importing this takes a second, which those with local files only need not spend.
     from airflow.sdk import ObjectStoragePath
 
+    _require_file_system(location)
+    return ObjectStoragePath(location.text.strip())
+
+
+def require_regular_file(path: Path) -> None:
+    """Refuse what is no regular file, without opening it: a pipe or a device could block for ever.
+
+    :raises vod.media.UnreadableMediaError: it is not there, or is a folder, a pipe or a device.
+    """
     try:
-        return ObjectStoragePath(url)
-    except (ValueError, ImportError) as error:
-        raise InvalidInputError(
-            f"No file system is installed for this URL ({error}).",
-            asset=url,
-            remedy="Give a path, or install the provider of that storage.",
-        ) from error
+        mode = path.stat().st_mode
+    except OSError:
+        return  # whatever opens it says why that fails
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise media.UnreadableMediaError(
+            "This is a pipe or device, not a file.", remedy="Name a regular file."
+        )
 
 
 @contextmanager
 def local_copy(
-    location: str,
+    source: str,
     hook: VodHook | None,
     *,
-    most: int = DOWNLOAD_LIMIT,
+    max_bytes: int = DOWNLOAD_LIMIT,
     limits: media.Limits | None = None,
+    allowed: AllowedLocations | None = None,
 ) -> Iterator[Path]:
     """Give a local file for a path, URL or asset of VOD; a copy is removed afterwards.
 
     :param hook: Used for VOD assets only.
-    :param most: Bytes that are fetched at most.
-    :param limits: When to stop fetching; after six hours when omitted.
+    :param max_bytes: Bytes that are fetched at most.
+    :param limits: When to stop fetching. Fetching never takes more than six hours.
+    :param allowed: What may be read; Airflow's configuration says it when omitted.
+    :raises InvalidInputError: the location is not allowed.
     :raises vod.cloud.errors.CloudError: the asset could not be downloaded.
     :raises vod.media.DownloadError: the URL could not be.
-    :raises vod.media.TooLargeError: it has more than *most* bytes.
+    :raises vod.media.TooLargeError: it has more than *max_bytes* bytes.
     """
-    in_vod = is_asset_id(location) or location.startswith("vod://")
-    path = None if in_vod else local_path(location)
-    if path is not None:
-        yield path
+    if allowed is None:
+        allowed = allowed_locations()
+    location = check_source(source, allowed)
+    if location.path is not None:
+        require_regular_file(location.path)
+        yield location.path
         return
     limits = limits or media.Limits(_DOWNLOAD_TIMEOUT)
+    if limits.timeout > _DOWNLOAD_TIMEOUT:
+        limits = media.Limits(_DOWNLOAD_TIMEOUT, limits.cancelled)
     with media.scratch_folder() as folder:
         copy = folder / "original"
-        if in_vod:
+        if location.kind is Kind.ASSET:
             assert hook is not None
             with copy.open("wb") as file:
-                hook.client.download(location.rsplit("/", 1)[-1], _Bounded(file, most, limits))
-        elif is_web_url(location):
+                hook.client.download(location.name, _Bounded(file, max_bytes, limits))
+        elif location.kind is Kind.WEB:
             from vod.media.download import download
 
-            download(location, copy, most=most, limits=limits)
+            download(location, copy, max_bytes=max_bytes, limits=limits, allowed=allowed)
         else:
-            _fetch(remote_path(location), copy, most, limits)
+            _fetch(remote_path(location), copy, max_bytes, limits)
         yield copy
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a file to write beside *path*; it takes that one's place once it is whole."""
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with media.partial_beside(path) as part:
         yield part
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def version(location: str, *, limits: media.Limits) -> str | None:
-    """What changes when the file at *location* does; ``None`` when only reading it could tell."""
-    if is_asset_id(location) or location.startswith("vod://"):
-        return location
+def version(source: str, *, limits: media.Limits, allowed: AllowedLocations | None = None) -> str | None:
+    """A cheap change marker: size and modification time, or ETag; ``None`` if there is none."""
+    if allowed is None:
+        allowed = allowed_locations()
+    location = check_source(source, allowed)
     try:
-        if (path := local_path(location)) is not None:
-            status = path.stat()
+        if location.kind is Kind.ASSET:
+            return source
+        if location.path is not None:
+            status = location.path.stat()
             return f"{status.st_size} {status.st_mtime_ns}"
-        if is_web_url(location):
+        if location.kind is Kind.WEB:
             from vod.media.download import head
 
-            size, validator = head(location, limits=limits)
+            size, validator = head(location, limits=limits, allowed=allowed)
             return validator and f"{size} {validator}"
         return str(remote_path(location).checksum())
     except media.MediaError:
@@ -132,9 +180,9 @@ def version(location: str, *, limits: media.Limits) -> str | None:
 class _Bounded:
     """A file that takes a number of bytes and not one more."""
 
-    def __init__(self, file: IO[bytes], most: int, limits: media.Limits) -> None:
+    def __init__(self, file: IO[bytes], max_bytes: int, limits: media.Limits) -> None:
         self._file = file
-        self._left = self._most = most
+        self._left = self._max_bytes = max_bytes
         self._limits = limits
 
     def write(self, data: bytes, /) -> int:
@@ -142,15 +190,15 @@ class _Bounded:
         self._left -= len(data)
         if self._left < 0:
             raise media.TooLargeError(
-                f"The file has more than {self._most / 1e9:.3g} GB, the limit for downloads."
+                f"The file has more than {self._max_bytes / 1e9:.3g} GB, the limit for downloads."
             )
         return self._file.write(data)
 
 
-def _fetch(source: ObjectStoragePath, copy: Path, most: int, limits: media.Limits) -> None:
+def _fetch(source: ObjectStoragePath, copy: Path, max_bytes: int, limits: media.Limits) -> None:
     try:
         with source.open("rb") as remote, copy.open("wb") as file:
-            shutil.copyfileobj(remote, _Bounded(file, most, limits), _CHUNK)
+            shutil.copyfileobj(remote, _Bounded(file, max_bytes, limits), _CHUNK)
     except FileNotFoundError as error:
         raise media.UnreadableMediaError("The file does not exist.", remedy="Check its name.") from error
     except PermissionError as error:
@@ -166,17 +214,22 @@ class Destination:
     """A folder, local or on object storage, in which each file appears whole or not at all.
 
     :param location: Path, ``file://`` URL or any URL that Airflow's ``ObjectStoragePath`` knows.
-    :raises InvalidInputError: a relative path, or an unknown kind of URL.
+    :param allowed: What may be written; Airflow's configuration says it when omitted.
+    :raises InvalidInputError: a relative path, a URL that cannot be written to, or a location that is not
+        allowed.
     """
 
-    def __init__(self, location: str) -> None:
-        self._folder = local_path(location)
-        self._remote = None if self._folder else remote_path(location)
-        if self._folder is not None and not self._folder.is_absolute():
+    def __init__(self, location: str, *, allowed: AllowedLocations | None = None) -> None:
+        parsed = parse_location(location)
+        if parsed.kind in (Kind.ASSET, Kind.WEB) or (parsed.path and not parsed.path.is_absolute()):
             raise InvalidInputError(
-                f"The destination {location!r} is not an absolute path.",
+                f"The destination {parsed.shown!r} is not an absolute path.",
                 remedy="Give an absolute path, or a URL such as s3://bucket/audio.",
             )
+        (allowed_locations() if allowed is None else allowed).check(parsed)
+        self._folder = parsed.path
+        self._remote = remote_path(parsed) if self._folder is None else None
+        self._allowed = AllowedLocations()
 
     def uri(self, name: str) -> str:
         """URI of the file of that name."""
@@ -219,7 +272,7 @@ class Destination:
         elif self.size(name) is None:
             yield None
         else:
-            with local_copy(self.uri(name), None) as copy:
+            with local_copy(self.uri(name), None, allowed=self._allowed) as copy:
                 yield copy
 
     def sweep(self) -> int:
