@@ -105,7 +105,6 @@ class Bench:
         plan = {
             "assets": assets,
             "batch": batch,
-            "submissions_per_minute": UNLIMITED if library is self.free else QUOTA,
         }
         self._plan.write_text(json.dumps(plan))
         conf = {"connection": library.connection} if dag == "ours" else {}
@@ -317,7 +316,13 @@ def running() -> Iterator[Bench]:
             free.url,
             dags=Path(__file__).parent / "dags",
             settings={
-                "AIRFLOW_CONN_VOD_LIMITED": stack.connection(limited.url, state / "audio"),
+                # The quota of reads stays that of the contract.
+                "AIRFLOW_CONN_VOD_DEFAULT": stack.connection(
+                    free.url, state / "audio", quotas={"extract": UNLIMITED}
+                ),
+                "AIRFLOW_CONN_VOD_LIMITED": stack.connection(
+                    limited.url, state / "audio", quotas={"extract": QUOTA}
+                ),
                 "AIRFLOW_CONN_VOD_HTTP": _http_connection(free.url),
                 "VOD_BENCH_PLAN": str(plan),
                 "VOD_BENCH_PROJECT": f"/v1.0/{Settings(data=Path()).project_id}",

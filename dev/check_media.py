@@ -10,20 +10,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from vod.engines.ffmpeg import LocalEngine, Wishes
+from vod.batch.ledger import Ledger, LedgerPages
+from vod.engines.ffmpeg import FfmpegEngine
+from vod.engines.options import FfmpegOptions
+from vod.locations import ANYWHERE
 from vod.records import ExtractedAudio, Record
 from vod.storage.files import Destination
 
 TIME_LIMIT = 60.0
 """Seconds for one file."""
-
-
-class _NoLedger:
-    def get(self, asset: str) -> None:
-        return None
-
-    def finish(self, asset: str, record: dict[str, object]) -> None:
-        pass
 
 
 def files_in(folders: list[str]) -> list[str]:
@@ -59,15 +54,16 @@ def main(folders: list[str]) -> int:
     logging.disable(logging.WARNING)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="check-media-") as out:
-        engine = LocalEngine(
+        engine = FfmpegEngine(
             None,
-            _NoLedger(),
+            Ledger(LedgerPages(None), {}),
             "MP3",
-            Destination(out),
-            wishes=Wishes(timeout=TIME_LIMIT),
+            Destination(out, allowed=ANYWHERE),
+            options=FfmpegOptions(timeout=TIME_LIMIT),
+            allowed=ANYWHERE,
             on_record=lambda record: print(line(record), flush=True),
         )
-        outcomes = engine.extract(assets)
+        outcomes = engine.start(assets)
         left = [path for path in Path(out).iterdir() if path.suffix != ".mp3"]
     print()
     for outcome, count in collections.Counter(record.outcome for record in outcomes.values()).most_common():

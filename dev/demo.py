@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -20,6 +21,10 @@ from vod.locations import local_path
 
 BUILD = Path(os.environ.get("VOD_BUILD", stack.ROOT / "build")).resolve() / "demo"
 DAG = "extract_and_transcribe"
+PROGRESS = re.compile(
+    r"(Submitted|Transcribed) \d+/\d+[^[]*|Extracted \d+ of[^[]*|"
+    r"(All \d+|\d+ of \d+) audio assets are ready[^[]*"
+)
 
 
 @dataclass
@@ -148,11 +153,9 @@ def collect(row: Row, extracted: list[dict[str, Any]], transcribed: list[dict[st
 
 def tell_progress(line: str) -> None:
     """Show those lines of Airflow's log that say how far a batch is."""
-    for word in ("Submitted ", "Ready ", "Extracted ", "Transcribed "):
-        start = line.find(word)
-        if start >= 0 and "/" in line[start : start + 20]:
-            say(line[start:].split(" [")[0].strip())
-            return
+    found = PROGRESS.search(line)
+    if found:
+        say(found[0].strip())
 
 
 def entry(row: Row) -> dict[str, Any]:

@@ -36,8 +36,11 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
-def connection(endpoint: str, destination: Path) -> str:
-    """The Airflow connection to the stand-in, as the JSON of an environment variable."""
+def connection(endpoint: str, destination: Path, **extra: object) -> str:
+    """The Airflow connection to the stand-in, as the JSON of an environment variable.
+
+    :param extra: Further fields of its extra.
+    """
     standin = Settings(data=Path())
     return json.dumps(
         {
@@ -49,6 +52,7 @@ def connection(endpoint: str, destination: Path) -> str:
                 "region": standin.region,
                 "project_id": standin.project_id,
                 "destination": str(destination),
+                **extra,
             },
         }
     )

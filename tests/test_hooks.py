@@ -12,6 +12,7 @@ from requests.exceptions import InvalidSchema
 
 from tests.cloud.test_client import Script, say
 from tests.conftest import connection_json, stats
+from vod.cloud.budget import budget_of
 from vod.cloud.errors import AnswerLostError, AssetNotFoundError, AuthenticationError, InvalidRequestError
 from vod.connection import InvalidConnectionError
 from vod.hooks import VodHook
@@ -137,6 +138,9 @@ def test_nothing_of_the_extra_becomes_a_header(standin: Standin, monkeypatch: py
         ({"extra": {"security_token": "one\ntwo"}}, "security token holds a character"),
         ({"extra": {"timeout": "soon"}}, "timeout 'soon'"),
         ({"extra": {"quota_share": 2}}, "quota_share 2"),
+        ({"extra": {"quotas": {"extracts": 5}}}, "has invalid quotas"),
+        ({"extra": {"quotas": {"extract": 0}}}, "the quota of extract 0"),
+        ({"extra": {"quotas": [1]}}, "has invalid quotas"),
         ({"host": "", "extra": {"region": ""}}, "region, or an endpoint"),
         ({"extra": {"engine": "gstreamer"}}, "unknown engine 'gstreamer'"),
     ],
@@ -226,3 +230,16 @@ async def test_a_poller_lives_as_long_as_somebody_holds_it(connection: str) -> N
         assert await mine.wait(["f" * 32], deadline=time.time() + 20, interval=0.05) == []
     async with VodHook(connection).poller() as later:
         assert later is not mine
+
+
+def test_a_quota_that_was_granted_is_used(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = connection_json(standin, quotas={"extract": 500}, quota_share=0.5)
+    monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", value)
+    quotas = VodHook().client._coroutines._session._quotas
+    assert (quotas["extract"], quotas["info"]) == (500, 1500)
+    asset = standin.add_virtual(1)[0]
+    VodHook().client.extract_audio(asset)
+    service = VodHook().settings.service
+    budget = budget_of(f"{service.endpoint}/{service.project_id}", "extract", 250.0)
+    assert 230 < budget.per_minute <= 250
+    assert len(budget._sent) == 1, "the client uses this budget"

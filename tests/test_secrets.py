@@ -26,6 +26,7 @@ from vod.standin import Settings, Standin, running
 from vod.standin.faults import parse
 
 ROOT = Path(__file__).parent.parent
+NO_PACING = dict.fromkeys(("extract", "cancel", "info", "list", "upload", "pull", "manage"), 100_000)
 SECURITY_TOKEN = "security-token-of-temporary-keys"
 WRONG = "not-the-secret-but-one-all-the-same"
 LOGGERS = (
@@ -86,12 +87,13 @@ def run(folder: Path) -> tuple[str, set[tuple[str, str]], str]:
             parse("throttle,call=publish,count=1,retry_after=0"),
         ]
         settings = standin.settings
+        keys = connection_json(standin, quotas=NO_PACING)
         connections = {
-            "VOD_KEYS": connection_json(standin, security_token=SECURITY_TOKEN),
+            "VOD_KEYS": connection_json(standin, quotas=NO_PACING, security_token=SECURITY_TOKEN),
             "VOD_TOKEN": _login(standin, settings.password),
-            "VOD_WRONG": json.dumps({**json.loads(connection_json(standin)), "password": WRONG}),
+            "VOD_WRONG": json.dumps({**json.loads(keys), "password": WRONG}),
             "VOD_WRONG_LOGIN": _login(standin, WRONG),
-            "VOD_NOWHERE": json.dumps({**json.loads(connection_json(standin)), "host": "http://127.0.0.1:1"}),
+            "VOD_NOWHERE": json.dumps({**json.loads(keys), "host": "http://127.0.0.1:1"}),
         }
         done = subprocess.run(
             [sys.executable, "-m", "tests.test_secrets", str(folder), json.dumps(connections)],
@@ -111,7 +113,7 @@ def run(folder: Path) -> tuple[str, set[tuple[str, str]], str]:
 
 def _login(standin: Standin, password: str) -> str:
     connection = json.loads(
-        connection_json(standin, account=standin.settings.account, iam_endpoint=standin.url)
+        connection_json(standin, quotas=NO_PACING, account=standin.settings.account, iam_endpoint=standin.url)
     )
     return json.dumps({**connection, "login": standin.settings.user, "password": password})
 
@@ -129,9 +131,7 @@ def main(folder: Path, connections: dict[str, str]) -> None:
         )
         import vod.operators
         import vod.sensors  # noqa: F401 - Airflow sets up logging when it is imported
-        from vod.cloud.budget import QUOTAS
 
-        QUOTAS.update(dict.fromkeys(QUOTAS, 100_000))  # to pace itself is not what the run is for
         _log_everything()
         for conn_id in ("vod_keys", "vod_token"):
             _work(conn_id, folder / conn_id)

@@ -1,8 +1,4 @@
-"""Extraction as this project means it: a task holds a batch.
-
-The stand-in's quota of submissions is scaled up for the benchmarks, and here is where the client learns it:
-each task executes this file. The quota of reads stays that of the contract.
-"""
+"""Extraction as this project means it: a task holds a batch."""
 
 from __future__ import annotations
 
@@ -13,12 +9,9 @@ from pathlib import Path
 
 from airflow.sdk import DAG, task
 
-from vod.cloud import budget
 from vod.operators import ExtractAudioOperator
 
 PLAN = Path(os.environ["VOD_BENCH_PLAN"])
-if PLAN.exists():
-    budget.QUOTAS["extract"] = json.loads(PLAN.read_text())["submissions_per_minute"]
 
 with DAG(dag_id="ours", schedule=None, params={"connection": "vod_default"}):
 
@@ -32,6 +25,7 @@ with DAG(dag_id="ours", schedule=None, params={"connection": "vod_default"}):
         task_id="extract",
         engine="vod",
         vod_conn_id="{{ params.connection }}",
+        deferrable=True,
         retries=3,
         retry_delay=timedelta(seconds=5),
     ).expand(assets=batches())

@@ -79,6 +79,7 @@ class ConnectionSettings:
                 iam_endpoint=extra.get("iam_endpoint") or None,
                 timeout=_number(conn_id, "timeout", extra.get("timeout") or 60.0, 1.0, 600.0),
                 quota_share=_number(conn_id, "quota_share", extra.get("quota_share") or 1.0, 0.01, 1.0),
+                quotas=_quotas(conn_id, extra.get("quotas") or {}),
             ),
             engine=engine,
             destination=extra.get("destination") or None,
@@ -141,6 +142,21 @@ def _credentials(connection: Connection, extra: dict[str, Any]) -> Credentials |
         raise InvalidConnectionError(
             f"The connection {connection.conn_id!r} cannot be used. {error.message}", remedy=error.remedy
         ) from None
+
+
+def _quotas(conn_id: str, given: Any) -> tuple[tuple[str, int], ...]:
+    """Quotas that Huawei has granted, by name: ``{"extract": 500}``."""
+    from vod.cloud.budget import QUOTAS
+
+    if not isinstance(given, dict) or not given.keys() <= QUOTAS.keys():
+        raise InvalidConnectionError(
+            f"The connection {conn_id!r} has invalid quotas.",
+            remedy=f"Give calls a minute by name: {', '.join(QUOTAS)}.",
+        )
+    return tuple(
+        (name, int(_number(conn_id, f"quota of {name}", calls, 1, 1_000_000)))
+        for name, calls in sorted(given.items())
+    )
 
 
 def _number(conn_id: str, name: str, value: Any, least: float, most: float) -> float:

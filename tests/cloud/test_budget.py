@@ -123,14 +123,14 @@ def test_a_storm_of_refusals_counts_once() -> None:
 
 
 def test_calls_that_share_a_quota_share_a_budget(standin: Standin) -> None:
-    assert budget_of("a", "info", 0.5) is budget_of("a", "info", 0.5)
-    others = [("b", "info", 0.5), ("a", "list", 0.5), ("a", "info", 0.25)]
-    assert len({id(budget_of(*other)) for other in [*others, ("a", "info", 0.5)]}) == 4
+    assert budget_of("a", "info", 50) is budget_of("a", "info", 50)
+    others = [("b", "info", 50), ("a", "list", 50), ("a", "info", 25)]
+    assert len({id(budget_of(*other)) for other in [*others, ("a", "info", 50)]}) == 4
 
 
 def test_a_client_that_is_refused_slows_down(standin: Standin) -> None:
     standin.behaviour.faults = [parse("throttle,call=info,count=1")]
-    budget = budget_of(f"{standin.url}/{standin.settings.project_id}", "info", 1.0)
+    budget = budget_of(f"{standin.url}/{standin.settings.project_id}", "info", 1500.0)
     full = budget.per_minute
     with pytest.raises(ThrottledError):
         client_of(standin, quota_share=1.0, patience=0.0).asset_info(["a"])

@@ -14,7 +14,6 @@ import pytest
 
 from tests.conftest import auth_of, service, stats
 from vod.cloud.assets import Asset, Readiness
-from vod.cloud.budget import QUOTAS
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.errors import AuthenticationError
 from vod.cloud.poller import Poller
@@ -102,10 +101,12 @@ async def test_the_interval_grows(standin: Standin, poller: Poller, audio: list[
     assert 4 <= stats(standin)["calls"]["info"]["total"] <= 9, "0, 0.1, 0.25, 0.48, 0.81, 1.3, 2.1 s"
 
 
-async def test_intervals_stretch_evenly_to_what_the_quota_allows(
-    standin: Standin, poller: Poller, audio: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(QUOTAS, "info", 240)  # 40 ids take a second, and want to be asked ten times a second
+async def test_intervals_stretch_evenly_to_what_the_quota_allows(standin: Standin, audio: list[str]) -> None:
+    keys = Credentials(ak=standin.settings.access_key, sk=standin.settings.secret_key)
+    # 40 ids take a second, and want to be asked ten times a second.
+    quotas = (("info", 240),)
+    of_service = service(standin.url, standin.settings.project_id, keys, quotas=quotas)
+    poller = Poller(AsyncVodClient(of_service))
     looks: dict[str, list[float]] = {asset_id: [] for asset_id in audio}
 
     def on_poll(read: Mapping[str, Asset], _: float) -> None:

@@ -31,8 +31,8 @@ pytestmark = [pytest.mark.system, pytest.mark.browser]
 TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 FIRST_DAY = TODAY - timedelta(days=7)
 
-# Tasks see the DAG file before they call VOD: a hundred extractions a minute would take the tests too long.
-NO_QUOTA = "from vod.cloud import budget\nbudget.QUOTAS.update(extract=60_000, list=60_000)\n"
+# A hundred extractions a minute would take the tests too long.
+QUOTAS = {"extract": 60_000, "list": 60_000}
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,13 @@ def airflow(state: Path, standin: Standin, webhook: Webhook) -> Iterator[Airflow
     for file in (ROOT / "dags").glob("*.py"):
         first = f"FIRST_DAY = datetime({FIRST_DAY:%Y, %-m, %-d}, tzinfo=timezone.utc)"
         text = re.sub(r"^FIRST_DAY = .*$", first, file.read_text(), flags=re.MULTILINE)
-        (dags / file.name).write_text(text.replace("with DAG(", f"{NO_QUOTA}with DAG(", 1))
+        (dags / file.name).write_text(text)
     with Processes() as processes, postgres(state / "postgres") as database:
-        alerts = {"AIRFLOW_CONN_VOD_ALERTS": webhook.connection()}
-        whole = Airflow(state, processes, database, standin.url, dags=dags, settings=alerts)
+        settings = {
+            "AIRFLOW_CONN_VOD_ALERTS": webhook.connection(),
+            "AIRFLOW_CONN_VOD_DEFAULT": machine.connection(standin.url, state / "audio", quotas=QUOTAS),
+        }
+        whole = Airflow(state, processes, database, standin.url, dags=dags, settings=settings)
         whole.prepare()
         whole.start()
         for dag in ("extract_and_transcribe", "extract_asset_list", "transcribe_extracted_audio"):

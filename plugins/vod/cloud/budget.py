@@ -112,15 +112,15 @@ _budgets: dict[tuple[str, str, float], Budget] = {}
 _budgets_lock = threading.Lock()
 
 
-def budget_of(service: str, quota: str, share: float) -> Budget:
+def budget_of(service: str, quota: str, per_minute: float) -> Budget:
     """The budget that all clients of this process share.
 
     :param service: Endpoint and project, whose tenant the quota belongs to.
     :param quota: A key of :data:`QUOTAS`.
-    :param share: Part of the tenant's quota that this process may use, above 0, up to 1.
+    :param per_minute: Calls a minute that this process may make, above 0.
     """
-    key = (service, quota, share)
+    key = (service, quota, per_minute)
     with _budgets_lock:
         if key not in _budgets:
-            _budgets[key] = Budget(QUOTAS[quota] * share, _BURST_SHARES.get(quota, _BURST_SHARE))
+            _budgets[key] = Budget(per_minute, _BURST_SHARES.get(quota, _BURST_SHARE))
         return _budgets[key]

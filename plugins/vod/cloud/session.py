@@ -14,7 +14,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from vod import __version__
-from vod.cloud.budget import budget_of
+from vod.cloud.budget import QUOTAS, budget_of
 from vod.cloud.errors import (
     MISSHAPEN,
     AnswerLostError,
@@ -65,6 +65,7 @@ class Session:
         self._iam = (settings.iam_endpoint or f"https://iam.{settings.region}.myhuaweicloud.com").rstrip("/")
         self._patience = patience
         self._quota_share = settings.quota_share
+        self._quotas = {**QUOTAS, **dict(settings.quotas)}
         self._identity: Identity
         if isinstance(settings.credentials, Login):
             self._identity = TokenIdentity(
@@ -210,7 +211,9 @@ class Session:
     async def _paced(self, request: httpx.Request, quota: str | None, asset: str | None) -> httpx.Response:
         if quota is None:
             return await self._send(request, asset)
-        budget = budget_of(f"{self.endpoint}/{self._project_id}", quota, self._quota_share)
+        budget = budget_of(
+            f"{self.endpoint}/{self._project_id}", quota, self._quotas[quota] * self._quota_share
+        )
         delay = budget.reserve()
         if delay:
             await self.runtime.sleep(delay)

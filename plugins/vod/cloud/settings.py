@@ -20,6 +20,8 @@ class ServiceSettings:
     :param iam_endpoint: URL of IAM; the region's when ``None``.
     :param timeout: Seconds to wait for an answer once connected; connecting may take 10.
     :param quota_share: Part of the tenant's quotas (section 12) that this process may use, above 0.
+    :param quotas: Calls a minute, by key of :data:`vod.cloud.budget.QUOTAS`, where Huawei has granted others
+        than those of the contract.
     """
 
     endpoint: str
@@ -29,3 +31,4 @@ class ServiceSettings:
     iam_endpoint: str | None = None
     timeout: float = 60.0
     quota_share: float = 1.0
+    quotas: tuple[tuple[str, int], ...] = ()

@@ -35,5 +35,5 @@ for name, options in VARIANTS.items():
             poll_interval=2.0,
             retry_delay=timedelta(seconds=1),
             outlets=[Asset("vod://audio")],
-            **options,
+            **{"deferrable": True, **options},
         )
