@@ -19,8 +19,8 @@ import psutil
 
 from dev import stack
 from dev.processes import Processes, end
-from vod.pipeline.pools import POOL
 
+BACKFILL_POOL = "vod_backfill"
 USER = "admin"
 PARTS = {
     "api-server": (),
@@ -70,9 +70,6 @@ class Airflow:
     def prepare(self) -> None:
         """Bring the database to this version, and everything else that is done before the start."""
         (self.state / "passwords.json").write_text(json.dumps({USER: self.password}))
-        policies = self.state / "config" / "airflow_local_settings.py"
-        policies.parent.mkdir(parents=True, exist_ok=True)
-        policies.write_text("from vod.pipeline.pools import task_instance_mutation_hook\n")
         stack.migrate(self.environment, self.log_of("migration"))
 
     def start(self) -> None:
@@ -80,9 +77,8 @@ class Airflow:
         for part in PARTS:
             self.start_part(part)
         self.await_health()
-        self.api.create_pool(
-            POOL, max(2, os.cpu_count() or 2), "Backfills of video libraries (vod.pipeline.pools)"
-        )
+        slots = max(2, os.cpu_count() or 2)
+        self.api.create_pool(BACKFILL_POOL, slots, "Backfills of video libraries (vod.pipeline.pools)")
 
     def start_part(self, part: str, name: str | None = None) -> None:
         """:param name: Under which a second one of its kind is known."""
@@ -145,6 +141,7 @@ class Airflow:
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__API__SECRET_KEY": stack.secret(self.state / "secrets" / "api"),
             "AIRFLOW__API_AUTH__JWT_SECRET": stack.secret(self.state / "secrets" / "jwt"),
+            "AIRFLOW__VOD__BACKFILL_POOL": BACKFILL_POOL,
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
             "PYTHONPATH": os.pathsep.join(filter(None, (str(stack.ROOT), os.environ.get("PYTHONPATH")))),
         }

@@ -1,4 +1,4 @@
-"""What Airflow reads about this package once it is pip-installed: connection type, form, links, schemes."""
+"""What Airflow reads about this package once it is installed with pip; ``airflow providers`` lists it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ from typing import Any
 
 from vod.connection import form_fields
 
+_INTEGRATION = "Huawei Cloud VOD"
+
 
 def get_provider_info() -> dict[str, Any]:
     """Entry point ``apache_airflow_provider`` (schema: ``airflow/provider.yaml.schema.json``)."""
     return {
         "package-name": "airflow-provider-vod",
-        "name": "Huawei Cloud VOD",
+        "name": _INTEGRATION,
         "description": "Extract the audio of videos in Huawei Cloud VOD, or with ffmpeg, and transcribe it.",
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://support.huaweicloud.com/intl/en-us/vod/index.html",
+                "tags": ["service"],
+            }
+        ],
+        "operators": _modules("vod.operators.extract", "vod.operators.transcribe"),
+        "sensors": _modules("vod.sensors"),
+        "hooks": _modules("vod.hooks"),
+        "triggers": _modules("vod.triggers"),
+        "notifications": ["vod.notifications.VodNotifier"],
         "connection-types": [
             {
                 "connection-type": "vod",
@@ -26,7 +40,7 @@ def get_provider_info() -> dict[str, Any]:
                         "password": "Secret key (SK)",
                     },
                     "placeholders": {
-                        "host": "empty for https://vod.<region>.myhuaweicloud.com",
+                        "host": "empty: https://vod.<region>.myhuaweicloud.com",
                         "login": "or the name of an IAM user",
                         "password": "or that user's password",
                         # apache/airflow#73298: the page sends 0 for an empty port, and the server refuses it.
@@ -36,6 +50,35 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": form_fields(),
             }
         ],
+        "asset-uris": [
+            {
+                "schemes": ["vod"],
+                "handler": "vod.asset_uris.sanitize_uri",
+                "factory": "vod.asset_uris.create_asset",
+                "to_openlineage_converter": "vod.asset_uris.convert_asset_to_openlineage",
+            }
+        ],
         "extra-links": ["vod.links.VodConsoleLink", "vod.links.AudioLink"],
         "filesystems": ["vod.storage.obs"],
+        "plugins": [{"name": "vod", "plugin-class": "vod.vod_plugin.VodPlugin"}],
+        "config": {
+            "vod": {
+                "description": "Settings of the package airflow-provider-vod.",
+                "options": {
+                    "backfill_pool": {
+                        "description": "Pool for the tasks of backfills, and of DAGs with the tag backfill. "
+                        "It concerns DAGs with the tag vod only. The pool must exist. When empty, tasks "
+                        "stay in the pools that they name.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "vod_backfill",
+                        "default": "",
+                    }
+                },
+            }
+        },
     }
+
+
+def _modules(*names: str) -> list[dict[str, Any]]:
+    return [{"integration-name": _INTEGRATION, "python-modules": [*names]}]

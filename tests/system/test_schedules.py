@@ -17,13 +17,13 @@ import pytest
 from playwright.sync_api import Page
 
 from dev import stack as machine
-from dev.airflow import Airflow, postgres
+from dev.airflow import BACKFILL_POOL, Airflow, postgres
 from dev.processes import Processes
 from tests.conftest import stats
 from tests.system.conftest import ROOT, shoot
 from tests.webhook import Webhook, listening
 from vod.locations import file_stem
-from vod.pipeline.pools import POOL, PRIORITY
+from vod.pipeline.pools import PRIORITY
 from vod.standin import Settings, Standin, faults, running
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
@@ -304,7 +304,7 @@ def test_a_backfill_of_two_weeks_and_what_reprocessing_does(airflow: Airflow, st
     }
     assert submissions(standin, [asset for asset in assets if asset != fifth[1]]) == {1}
     tasks = airflow.api.tasks(dag, found[0]["dag_run_id"])
-    assert {(task["pool"], task["priority_weight"]) for task in tasks} == {(POOL, PRIORITY)}
+    assert {(task["pool"], task["priority_weight"]) for task in tasks} == {(BACKFILL_POOL, PRIORITY)}
 
     await_backfill(airflow, dag)
     standin.behaviour.faults = []

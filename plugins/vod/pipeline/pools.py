@@ -1,30 +1,42 @@
 """A cluster policy that keeps backfills from holding up today's runs.
 
 An Airflow task has one pool, whatever kind of run it is in. This policy moves the tasks of backfills, and of
-DAGs that are backfills by nature, to a pool of their own, behind all others. It concerns DAGs with the tag
-``vod`` only. In ``airflow_local_settings.py``::
+DAGs with the tag ``backfill``, to a pool of their own, behind all other tasks. It concerns only DAGs with the
+tag ``vod``.
 
-    from vod.pipeline.pools import task_instance_mutation_hook
+It is off until the Airflow option ``[vod] backfill_pool`` names a pool, for example as the environment
+variable ``AIRFLOW__VOD__BACKFILL_POOL=vod_backfill``. The pool must exist:
+``airflow pools set vod_backfill 4 "Backfills of video libraries"``. While the policy is off, the same DAGs run
+in the pools that their tasks name.
 
-The pool must exist: ``airflow pools set vod_backfill 4 "Backfills of video libraries"``. Without the policy
-the same DAGs run in the pools that their tasks name.
+Airflow loads this module in each of its processes (entry point group ``airflow.policy``): it imports nothing
+that Airflow has not loaded by then.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow import settings
+from airflow.configuration import conf
+from airflow.policies import hookimpl
+
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
 
-POOL = "vod_backfill"
+POOL = conf.get("vod", "backfill_pool", fallback="")
+"""Pool of the backfills, read once per process; empty while the policy is off."""
+
 PRIORITY = -100
-"""Lower than the weights of tasks that name none, which start at 1."""
+"""Priority weight of a backfill's tasks. Tasks that name no weight start at 1."""
 
 
-def task_instance_mutation_hook(task_instance: TaskInstance, dag_run: DagRun | None = None) -> None:
-    """Called by the scheduler for each task instance that it creates or queues."""
+def task_instance_mutation_hook(task_instance: TaskInstance, dag_run: DagRun | None) -> None:
+    """Move a task instance of a backfill to the pool; the scheduler calls this when it creates one.
+
+    :param dag_run: ``None`` early in the life of a task instance; then its run id tells the kind of run.
+    """
     task = getattr(task_instance, "task", None)
     tags = task.dag.tags if task is not None and task.dag is not None else ()
     if "vod" not in tags:
@@ -33,3 +45,10 @@ def task_instance_mutation_hook(task_instance: TaskInstance, dag_run: DagRun | N
     if "backfill" in tags or run_type == "backfill":
         task_instance.pool = POOL
         task_instance.priority_weight = PRIORITY
+
+
+if POOL:
+    hookimpl(task_instance_mutation_hook)
+    # Airflow 3.3.2 skips this hook for new task instances unless there is an airflow_local_settings.py, even
+    # if an entry point has registered one (airflow.settings.import_local_settings).
+    settings.task_instance_mutation_hook.is_noop = False  # type: ignore[attr-defined]
