@@ -2,9 +2,9 @@
 
 Extracts the audio of videos, with Huawei Cloud VOD or with ffmpeg on the worker, and transcribes it.
 
-Trigger it with asset ids of VOD, one a line; with the engine ffmpeg also with absolute paths and URLs. Up
-to 10,000 are worked off in batches. A video that fails costs only itself: the others are finished, and the
-task `report` names in a table what was done and what failed and why. Connection, engine and destination
+Trigger it with asset ids of VOD, one a line; with the engine ffmpeg also with absolute paths and URLs. It
+takes up to 10,000 and splits them into batches. A video that fails costs only itself: the others are
+finished, and the task `report` lists what was done, what failed and why. Connection, engine and destination
 default to those of `vod_default`.
 """
 
@@ -15,9 +15,8 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 
-from vod import notifications
-from vod.batch.outcomes import fail_at_once
 from vod.library.catalogue import remember
+from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
 from vod.pipeline import forms, planning, reports
 
@@ -34,7 +33,7 @@ with DAG(
         "language": forms.language(),
         "model": forms.model(),
         "destination": forms.destination(),
-        "force": forms.force("Extract again what this run has finished, when it is cleared."),
+        "force": forms.force("When this run is cleared, extract again what had succeeded."),
         "batch_size": forms.batch_size(),
     },
     doc_md=__doc__,
@@ -42,41 +41,37 @@ with DAG(
 
     @task(show_return_value_in_logs=False)
     def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
-        """Split the list into batches."""
-        with fail_at_once():
-            forms.check(params, dag)
-            assets = planning.cleaned(params["assets"], most=10_000)
-            planning.check_sources(assets, params["engine"].replace("default", ""))
-            return planning.batches(assets, task_state_store, params["batch_size"])
+        """Check what the form asks for, and split the list into batches."""
+        return planning.plan_videos(params, dag, task_state_store)
 
     @task_group
-    def batch(assets: list[str]) -> Any:
-        """One batch: extracted, then transcribed, whatever becomes of the others."""
+    def batch(
+        assets: Any, engine: Any, audio_format: Any, language: Any, model: Any, destination: Any, force: Any
+    ) -> Any:
+        """One batch. Map a task group, not an operator: Airflow hands on its arguments as data."""
         extract = ExtractAudioOperator(
             task_id="extract",
             assets=assets,
-            engine="{{ params.engine | replace('default', '') }}",
-            audio_format="{{ params.audio_format }}",
-            language="{{ params.language or '' }}",
-            destination="{{ params.destination or '' }}",
-            force="{{ params.force }}",
+            engine=engine,
+            audio_format=audio_format,
+            language=language,
+            destination=destination,
+            force=force,
             failed_assets="return",
+            deferrable=True,
             post_execute=remember,
+            map_index_template="{{ batch }}",
         )
         return TranscribeAudioOperator(
             task_id="transcribe",
             audio=extract.output,
-            model="{{ params.model }}",
-            language="{{ params.language or '' }}",
-            destination="{{ params.destination or '' }}",
+            model=model,
+            language=language,
+            destination=destination,
             failed_assets="return",
             outlets=[Asset("vod://transcripts")],
+            map_index_template="{{ batch }}",
         ).output
 
-    @task(trigger_rule="all_done", retries=0, on_failure_callback=notifications.run_failed)
-    def report(planned: list[dict[str, Any]], transcripts: Any, ti: Any) -> None:
-        """Say what was done, and fail if an asset did."""
-        reports.conclude(ti, reports.collect(reports.assets_of(planned), transcripts))
-
     planned = plan()
-    report(planned, batch.expand_kwargs(planned))
+    reports.report(planned, batch.expand_kwargs(planned), on_failure_callback=VodNotifier())

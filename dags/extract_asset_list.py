@@ -1,9 +1,10 @@
 """### The audio of a list of videos
 
-Works off a manifest: a CSV file with a header, JSON Lines, or a plain list of assets, on the worker's disk
-or on object storage. Columns are `asset`, and optionally `date`, `language`, `format`, `priority`.
+Processes a list in a file: CSV with a header (`.csv`), JSON Lines (`.jsonl`) or one asset a line (`.txt`),
+on the worker's disk or on object storage. Columns are `asset`, and optionally `date`, `language`, `format`,
+`priority`.
 
-A run works off the whole list, or a range of its dates, in batches, those of higher priority first. It can
+A run processes the whole list, or a range of its dates, in batches, those of higher priority first. It can
 be stopped and started again: a second run does only what is missing. What became of each asset is written
 beside the list, as `<list>.results.csv`, which can be given back as a list. The audio is announced as the
 Airflow asset `vod://audio`, on which `transcribe_extracted_audio` is scheduled. docs/backfills.md has more.
@@ -16,9 +17,8 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 
-from vod import notifications
-from vod.batch.outcomes import fail_at_once
 from vod.library.catalogue import remember
+from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator
 from vod.pipeline import forms, manifest_runs, reports
 
@@ -31,8 +31,8 @@ with DAG(
     dagrun_timeout=timedelta(days=7),
     params={
         "manifest": forms.manifest(),
-        "from_date": forms.day("From this date of the list"),
-        "to_date": forms.day("To this date of the list"),
+        "from_date": forms.day("First date (column `date`)"),
+        "to_date": forms.day("Last date (column `date`)"),
         "engine": forms.engine(),
         "audio_format": forms.audio_format(description="For lines that name none."),
         "destination": forms.destination(),
@@ -44,32 +44,29 @@ with DAG(
     @task(show_return_value_in_logs=False)
     def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
         """Read the list, leave out what is done, and split the rest into batches."""
-        with fail_at_once():
-            forms.check(params, dag)
-            return manifest_runs.AssetList.of(params).plan(task_state_store)
+        return manifest_runs.plan_manifest(params, dag, task_state_store)
 
     @task_group
-    def batch(assets: list[str], audio_format: str, language: str | None = None) -> Any:
-        """One batch. What a mapped group is given reaches its tasks as data; ``Operator.expand_kwargs`` would
-        render it as templates."""
+    def batch(assets: Any, engine: Any, audio_format: Any, language: Any, destination: Any) -> Any:
+        """One batch. Map a task group, not an operator: Airflow hands on its arguments as data."""
         return ExtractAudioOperator(
             task_id="extract",
             assets=assets,
-            engine="{{ params.engine | replace('default', '') }}",
+            engine=engine,
             audio_format=audio_format,
             language=language,
-            destination="{{ params.destination or '' }}",
+            destination=destination,
             failed_assets="return",
+            deferrable=True,
             post_execute=remember,
             outlets=[Asset("vod://audio")],
+            map_index_template="{{ batch }}",
         ).output
 
-    @task(trigger_rule="all_done", retries=0, on_failure_callback=notifications.run_failed)
-    def report(audio: Any, planned: list[dict[str, Any]], params: dict[str, Any], ti: Any) -> None:
-        """Write the result manifest, say what was done, and fail if an asset did."""
-        with fail_at_once():
-            records, before = manifest_runs.AssetList.of(params).write_results(planned, audio)
-        reports.conclude(ti, records, skipped=before)
-
     planned = plan()
-    report(batch.expand_kwargs(planned), planned)
+    reports.report(
+        planned,
+        batch.expand_kwargs(planned),
+        summarize=manifest_runs.write_results,
+        on_failure_callback=VodNotifier(),
+    )

@@ -16,9 +16,8 @@ from typing import Any
 from airflow.providers.standard.sensors.date_time import DateTimeSensor
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, task, task_group
 
-from vod import notifications
-from vod.batch.outcomes import fail_at_once
-from vod.library.catalogue import Catalogue, remember
+from vod.library.catalogue import remember
+from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator
 from vod.pipeline import forms, planning, reports
 
@@ -35,7 +34,7 @@ with DAG(
     tags=["vod"],
     default_args={"owner": "media", "retries": 3, "retry_delay": timedelta(minutes=1)},
     dagrun_timeout=timedelta(hours=20),
-    on_failure_callback=notifications.run_failed,
+    on_failure_callback=VodNotifier(),
     params={
         "engine": forms.engine(),
         "audio_format": forms.audio_format(),
@@ -55,36 +54,25 @@ with DAG(
     def plan(
         params: dict[str, Any], data_interval_start: Any, data_interval_end: Any, task_state_store: Any
     ) -> list[dict[str, Any]]:
-        """Find the videos of the interval that nobody has extracted, and split them into batches."""
-        with fail_at_once():
-            forms.check(params, dag)
-            videos = planning.new_videos(data_interval_start, data_interval_end)
-            done = Catalogue.of(params["destination"]).find(
-                (video, params["audio_format"]) for video in videos
-            )
-            missing = [video for video in videos if video not in done]
-            return planning.batches(missing, task_state_store, listed=len(videos))
+        """Find the videos of the interval that no run has extracted, and split them into batches."""
+        return planning.plan_new_videos(params, dag, data_interval_start, data_interval_end, task_state_store)
 
     @task_group
-    def batch(assets: list[str]) -> Any:
-        """One batch. What a mapped group is given reaches its tasks as data; ``Operator.expand_kwargs`` would
-        render it as templates."""
+    def batch(assets: Any, engine: Any, audio_format: Any, destination: Any) -> Any:
+        """One batch. Map a task group, not an operator: Airflow hands on its arguments as data."""
         return ExtractAudioOperator(
             task_id="extract",
             assets=assets,
-            engine="{{ params.engine | replace('default', '') }}",
-            audio_format="{{ params.audio_format }}",
-            destination="{{ params.destination or '' }}",
+            engine=engine,
+            audio_format=audio_format,
+            destination=destination,
             failed_assets="return",
+            deferrable=True,
             post_execute=remember,
             outlets=[Asset("vod://audio")],
+            map_index_template="{{ batch }}",
         ).output
-
-    @task(trigger_rule="all_done", retries=0)
-    def report(planned: list[dict[str, Any]], audio: Any, ti: Any) -> None:
-        """Say what was done, and fail if an asset did."""
-        reports.conclude(ti, reports.collect(reports.assets_of(planned), audio))
 
     planned = plan()
     settled >> planned
-    report(planned, batch.expand_kwargs(planned))
+    reports.report(planned, batch.expand_kwargs(planned))

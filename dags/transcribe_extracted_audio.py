@@ -13,8 +13,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 
-from vod import notifications
-from vod.batch.outcomes import fail_at_once
+from vod.notifications import VodNotifier
 from vod.operators import TranscribeAudioOperator
 from vod.pipeline import forms, planning, reports
 
@@ -25,7 +24,7 @@ with DAG(
     schedule=[AUDIO],
     catchup=False,
     max_active_runs=4,
-    on_failure_callback=notifications.run_failed,
+    on_failure_callback=VodNotifier(),
     tags=["vod"],
     default_args={"owner": "media", "retries": 2, "retry_delay": timedelta(seconds=30)},
     params={
@@ -42,30 +41,22 @@ with DAG(
     ) -> list[dict[str, Any]]:
         """Collect the audio of all events, and split what has no transcript yet into batches."""
         events = triggering_asset_events.get(AUDIO, ())
-        audio = (record for event in events for record in event.extra.get("audio", ()))
-        with fail_at_once():
-            forms.check(params, dag)
-            return planning.audio_batches(audio, task_state_store, size=20, force=params["force"])
+        return planning.plan_audio(params, dag, events, task_state_store, size=20)
 
     @task_group
-    def batch(audio: list[dict[str, Any]], destination: str | None) -> Any:
-        """One batch. What a mapped group is given reaches its tasks as data; ``Operator.expand_kwargs`` would
-        render it as templates."""
+    def batch(audio: Any, destination: Any, model: Any, language: Any) -> Any:
+        """One batch. Map a task group, not an operator: Airflow hands on its arguments as data."""
         return TranscribeAudioOperator(
             task_id="transcribe",
             audio=audio,
             destination=destination,
-            model="{{ params.model }}",
-            language="{{ params.language or '' }}",
+            model=model,
+            language=language,
             failed_assets="return",
             execution_timeout=timedelta(hours=12),
             outlets=[TRANSCRIPTS],
+            map_index_template="{{ batch }}",
         ).output
 
-    @task(trigger_rule="all_done", retries=0)
-    def report(planned: list[dict[str, Any]], transcripts: Any, ti: Any) -> None:
-        """Say what was done, and fail if an asset did."""
-        reports.conclude(ti, reports.collect(reports.assets_of(planned), transcripts))
-
     planned = plan()
-    report(planned, batch.expand_kwargs(planned))
+    reports.report(planned, batch.expand_kwargs(planned))

@@ -107,7 +107,12 @@ def prepare(endpoint: str, videos: list[Path]) -> list[Row]:
 
 def run(processes: Processes, endpoint: str, rows: list[Row]) -> None:
     """Run the DAG in Airflow, once an engine, and put what its tasks returned into the rows."""
-    environment = stack.airflow_environment(BUILD / "airflow", endpoint=endpoint, destination=BUILD / "audio")
+    environment = stack.airflow_environment(
+        BUILD / "airflow",
+        endpoint=endpoint,
+        destination=BUILD / "audio",
+        allowed={row.video.resolve().parent for row in rows},
+    )
     log = BUILD / "airflow.log"
     log.unlink(missing_ok=True)
     stack.migrate(environment, log)

@@ -10,7 +10,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -58,8 +58,13 @@ def connection(endpoint: str, destination: Path, **extra: object) -> str:
     )
 
 
-def airflow_environment(home: Path, *, endpoint: str, destination: Path) -> dict[str, str]:
-    """The environment of every Airflow process: this project's DAGs, nobody else's configuration."""
+def airflow_environment(
+    home: Path, *, endpoint: str, destination: Path, allowed: Iterable[Path] = ()
+) -> dict[str, str]:
+    """The environment of every Airflow process: this project's DAGs, nobody else's configuration.
+
+    :param allowed: Folders that may be read besides the samples, and written besides the destination.
+    """
     mine = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
@@ -71,6 +76,7 @@ def airflow_environment(home: Path, *, endpoint: str, destination: Path) -> dict
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         f"AIRFLOW_CONN_{CONNECTION.upper()}": connection(endpoint, destination),
+        "AIRFLOW__VOD__ALLOWED_LOCATIONS": "\n".join(map(str, (SAMPLES, destination, *allowed))),
     }
     others = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
     return {**others, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **mine}

@@ -18,7 +18,6 @@ import psutil
 from dev import stack
 from dev.airflow import USER, Airflow, free_port, postgres, stop_postgres
 from dev.processes import Processes, end
-from vod.pipeline import forms
 
 STATE = Path(os.environ.get("VOD_STATE", stack.ROOT / ".airflow")).resolve()
 
@@ -40,9 +39,8 @@ def up() -> int:
             log = STATE / "log" / "stand-in.log"
             endpoint = stack.start_standin(processes, STATE / "standin", log, free_port(8600))
             videos = samples(endpoint)
-            airflow = Airflow(
-                STATE, processes, database, endpoint, settings={forms.SAMPLES: " ".join(videos.values())}
-            )
+            _fill_in_forms(list(videos.values()))
+            airflow = Airflow(STATE, processes, database, endpoint)
             say("Preparing the database …")
             airflow.prepare()
             say("Starting Airflow …")
@@ -74,6 +72,19 @@ def down() -> int:
     if STATE.exists():
         stop_postgres(STATE / "postgres")
     return 0
+
+
+def _fill_in_forms(assets: list[str]) -> None:
+    """Let the forms hold the samples at first: a cluster policy, which Airflow reads from its ``config``
+    folder.
+    """
+    policy = STATE / "config" / "airflow_local_settings.py"
+    policy.parent.mkdir(parents=True, exist_ok=True)
+    policy.write_text(
+        "def dag_policy(dag):\n"
+        '    if "vod" in dag.tags and "assets" in dag.params:\n'
+        f'        dag.params["assets"] = {assets!r}\n'
+    )
 
 
 def samples(endpoint: str) -> dict[str, str]:

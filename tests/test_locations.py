@@ -178,7 +178,7 @@ def test_a_url_allows_its_own_host_connection_and_folder_only(
 
 def test_assets_are_allowed_and_an_unset_setting_allows_all_but_private_networks() -> None:
     AllowedLocations.from_text("/media").check(parse_location(ID))
-    for text in (None, "", " \n, "):
+    for text in (None, "", " \n ", " , "):
         allowed = AllowedLocations.from_text(text)
         allowed.check(parse_location("/etc/passwd"))
         assert not allowed.names_host(parse_location("http://127.0.0.1/"))

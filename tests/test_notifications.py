@@ -1,4 +1,6 @@
-"""Alerts reach a webhook, cost a run nothing when they cannot, render no data, and tell no log its address."""
+"""Alerts reach a webhook, cost a run nothing when they cannot, render no data, and tell no log its
+address.
+"""
 
 from __future__ import annotations
 

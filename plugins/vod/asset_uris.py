@@ -31,8 +31,8 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
 
     Airflow has taken off the fragment and the slashes at the end by then, and a user name with a password.
 
-    :raises ValueError: it is not one of the two kinds. The message does not repeat what a query or a user name
-        may hold.
+    :raises ValueError: it is not one of the two kinds. The message does not repeat what a query or a user
+        name may hold.
     """
     asset = uri.path.strip("/")
     if uri.query or "@" in uri.netloc:

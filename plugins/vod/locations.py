@@ -188,7 +188,8 @@ class AllowedLocations:
 
         :raises InvalidLocationError: one of them is neither an absolute path nor a URL.
         """
-        entries = [entry.strip() for entry in re.split(r"[\n,]", text or "") if entry.strip()]
+        text = (text or "").strip()
+        entries = [entry.strip() for entry in text.split("\n" if "\n" in text else ",") if entry.strip()]
         return cls.from_locations(entries) if entries else cls()
 
     @classmethod

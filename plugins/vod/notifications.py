@@ -59,8 +59,8 @@ class VodNotifier(BaseNotifier):
         ``dag_id``, ``run_id``, ``event`` (such as ``failed (task_failure)``), ``counts`` (the outcomes of the
         run as a Markdown table, if its task ``report`` has made one; empty in :meth:`async_notify`, which
         cannot ask for it) and ``url`` (of the run). What they contain is not rendered again.
-    :param timeout: Seconds that an alert may take in all. While callbacks run, Airflow does not parse the file
-        of their DAG, and deactivates a DAG that was not parsed for 50 s (``[dag_processor]
+    :param timeout: Seconds that an alert may take in all. While callbacks run, Airflow does not parse the
+        file of their DAG, and deactivates a DAG that was not parsed for 50 s (``[dag_processor]
         stale_dag_threshold``).
     :param context: Airflow's context, given by Airflow when it awaits the notifier.
     """
@@ -83,8 +83,8 @@ class VodNotifier(BaseNotifier):
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Leave the template as it is: :meth:`notify` renders it.
 
-        Airflow would put the text in the place of the template, and call the same notifier for the next failed
-        run: that would get the text of the first, with what its errors say rendered as a template.
+        Airflow would put the text in the place of the template, and call the same notifier for the next
+        failed run: that would get the text of the first, with what its errors say rendered as a template.
         """
 
     def notify(self, context: Context) -> None:
@@ -161,7 +161,9 @@ def _alert(context: Any, counts: str) -> dict[str, str]:
 
 
 def _counts(context: Any) -> str:
-    """The first table of the run's report. Airflow gives no task if it knows none that explains the failure."""
+    """The first table of the run's report. Airflow gives no task if it knows none that explains the
+    failure.
+    """
     ti = context.get("ti")
     try:
         report = ti.xcom_pull(task_ids="report", key="report") if ti else None
@@ -172,7 +174,8 @@ def _counts(context: Any) -> str:
 
 
 def _session(connection: Connection, extra: dict[str, Any]) -> tuple[Session, str]:
-    """A session with what the connection says: login, headers, proxy, certificates; and the webhook's address.
+    """A session with what the connection says: login, headers, proxy, certificates; and the webhook's
+    address.
 
     Not ``HttpHook.run``, which logs the address.
     """

@@ -65,6 +65,23 @@ def get_provider_info() -> dict[str, Any]:
             "vod": {
                 "description": "Settings of the package airflow-provider-vod.",
                 "options": {
+                    "allowed_locations": {
+                        "description": "Folders and URLs, one a line or with commas between them, below "
+                        "which sources and lists may be read and results may be written. When empty, "
+                        "forms and lists may name only the destination of the connection, and DAG "
+                        "authors any location.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/media/videos, s3://aws_default@bucket/audio",
+                        "default": "",
+                    },
+                    "max_manifest_bytes": {
+                        "description": "Bytes of a list of assets that a run may read, at most.",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": None,
+                        "default": str(64 << 20),
+                    },
                     "backfill_pool": {
                         "description": "Pool for the tasks of backfills, and of DAGs with the tag backfill. "
                         "It concerns DAGs with the tag vod only. The pool must exist. When empty, tasks "
@@ -73,7 +90,7 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "vod_backfill",
                         "default": "",
-                    }
+                    },
                 },
             }
         },

@@ -52,7 +52,7 @@ def test_a_name_with_blanks_inside_is_one_asset() -> None:
         ([7], "An asset must be text, not int"),
         ([None], "An asset must be text, not NoneType"),
         ('["a", ', "not valid JSON"),
-        ([str(number) for number in range(1001)], "1001 assets are too many"),
+        ([str(number) for number in range(1001)], "1001 assets are more than the 1000"),
     ],
 )
 def test_what_is_no_list_of_assets_is_refused_in_words(given: object, sentence: str) -> None:

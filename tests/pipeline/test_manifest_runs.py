@@ -1,3 +1,5 @@
+"""A run over a list: what is missing, in which batches, and what is written beside the list."""
+
 from __future__ import annotations
 
 import csv
@@ -7,10 +9,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import DictStore
+from vod.batch.arguments import TooManyAssetsError
+from vod.errors import InvalidInputError
 from vod.library.catalogue import Catalogue
-from vod.locations import public_name
-from vod.pipeline import planning
-from vod.pipeline.manifest_runs import AssetList
+from vod.locations import LocationNotAllowedError, public_name
+from vod.pipeline import forms, planning
+from vod.pipeline.manifest_runs import ManifestRun
 from vod.pipeline.manifests import InvalidManifestError
 from vod.records import AssetFailure, ExtractedAudio
 
@@ -41,8 +45,19 @@ def results(path: Path) -> dict[str, dict[str, str]]:
         return {row["asset"]: row for row in csv.DictReader(file)}
 
 
-def asset_list(manifest: Path, **params: Any) -> AssetList:
-    return AssetList.of({**PARAMS, "manifest": str(manifest), **params})
+@pytest.fixture(autouse=True)
+def _allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__VOD__ALLOWED_LOCATIONS", f"{tmp_path}\n/media\nhttps://media.example/")
+
+
+def batch(audio_format: str, language: str | None, assets: list[str]) -> dict[str, Any]:
+    arguments = {"audio_format": audio_format, "language": language, "assets": assets}
+    return {"engine": None, "destination": None, **arguments}
+
+
+def run_over(manifest: Path, **params: Any) -> ManifestRun:
+    form = forms.read({**PARAMS, "manifest": str(manifest), **params}, None)
+    return ManifestRun.from_form(form)
 
 
 def test_the_whole_list_is_planned_those_of_higher_priority_first(tmp_path: Path, connection: str) -> None:
@@ -50,11 +65,11 @@ def test_the_whole_list_is_planned_those_of_higher_priority_first(tmp_path: Path
     manifest.write_text(
         "asset,date,format,language,priority\na,2026-01-01,,,\nb,,AAC,,\nc,,,de,9\nd,,,,5\ne,,,,\n"
     )
-    assert asset_list(manifest).plan(DictStore()) == [
-        {"audio_format": "MP3", "language": "de", "assets": ["c"]},
-        {"audio_format": "MP3", "language": None, "assets": ["d", "a"]},
-        {"audio_format": "MP3", "language": None, "assets": ["e"]},
-        {"audio_format": "AAC", "language": None, "assets": ["b"]},
+    assert run_over(manifest).plan(DictStore()) == [
+        batch("MP3", "de", ["c"]),
+        batch("MP3", None, ["d", "a"]),
+        batch("MP3", None, ["e"]),
+        batch("AAC", None, ["b"]),
     ]
 
 
@@ -72,8 +87,8 @@ def test_a_range_of_dates_is_planned_for_itself(
 ) -> None:
     manifest = tmp_path / "list.csv"
     manifest.write_text("asset,date\na,2026-01-01\nb,2026-01-02\nc,2026-01-02T23:59:59Z\n")
-    part = asset_list(manifest, from_date=since, to_date=until, batch_size=100)
-    assert part.plan(DictStore()) == [{"audio_format": "MP3", "language": None, "assets": assets}]
+    part = run_over(manifest, from_date=since, to_date=until, batch_size=100)
+    assert part.plan(DictStore()) == [batch("MP3", None, assets)]
     part.write_results([{"assets": assets}], [[extracted(asset) for asset in assets]])
     assert [*results(tmp_path / f"list.{since or ''}_{until or ''}.results.csv")] == assets
 
@@ -82,26 +97,26 @@ def test_dates_without_assets_are_an_error_and_no_green_run(tmp_path: Path, conn
     manifest = tmp_path / "list.csv"
     manifest.write_text("asset,date\na,2026-01-01\n")
     with pytest.raises(InvalidManifestError, match="has no assets of 2027-01-01_"):
-        asset_list(manifest, from_date="2027-01-01").plan(DictStore())
+        run_over(manifest, from_date="2027-01-01").plan(DictStore())
 
 
 def test_a_line_without_a_date_belongs_to_no_range(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.csv"
     manifest.write_text("asset,date\na,2026-01-01\nb,\n")
     with pytest.raises(InvalidManifestError, match=r"Line 3 of .* has no date"):
-        asset_list(manifest, from_date="2026-01-01").plan(DictStore())
+        run_over(manifest, from_date="2026-01-01").plan(DictStore())
 
 
 def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.txt"
     manifest.write_text("a\nb\nc\n")
-    planned = asset_list(manifest).plan(DictStore())
+    planned = run_over(manifest).plan(DictStore())
     failure = AssetFailure(asset="b", outcome="no_audio_track", message="There is none.", remedy="Leave it.")
     returned = [[extracted("a"), failure.to_json()], None]
     Catalogue(str(tmp_path / "audio")).add(returned[0] or ())
     (tmp_path / "audio" / "a.txt").write_text("hello")
     (tmp_path / "audio" / "a.srt").write_text("hello")
-    records, before = asset_list(manifest).write_results(planned, returned)
+    records, before = run_over(manifest).write_results(planned, returned)
     assert ([record.outcome for record in records], before) == (
         ["extracted", "no_audio_track", "no_result"],
         0,
@@ -117,11 +132,9 @@ def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str)
     assert rows["b"]["reason"] == "There is none. Leave it."
 
     for again in (manifest, tmp_path / "list.results.csv"):
-        assert asset_list(again).plan(DictStore()) == [
-            {"audio_format": "MP3", "language": None, "assets": ["b", "c"]}
-        ]
+        assert run_over(again).plan(DictStore()) == [batch("MP3", None, ["b", "c"])]
     planned = [{"assets": ["b", "c"]}]
-    records, before = asset_list(tmp_path / "list.results.csv").write_results(
+    records, before = run_over(tmp_path / "list.results.csv").write_results(
         planned, [[extracted("b"), extracted("c")]]
     )
     assert (len(records), before) == (2, 1)
@@ -134,10 +147,10 @@ def test_a_signed_url_is_done_once_and_shown_without_its_signature(tmp_path: Pat
     manifest = tmp_path / "list.txt"
     manifest.write_text(f"{url}\n")
     with pytest.raises(InvalidManifestError, match=r"Line 1 of .*https://media\.example/a\.mp4") as refused:
-        asset_list(manifest, engine="vod").plan(DictStore())
+        run_over(manifest, engine="vod").plan(DictStore())
     assert "secret" not in str(refused.value)
 
-    with_ffmpeg = asset_list(manifest, engine="ffmpeg")
+    with_ffmpeg = run_over(manifest, engine="ffmpeg")
     planned = with_ffmpeg.plan(DictStore())
     returned = [extracted(public_name(url))]
     Catalogue(str(tmp_path / "audio")).add(returned)
@@ -145,7 +158,7 @@ def test_a_signed_url_is_done_once_and_shown_without_its_signature(tmp_path: Pat
     assert (record.outcome, before) == ("extracted", 0)
     assert results(tmp_path / "list.results.csv")[url]["status"] == "extracted"
     for again in (manifest, tmp_path / "list.results.csv"):
-        assert asset_list(again, engine="ffmpeg").plan(DictStore()) == []
+        assert run_over(again, engine="ffmpeg").plan(DictStore()) == []
 
 
 def test_what_vod_cannot_take_is_refused_with_its_line(tmp_path: Path, connection: str) -> None:
@@ -153,21 +166,35 @@ def test_what_vod_cannot_take_is_refused_with_its_line(tmp_path: Path, connectio
     manifest.write_text("a\n\n/media/b.mp4\n")
     store = DictStore()
     with pytest.raises(InvalidManifestError, match=r"Line 3 of .*/media/b\.mp4: VOD extracts only from"):
-        asset_list(manifest).plan(store)
+        run_over(manifest).plan(store)
     assert store.values == {}
-    assert asset_list(manifest, engine="ffmpeg").plan(store)
+    assert run_over(manifest, engine="ffmpeg").plan(store)
 
 
 def test_a_list_that_is_too_long_is_refused_or_taken_by_date(
     tmp_path: Path, connection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "MOST_ASSETS", 3)
+    monkeypatch.setattr(planning, "MAX_ASSETS_PER_RUN", 3)
     manifest = tmp_path / "list.csv"
     manifest.write_text(
         "asset,date\n" + "".join(f"{number},2026-01-0{1 + number % 2}\n" for number in range(6))
     )
-    with pytest.raises(planning.TooManyAssetsError, match="more than the 3 assets") as caught:
-        asset_list(manifest).plan(DictStore())
+    with pytest.raises(TooManyAssetsError, match="more than the 3 assets") as caught:
+        run_over(manifest).plan(DictStore())
     assert "month by month" in caught.value.remedy
-    day = asset_list(manifest, to_date="2026-01-01")
+    day = run_over(manifest, to_date="2026-01-01")
     assert sum(len(batch["assets"]) for batch in day.plan(DictStore())) == 3
+
+
+def test_dates_in_the_wrong_order_are_said_so(tmp_path: Path, connection: str) -> None:
+    with pytest.raises(InvalidInputError, match="The first date, 2026-02-01, is after the last, 2026-01-01"):
+        run_over(tmp_path / "list.csv", from_date="2026-02-01", to_date="2026-01-01")
+
+
+def test_a_list_may_lie_and_name_only_what_is_allowed(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.txt"
+    manifest.write_text("/media/a.mp4\n/etc/passwd\n")
+    with pytest.raises(InvalidManifestError, match=r"Line 2 of .*not allowed.*allowed_locations"):
+        run_over(manifest, engine="ffmpeg").plan(DictStore())
+    with pytest.raises(LocationNotAllowedError):
+        run_over(Path("/etc/hosts.txt")).plan(DictStore())

@@ -1,37 +1,112 @@
+"""What the first task of a DAG decides: which assets a run extracts, in which batches, and what is
+refused.
+"""
+
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
 
-from tests.conftest import DictStore
+from tests.conftest import DictStore, connection_json
 from vod.batch.progress import PLAN_KEY
 from vod.errors import InvalidInputError
+from vod.locations import AllowedLocations
 from vod.pipeline import planning
 from vod.standin import Standin
 
 MIDNIGHT = datetime(2026, 1, 10, tzinfo=timezone.utc)
 
 
-def test_what_a_person_pasted_becomes_a_list() -> None:
-    assert planning.cleaned([" a ", "", "b\t", "a", "\n"]) == ["a", "b"]
-    with pytest.raises(InvalidInputError, match="No assets were given"):
-        planning.cleaned(["", " "])
-    with pytest.raises(planning.TooManyAssetsError, match="3 assets are more than the 2"):
-        planning.cleaned(["a", "b", "c"], most=2)
+ASSET = "3e1cd21131a94525be55acf65888bf46"
+FORM = {"assets": [ASSET], "engine": "default", "destination": None, "batch_size": 2}
+FORM_DAG = DAG("form", schedule=None, params=dict.fromkeys(FORM))
 
 
 def test_what_an_engine_cannot_take_is_refused_before_anything_is_submitted(connection: str) -> None:
-    planning.check_sources(["a", "/m/b.mp4", "file:///m/b.mp4"], "ffmpeg")
-    planning.check_sources(["a"], "vod")
-    planning.check_sources(["a"], "", connection)
-    for engine in ("vod", ""):
+    anything = AllowedLocations()
+    planning.check_sources(["a", "/m/b.mp4", "file:///m/b.mp4"], "ffmpeg", connection, anything)
+    planning.check_sources(["a"], "vod", connection, anything)
+    planning.check_sources(["a"], None, connection, anything)
+    for engine in ("vod", None):
         with pytest.raises(InvalidInputError, match="only from its own assets") as caught:
-            planning.check_sources(["a", "/m/b.mp4"], engine, connection)
+            planning.check_sources(["a", "/m/b.mp4"], engine, connection, anything)
         assert caught.value.asset == "/m/b.mp4"
     with pytest.raises(InvalidInputError, match="neither an asset id nor an absolute path"):
-        planning.check_sources(["b.mp4"], "ffmpeg")
+        planning.check_sources(["b.mp4"], "ffmpeg", connection, anything)
+
+
+def test_a_form_becomes_batches_with_its_other_fields(connection: str) -> None:
+    form = {**FORM, "assets": ["a", " b ", "", "c", "a"]}
+    arguments = {"engine": None, "destination": None}
+    assert planning.plan_videos(form, FORM_DAG, DictStore()) == [
+        {**arguments, "assets": ["a", "b"]},
+        {**arguments, "assets": ["c"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"assets": [" "]}, "No assets were given"),
+        ({"assets": [str(number) for number in range(10_001)]}, "10001 assets are more than the 10000"),
+        ({"assets": ["/etc/passwd"], "engine": "ffmpeg"}, r"/etc/passwd: .*\[vod\] allowed_locations"),
+        ({"assets": ["FILE:///dev/zero"], "engine": "ffmpeg"}, "not allowed"),
+        ({"assets": ["http://127.0.0.1:8080/"], "engine": "ffmpeg"}, "not allowed"),
+        ({"assets": ["obs://admin@bucket/a.mp4"], "engine": "ffmpeg"}, "not allowed"),
+        ({"assets": ["gopher://host/a.mp4"], "engine": "ffmpeg"}, "not allowed"),
+        ({"destination": "/etc/cron.d"}, "not allowed"),
+        ({"destination": "s3://other@bucket/audio"}, "not allowed"),
+        ({"engne": "vod"}, "no field engne"),
+    ],
+)
+def test_what_a_form_may_not_ask_for_is_refused_with_the_setting(
+    connection: str, fields: dict[str, object], sentence: str
+) -> None:
+    store = DictStore()
+    with pytest.raises(AirflowFailException, match=sentence):
+        planning.plan_videos({**FORM, **fields}, FORM_DAG, store)
+    assert not store.values
+
+
+def test_a_form_may_name_the_connections_destination_and_what_the_setting_allows(
+    connection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = {"assets": [str(tmp_path / "audio" / "a.mp4")], "engine": "ffmpeg", "destination": None}
+    assert planning.plan_videos({**FORM, **below}, FORM_DAG, DictStore())
+    media = {"assets": ["/media/a.mp4"], "engine": "ffmpeg", "destination": str(tmp_path / "other")}
+    with pytest.raises(AirflowFailException, match="not allowed"):
+        planning.plan_videos({**FORM, **media}, FORM_DAG, DictStore())
+    monkeypatch.setenv("AIRFLOW__VOD__ALLOWED_LOCATIONS", f"/media, {tmp_path / 'other'}")
+    assert planning.plan_videos({**FORM, **media}, FORM_DAG, DictStore())
+    with pytest.raises(AirflowFailException, match="not allowed"):
+        planning.plan_videos({**FORM, **below}, FORM_DAG, DictStore())
+
+
+def test_without_any_destination_nothing_is_begun(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", connection_json(standin))
+    with pytest.raises(AirflowFailException, match="no destination for audio and transcripts"):
+        planning.plan_videos(FORM, FORM_DAG, DictStore())
+    without = {name: value for name, value in FORM.items() if name != "destination"}
+    assert planning.plan_videos(without, FORM_DAG, DictStore()), "a form that has no such field needs none"
+
+
+def test_audio_of_an_event_lies_where_it_may_be_read(connection: str, tmp_path: Path) -> None:
+    dag = DAG("d", schedule=None, params={"model": "m", "force": False})
+    good = {"asset": "a", "uri": (tmp_path / "audio" / "a.mp3").as_uri()}
+    in_vod = {"asset": "b", "uri": f"vod://vod_default/{ASSET}"}
+    event = SimpleNamespace(extra={"audio": [good, in_vod]})
+    params = {"model": "m", "force": False}
+    planned = planning.plan_audio(params, dag, [event], DictStore())
+    assert [batch["audio"] for batch in planned] == [[good], [in_vod]]
+    assert {batch["model"] for batch in planned} == {"m"}
+    event.extra["audio"].append({"asset": "c", "uri": "file:///etc/passwd"})
+    with pytest.raises(AirflowFailException, match="not allowed"):
+        planning.plan_audio(params, dag, [event], DictStore())
 
 
 def test_batches_hold_assets_with_the_same_arguments() -> None:

@@ -1,4 +1,6 @@
-"""The backfill policy moves backfills of this package, only if it is configured, and costs no process much."""
+"""The backfill policy moves backfills of this package, only if it is configured, and costs no process
+much.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""What the last task of a run says, and when it fails."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -37,7 +39,7 @@ def test_no_asset_is_lost_from_the_record_when_its_batch_is() -> None:
 
 
 def test_a_run_without_a_plan_fails() -> None:
-    with pytest.raises(AirflowFailException, match="There is no plan"):
+    with pytest.raises(AirflowFailException, match="Nothing was started because the task `plan` failed"):
         assets_of(None)
     assert assets_of([]) == []
     assert assets_of([{"assets": ["a", "b"]}, {"audio": [{"asset": "c"}]}]) == ["a", "b", "c"]

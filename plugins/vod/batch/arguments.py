@@ -8,16 +8,26 @@ from datetime import timedelta
 from typing import Any
 
 from vod.errors import InvalidInputError
+from vod.locations import printable
 
 MAX_ASSETS_PER_TASK = 1000
 """Assets that one task takes."""
 
 
-def asset_list(assets: Any) -> list[str]:
+class TooManyAssetsError(InvalidInputError):
+    """The list is longer than what one task or run takes."""
+
+    outcome = "too_many_assets"
+
+
+def asset_list(assets: Any, *, max_assets: int = MAX_ASSETS_PER_TASK, taker: str = "task") -> list[str]:
     """Make a list of assets, without blanks and duplicates, from what an author, a template or a form gives.
 
     :param assets: A list, or a string with a JSON list or one asset a line.
-    :raises InvalidInputError: nothing is left, it is not text, or more than a task takes.
+    :param max_assets: How many may be left.
+    :param taker: What takes so many, for the message: ``task`` or ``run``.
+    :raises InvalidInputError: nothing is left, or it is not text.
+    :raises TooManyAssetsError: more than *max_assets* are left.
     """
     if isinstance(assets, str):
         try:
@@ -37,17 +47,17 @@ def asset_list(assets: Any) -> list[str]:
         if not isinstance(asset, str):
             raise InvalidInputError(
                 f"An asset must be text, not {type(asset).__name__}.",
-                asset=str(asset),
+                asset=printable(str(asset))[:100],
                 remedy="Put it in quotes.",
             )
         if asset.strip():
             wanted[asset.strip()] = None
     if not wanted:
         raise InvalidInputError("No assets were given.", remedy="Give at least one asset id, path or URL.")
-    if len(wanted) > MAX_ASSETS_PER_TASK:
-        raise InvalidInputError(
-            f"{len(wanted)} assets are too many for one task.",
-            remedy=f"Split the list into batches of at most {MAX_ASSETS_PER_TASK} and map over them.",
+    if len(wanted) > max_assets:
+        raise TooManyAssetsError(
+            f"{len(wanted)} assets are more than the {max_assets} that one {taker} takes.",
+            remedy="Split the list and map over its parts." if taker == "task" else "Split the list.",
         )
     return list(wanted)
 

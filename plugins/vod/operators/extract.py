@@ -188,6 +188,7 @@ class ExtractAudioOperator(BatchOperator):
         deadline: float,
         outcomes: Outcomes | None = None,
     ) -> ExtractionBatch:
+        self._name_batch(context, assets)
         pages = LedgerPages(context["task_state_store"])
         progress = BatchProgress(context["task_state_store"], len(assets))
         fallback_ledger = None

@@ -77,6 +77,7 @@ class TranscribeAudioOperator(BatchOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         with fail_at_once():
             records = _audio_records(self.audio)
+            self._name_batch(context, [record.asset for record in records])
             destination = self._destination(self.destination)
             transcriber = Transcriber(self.model)
             transcriber.prepare(self.language or None)

@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import Param
 
+from vod.batch.arguments import MAX_ASSETS_PER_TASK
 from vod.errors import InvalidInputError
-from vod.pipeline.planning import BATCH
+from vod.locations import printable
 from vod.records import AUDIO_FORMATS
 
 PATH_OR_URL = r"^(/|[a-z][a-z0-9+.-]*://).+$"
 """An absolute path, or a URL that Airflow's ``ObjectStoragePath`` knows."""
 
 ADVANCED = "Files and batches"
-"""The section for what most people need not see; Airflow shows named sections folded away."""
+"""The section for what most people need not see; Airflow shows named sections collapsed."""
 
-SAMPLES = "VOD_SAMPLE_ASSETS"
-"""Environment variable with the assets that the form holds at first, separated by blanks."""
+BATCH_SIZE = 100
+"""Assets in a batch when the form says no other number."""
+
+DEFAULT_ENGINE = "default"
+"""The choice that leaves the engine to the connection: Airflow cannot show an empty one."""
 
 _FORMATS = {"MP3": "MP3, plays anywhere", "AAC": "AAC, better sound at the same size"}
 
 
-def check(params: Mapping[str, Any], dag: Any) -> None:
-    """Refuse fields that the form of this DAG does not have.
+def read(params: Mapping[str, Any], dag: Any) -> dict[str, Any]:
+    """Read what a form or a run's configuration says; what is left to the connection becomes ``None``.
 
-    Airflow takes any key in a run's configuration: a misspelt one would change nothing, and cost a lot.
+    :param dag: Whose form it is; its fields are not checked again when ``None``.
 
-    :raises InvalidInputError: there is such a field.
+    Airflow takes any key in a run's configuration: a misspelt one would change nothing, and could cost a lot.
+
+    :raises InvalidInputError: it names a field that the form of this DAG does not have.
     """
-    if unknown := params.keys() - dag.params.keys():
+    if dag is not None and (unknown := params.keys() - dag.params.keys()):
+        names = ", ".join(printable(name)[:100] for name in sorted(unknown))
         raise InvalidInputError(
-            f"The form of {dag.dag_id} has no field {', '.join(sorted(unknown))}.",
-            remedy=f"It has {', '.join(dag.params)}.",
+            f"The form of {dag.dag_id} has no field {names}.",
+            remedy=f"Its fields are {', '.join(dag.params)}.",
         )
+    form = {name: None if value == "" else value for name, value in params.items()}
+    if form.get("engine") == DEFAULT_ENGINE:
+        form["engine"] = None
+    return form
 
 
 def assets() -> Param:
     """One asset a line; Airflow gives a list of strings, also empty ones."""
-    samples = os.environ.get(SAMPLES, "").split()
-    filled_in: dict[str, Any] = {"default": samples} if samples else {}
     return Param(
-        **filled_in,
         type="array",
         items={"type": "string"},
         minItems=1,
@@ -53,13 +60,13 @@ def assets() -> Param:
 
 
 def engine() -> Param:
-    """``vod``, ``ffmpeg``, or ``default`` for the connection's: an empty choice cannot be shown."""
+    """``vod``, ``ffmpeg``, or what the connection says."""
     names = {
-        "default": "As the connection says",
+        DEFAULT_ENGINE: "As the connection says",
         "vod": "Huawei Cloud VOD",
         "ffmpeg": "ffmpeg on the worker",
     }
-    return Param("default", enum=[*names], values_display=names, title="Engine")
+    return Param(DEFAULT_ENGINE, enum=[*names], values_display=names, title="Engine")
 
 
 def audio_format(**schema: Any) -> Param:
@@ -75,7 +82,8 @@ def language() -> Param:
         type=["string", "null"],
         pattern="^[a-z]{2}$",
         title="Language spoken",
-        description="Two letters. When empty, it is recognised.",
+        description="Two-letter code such as de. Empty: detected, with models that do not end in .en. With "
+        "ffmpeg it also chooses the audio track.",
         examples=["en", "de", "fr", "es", "zh"],
     )
 
@@ -87,7 +95,8 @@ def model() -> Param:
         type="string",
         minLength=1,
         title="Speech model",
-        description="A Whisper model, or a folder with one. tiny.en is small, quick, and knows only English.",
+        description="tiny.en: English only, quick, rough. small: 99 languages. large-v3: best, but slow "
+        "without a GPU.",
         examples=["tiny.en", "base", "small", "medium", "large-v3"],
     )
 
@@ -99,25 +108,27 @@ def destination() -> Param:
         type=["string", "null"],
         pattern=PATH_OR_URL,
         title="Destination",
-        description="Absolute path or URL for the files. When empty, the connection's.",
+        description="Absolute path or URL for the files. Empty: the connection's.",
         section=ADVANCED,
     )
 
 
 def force(description: str) -> Param:
     """A switch, off by default."""
-    return Param(False, type="boolean", title="Do it again", description=description, section=ADVANCED)
+    return Param(
+        False, type="boolean", title="Redo finished videos", description=description, section=ADVANCED
+    )
 
 
 def batch_size() -> Param:
-    """From 1 to what one task takes."""
+    """From 1 to the number that one task takes."""
     return Param(
-        BATCH,
+        BATCH_SIZE,
         type="integer",
         minimum=1,
-        maximum=1000,
+        maximum=MAX_ASSETS_PER_TASK,
         title="Batch size",
-        description="Assets that one task works off.",
+        description="Assets that one task processes.",
         section=ADVANCED,
     )
 

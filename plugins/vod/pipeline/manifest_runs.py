@@ -1,4 +1,4 @@
-"""A list of assets as a run works it off: what is missing, in which batches, and what became of it."""
+"""A run over a list of assets in a file: what is missing, in which batches, and what became of it."""
 
 from __future__ import annotations
 
@@ -8,58 +8,91 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
+from vod.batch.arguments import TooManyAssetsError
+from vod.batch.outcomes import fail_at_once
 from vod.connection import DEFAULT_CONNECTION
 from vod.errors import InvalidInputError
 from vod.library.catalogue import Catalogue
-from vod.locations import public_name
-from vod.pipeline import manifests, planning
+from vod.locations import AllowedLocations, public_name
+from vod.pipeline import forms, manifests, planning
 from vod.pipeline.manifests import Entry, InvalidManifestError
 from vod.pipeline.reports import assets_of, collect, words
 from vod.records import AssetFailure, ExtractedAudio, Record
 
 
+@fail_at_once()
+def plan_manifest(params: Mapping[str, Any], dag: Any, store: Any) -> list[dict[str, Any]]:
+    """Batches of what is missing of the list that a form names.
+
+    :param store: ``context["task_state_store"]`` of the task that plans.
+    :raises AirflowFailException: the list, or a line of it, cannot be worked on; nothing was submitted.
+    """
+    return ManifestRun.from_form(forms.read(params, dag)).plan(store)
+
+
+@fail_at_once()
+def write_results(
+    params: Mapping[str, Any], planned: Sequence[Mapping[str, Any]] | None, returned: Sequence[Any] | None
+) -> tuple[list[Record], int]:
+    """Write the result manifest of a run (:meth:`ManifestRun.write_results`)."""
+    return ManifestRun.from_form(forms.read(params, None)).write_results(planned, returned)
+
+
 @dataclass(frozen=True, kw_only=True)
-class AssetList:
-    """A manifest, or a range of dates of it.
+class ManifestRun:
+    """A run over a manifest, or over a range of its dates.
 
     :param manifest: Absolute path or URL of the list (:mod:`vod.pipeline.manifests`).
+    :param allowed: What the list may be, and may name.
     :param since: Only assets of this date or later; ``until`` only of this date or earlier.
-    :param engine: The connection's when empty.
+    :param engine: The connection's when ``None``.
     :param audio_format: For lines that name none.
-    :param destination: Where audio lies, and the records of what is done; the connection's when empty.
+    :param destination: Where audio lies, and the records of what is done; the connection's when ``None``.
     """
 
     manifest: str
+    allowed: AllowedLocations
     since: date | None = None
     until: date | None = None
-    engine: str = ""
+    engine: str | None = None
     audio_format: str = "MP3"
     destination: str | None = None
-    batch_size: int = planning.BATCH
+    batch_size: int = forms.BATCH_SIZE
     vod_conn_id: str = DEFAULT_CONNECTION
 
     @classmethod
-    def of(cls, params: Mapping[str, Any]) -> AssetList:
-        """What the form of a run asks for."""
+    def from_form(cls, form: Mapping[str, Any]) -> ManifestRun:
+        """What the form of a run asks for (:func:`vod.pipeline.forms.read`).
+
+        :raises InvalidInputError: the first date is after the last.
+        """
+        since = date.fromisoformat(form["from_date"]) if form["from_date"] else None
+        until = date.fromisoformat(form["to_date"]) if form["to_date"] else None
+        if since and until and since > until:
+            raise InvalidInputError(
+                f"The first date, {since}, is after the last, {until}.",
+                remedy="Correct the dates of the run.",
+            )
         return cls(
-            manifest=params["manifest"],
-            since=date.fromisoformat(params["from_date"]) if params["from_date"] else None,
-            until=date.fromisoformat(params["to_date"]) if params["to_date"] else None,
-            engine=params["engine"].replace("default", ""),
-            audio_format=params["audio_format"],
-            destination=params["destination"],
-            batch_size=params["batch_size"],
+            manifest=form["manifest"],
+            allowed=planning.form_locations(),
+            since=since,
+            until=until,
+            engine=form["engine"],
+            audio_format=form["audio_format"],
+            destination=form["destination"],
+            batch_size=form["batch_size"],
         )
 
     @cached_property
     def entries(self) -> list[Entry]:
-        """The lines to work off, those of higher priority first.
+        """The lines to work on, those of higher priority first.
 
         :raises InvalidManifestError: the list cannot be read, or lacks a date that is needed.
-        :raises planning.TooManyAssetsError: there are more than one run takes.
+        :raises TooManyAssetsError: there are more than one run takes.
         """
         entries = []
-        for entry in manifests.read(self.manifest):
+        for entry in manifests.read(self.manifest, self.allowed):
             if self._part and entry.date is None:
                 raise InvalidManifestError(
                     f"Line {entry.line} of {self.manifest} has no date.",
@@ -70,9 +103,10 @@ class AssetList:
             if self.until and entry.date and entry.date > self.until:
                 continue
             entries.append(entry)
-            if len(entries) > planning.MOST_ASSETS:
-                raise planning.TooManyAssetsError(
-                    f"{self.manifest} has more than the {planning.MOST_ASSETS} assets that one run takes."
+            if len(entries) > planning.MAX_ASSETS_PER_RUN:
+                raise TooManyAssetsError(
+                    f"The list has more than the {planning.MAX_ASSETS_PER_RUN} assets that one run takes.",
+                    remedy="Split the list, or give its lines a date and run it month by month.",
                 )
         if not entries:
             raise InvalidManifestError(
@@ -83,11 +117,14 @@ class AssetList:
     def plan(self, store: Any) -> list[dict[str, Any]]:
         """Batches of what is missing (:func:`vod.pipeline.planning.batches`).
 
-        :raises InvalidInputError: the list, or a line of it, cannot be worked off; nothing was submitted.
+        :raises InvalidInputError: the list, or a line of it, cannot be worked on; nothing was submitted.
         """
+        planning.check_destination(self.destination, self.vod_conn_id, self.allowed)
         lines = {public_name(entry.asset): entry.line for entry in self.entries}
         try:
-            planning.check_sources((entry.asset for entry in self.entries), self.engine, self.vod_conn_id)
+            planning.check_sources(
+                (entry.asset for entry in self.entries), self.engine, self.vod_conn_id, self.allowed
+            )
         except InvalidInputError as error:
             raise InvalidManifestError(
                 f"Line {lines[error.asset or '']} of {self.manifest}: {error}",
@@ -115,6 +152,7 @@ class AssetList:
         transcripts = self._catalogue.transcripts(known)
         manifests.write_results(
             manifests.results_location(self.manifest, self._part),
+            self.allowed,
             (
                 _row(entry, known[name], transcripts.get(name))
                 for entry in self.entries
@@ -141,7 +179,12 @@ class AssetList:
         return entry.audio_format or self.audio_format
 
     def _arguments(self, entry: Entry) -> dict[str, Any]:
-        return {"audio_format": self._format(entry), "language": entry.language}
+        return {
+            "engine": self.engine,
+            "audio_format": self._format(entry),
+            "language": entry.language,
+            "destination": self.destination,
+        }
 
 
 def _row(entry: Entry, record: Record, transcript: str | None) -> dict[str, Any]:

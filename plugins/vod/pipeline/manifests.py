@@ -1,7 +1,7 @@
 """Lists of assets in files: what is to be extracted, and what became of it.
 
-A manifest is a CSV file with a header, JSON Lines, or a plain list of assets, told apart by the ending of its
-name: ``.csv``, ``.jsonl``, anything else. It is read line by line, never as a whole.
+A manifest is a CSV file with a header (``.csv``), JSON Lines (``.jsonl``) or a plain list of assets
+(``.txt``). It is read line by line, never as a whole.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from datetime import date, datetime, timezone
 from pathlib import PurePosixPath
 from typing import IO, Any
 
+from airflow.sdk.configuration import conf
+
 from vod.errors import InvalidInputError
-from vod.locations import local_path, parse_location
+from vod.locations import AllowedLocations, Kind, parse_location, public_name
+from vod.media.errors import UnreadableMediaError
 from vod.records import AUDIO_FORMATS
-from vod.storage.files import Destination, remote_path, replacing
+from vod.storage.files import Destination, remote_path, replacing, require_regular_file
 
 COLUMNS = ("asset", "date", "language", "format", "priority")
 """What a manifest may say of an asset; only the first is needed. Other columns are ignored."""
@@ -27,8 +30,15 @@ COLUMNS = ("asset", "date", "language", "format", "priority")
 RESULT_COLUMNS = (*COLUMNS, "audio", "transcript", "status", "reason")
 """What a result manifest says. It can be given back as a manifest."""
 
+ENDINGS = (".csv", ".jsonl", ".txt")
+"""How the name of a manifest ends: CSV with a header, JSON Lines, one asset a line."""
+
+MAX_BYTES = 64 << 20
+"""Bytes of a manifest at most, when the setting ``[vod] max_manifest_bytes`` says no other number."""
+
 _RESULTS = ".results.csv"
-_LONGEST_LINE = 100_000
+_MAX_LINE = 100_000
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class InvalidManifestError(InvalidInputError):
@@ -56,24 +66,35 @@ class Entry:
     priority: int = 0
 
 
-def read(location: str) -> Iterator[Entry]:
+def read(location: str, allowed: AllowedLocations) -> Iterator[Entry]:
     """Read a manifest, in its order; of an asset that comes twice the first line counts.
 
-    :param location: Absolute path, or a URL that Airflow's ``ObjectStoragePath`` knows.
-    :raises InvalidManifestError: there is no such file, or a line of it cannot be read; the message names
-        the line.
+    :param location: Absolute path, or a URL that Airflow's ``ObjectStoragePath`` knows, that ends in one of
+        :data:`ENDINGS`.
+    :param allowed: Where it may be.
+    :raises InvalidManifestError: there is no such file, or a line of it cannot be read. The message names the
+        line, and never its contents: the file may be another one than its author thinks.
+    :raises vod.locations.LocationNotAllowedError: it may not be read.
     """
-    rows = {".csv": _csv_rows, ".jsonl": _json_rows}.get(PurePosixPath(location).suffix.lower(), _plain_rows)
+    ending = PurePosixPath(location).suffix.lower()
+    if ending not in ENDINGS:
+        raise InvalidManifestError(
+            "The name of a list ends in .csv, .jsonl or .txt.",
+            asset=public_name(location),
+            remedy="Rename it.",
+        )
+    rows = {".csv": _csv_rows, ".jsonl": _json_rows, ".txt": _plain_rows}[ending]
+    name = public_name(location)
     seen: set[str] = set()
-    with _opened(location) as file:
-        for line, row in rows(location, _lines(location, file)):
-            entry = _entry(location, line, row)
+    with _opened(location, allowed) as file:
+        for line, row in rows(name, _lines(name, file)):
+            entry = _entry(name, line, row)
             if entry.asset not in seen:
                 seen.add(entry.asset)
                 yield entry
     if not seen:
         raise InvalidManifestError(
-            f"The list {location} names no assets.", remedy="Put one asset on each line, or choose another."
+            f"The list {name} names no assets.", remedy="Put one asset on each line, or choose another."
         )
 
 
@@ -89,45 +110,59 @@ def results_location(manifest: str, part: str | None = None) -> str:
     return f"{folder}{slash}{stem}{_RESULTS}"
 
 
-def write_results(location: str, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_results(location: str, allowed: AllowedLocations, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a result manifest; readers see the old file or the whole new one.
 
+    Cells that a spreadsheet would take for a formula begin with an apostrophe, which :func:`read` removes.
+
+    :param allowed: Where it may be.
     :param rows: With the keys of :data:`RESULT_COLUMNS`; what is missing stays empty.
     """
     folder, _, name = location.rpartition("/")
     with (
-        Destination(folder or "/").writing(name) as path,
+        Destination(folder or "/", allowed=allowed).writing(name) as path,
         replacing(path) as part,
         part.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.DictWriter(file, RESULT_COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
 
 @contextmanager
-def _opened(location: str) -> Iterator[IO[bytes]]:
-    local = local_path(location)
-    if local is not None and not local.is_absolute():
+def _opened(location: str, allowed: AllowedLocations) -> Iterator[IO[bytes]]:
+    parsed = parse_location(location)
+    if parsed.kind not in (Kind.FILE, Kind.STORAGE) or (parsed.path and not parsed.path.is_absolute()):
         raise InvalidManifestError(
-            f"The list {location!r} is not an absolute path.",
+            f"The list {parsed.shown!r} is not an absolute path.",
             remedy="Give the whole path, or a URL such as s3://bucket/list.csv.",
         )
-    path = remote_path(parse_location(location)) if local is None else local
+    allowed.check(parsed)
+    path = remote_path(parsed) if parsed.path is None else parsed.path
     try:
+        if parsed.path is not None:
+            require_regular_file(parsed.path)
+        limit = conf.getint("vod", "max_manifest_bytes", fallback=MAX_BYTES)
+        if path.stat().st_size > limit:
+            raise InvalidManifestError(
+                f"The list {parsed.shown} has more than {limit} bytes.",
+                remedy="Split it, or raise the setting [vod] max_manifest_bytes of Airflow's configuration.",
+            )
         file = path.open("rb")
     except FileNotFoundError as error:
         raise InvalidManifestError(
-            f"There is no list {location}.", remedy="Check the name, and that the worker sees it."
+            f"There is no list {parsed.shown}.", remedy="Check the name, and that the worker sees it."
         ) from error
     except IsADirectoryError as error:
         raise InvalidManifestError(
-            f"{location} is a folder.", remedy="Give the file in it that holds the list."
+            f"{parsed.shown} is a folder.", remedy="Give the file in it that holds the list."
         ) from error
+    except UnreadableMediaError as error:
+        raise InvalidManifestError(f"{parsed.shown}: {error.message}", remedy=error.remedy) from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InvalidManifestError(
-            f"The list {location} cannot be read ({reason}).", remedy="Let the worker's user read it."
+            f"The list {parsed.shown} cannot be read ({reason}).", remedy="Let the worker's user read it."
         ) from error
     with file:
         yield file
@@ -143,7 +178,7 @@ def _lines(location: str, file: IO[bytes]) -> Iterator[str]:
     )
     while True:
         number += 1
-        line = text.readline(_LONGEST_LINE)
+        line = text.readline(_MAX_LINE)
         if not line:
             text.detach()
             return
@@ -153,7 +188,7 @@ def _lines(location: str, file: IO[bytes]) -> Iterator[str]:
             raise InvalidManifestError(
                 f"Line {number} of {location} is not UTF-8.", remedy="Save the list as UTF-8."
             ) from error
-        if len(line) == _LONGEST_LINE or "\0" in line:
+        if len(line) == _MAX_LINE or "\0" in line:
             raise _wrong(location, number, "This is not text with one asset a line.")
         yield line
 
@@ -171,7 +206,7 @@ def _json_rows(location: str, lines: Iterator[str]) -> Iterator[tuple[int, dict[
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise _wrong(location, number, f"This is not JSON ({error}).") from error
+            raise _wrong(location, number, "This is not JSON.") from error
         if isinstance(row, str):
             row = {"asset": row}
         if not isinstance(row, dict) or "asset" not in row:
@@ -185,7 +220,7 @@ def _csv_rows(location: str, lines: Iterator[str]) -> Iterator[tuple[int, dict[s
     names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
     if names and "asset" not in names:
         raise InvalidManifestError(
-            f"The list {location} has no column 'asset', only {', '.join(map(repr, names))}.",
+            f"The first line of the list {location} names no column 'asset'.",
             remedy=f"Name the columns in its first line: {', '.join(COLUMNS)}; only asset is needed.",
         )
     reader = csv.reader(lines, delimiter=delimiter)
@@ -203,15 +238,15 @@ def _entry(location: str, line: int, row: Mapping[str, Any]) -> Entry:
     if not asset:
         raise _wrong(location, line, "It names no asset.")
     if not asset.isprintable():
-        raise _wrong(location, line, f"{asset!r} is no name of an asset.")
+        raise _wrong(location, line, "The name of the asset has control characters in it.")
     if audio_format and audio_format not in AUDIO_FORMATS:
-        raise _wrong(location, line, f"The format {given['format']!r} is none of {', '.join(AUDIO_FORMATS)}.")
+        raise _wrong(location, line, f"The column format holds none of {', '.join(AUDIO_FORMATS)}.")
     try:
         day = _day(given["date"]) if given.get("date") else None
         priority = int(given.get("priority") or 0)
     except ValueError as error:
         raise _wrong(
-            location, line, f"A date is written 2026-01-31, a priority is a whole number ({error})."
+            location, line, "A date is written 2026-01-31, and a priority is a whole number."
         ) from error
     return Entry(
         asset=asset,
@@ -224,7 +259,12 @@ def _entry(location: str, line: int, row: Mapping[str, Any]) -> Entry:
 
 
 def _text(value: Any) -> str:
-    return value.strip() if isinstance(value, str) else json.dumps(value)
+    text = value.strip() if isinstance(value, str) else json.dumps(value)
+    return text[1:] if text[:1] == "'" and text[1:2] in _FORMULA else text
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA and value else value
 
 
 def _day(text: str) -> date:

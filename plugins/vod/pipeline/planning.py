@@ -10,63 +10,157 @@ from typing import Any, TypeVar
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from vod.batch import progress
+from vod.batch.arguments import asset_list
 from vod.batch.ledger import Store
+from vod.batch.outcomes import fail_at_once
 from vod.cloud.assets import AUDIO_TYPES
-from vod.connection import DEFAULT_CONNECTION
+from vod.connection import DEFAULT_CONNECTION, InvalidConnectionError
 from vod.errors import InvalidInputError
 from vod.library.catalogue import Catalogue
-from vod.locations import is_asset_id, public_name
-from vod.storage.files import check_source
+from vod.locations import AllowedLocations, is_asset_id, public_name
+from vod.pipeline import forms
+from vod.storage.files import Destination, allowed_locations, check_source
 
-BATCH = 100
-"""Assets that one mapped task extracts."""
+MAX_ASSETS_OF_A_FORM = 10_000
+"""Assets that a run takes from its form."""
 
-MOST_ASSETS = 100_000
-"""Assets that one run takes: batches of 100 stay below ``[core] max_map_length``, 1024."""
+MAX_ASSETS_PER_RUN = 100_000
+"""Assets that a run takes from a list: batches of 100 stay below ``[core] max_map_length``, 1024."""
 
 T = TypeVar("T")
 
 
-class TooManyAssetsError(InvalidInputError):
-    """The list is longer than what one run takes."""
+@fail_at_once()
+def plan_videos(
+    params: Mapping[str, Any],
+    dag: Any,
+    store: Store,
+    *,
+    engine: str | None = None,
+    vod_conn_id: str = DEFAULT_CONNECTION,
+) -> list[dict[str, Any]]:
+    """Batches of the assets that a form names, each with the other fields of the form.
 
-    outcome = "too_many_assets"
-    remedy = "Split the list, or give its lines a date and work it off month by month."
-
-
-def cleaned(assets: Iterable[str], *, most: int = MOST_ASSETS) -> list[str]:
-    """Make a list out of what a person pasted: without blanks, empty lines and duplicates.
-
-    :raises InvalidInputError: nothing is left.
-    :raises TooManyAssetsError: more than ``most`` are left.
+    :param store: ``context["task_state_store"]`` of the task that plans.
+    :param engine: Extracts, if the form does not ask.
+    :raises AirflowFailException: the form asks for something that cannot be done; nothing was submitted.
     """
-    wanted = list(dict.fromkeys(asset.strip() for asset in assets if asset.strip()))
-    if not wanted:
-        raise InvalidInputError("No assets were given.", remedy="Give at least one asset id, path or URL.")
-    if len(wanted) > most:
-        raise TooManyAssetsError(f"{len(wanted)} assets are more than the {most} that one run takes.")
-    return wanted
+    form = forms.read(params, dag)
+    assets = asset_list(form.pop("assets"), max_assets=MAX_ASSETS_OF_A_FORM, taker="run")
+    size = form.pop("batch_size", forms.BATCH_SIZE)
+    allowed = form_locations(vod_conn_id)
+    check_sources(assets, engine or form.get("engine"), vod_conn_id, allowed)
+    if "destination" in form:
+        check_destination(form["destination"], vod_conn_id, allowed)
+    return batches(dict.fromkeys(assets, form), store, size)
 
 
-def check_sources(assets: Iterable[str], engine: str | None, vod_conn_id: str = DEFAULT_CONNECTION) -> None:
+@fail_at_once()
+def plan_new_videos(
+    params: Mapping[str, Any],
+    dag: Any,
+    since: datetime,
+    until: datetime,
+    store: Store,
+    *,
+    vod_conn_id: str = DEFAULT_CONNECTION,
+) -> list[dict[str, Any]]:
+    """Batches of the videos created in ``[since, until)`` that no run has extracted yet.
+
+    :param store: ``context["task_state_store"]`` of the task that plans.
+    :raises AirflowFailException: the form asks for something that cannot be done; nothing was submitted.
+    """
+    form = forms.read(params, dag)
+    check_destination(form["destination"], vod_conn_id, form_locations(vod_conn_id))
+    videos = new_videos(since, until, vod_conn_id)
+    catalogue = Catalogue.of(form["destination"], vod_conn_id)
+    done = catalogue.find((video, form["audio_format"]) for video in videos)
+    return batches({video: form for video in videos if video not in done}, store, listed=len(videos))
+
+
+@fail_at_once()
+def plan_audio(
+    params: Mapping[str, Any],
+    dag: Any,
+    events: Iterable[Any],
+    store: Store,
+    *,
+    size: int = forms.BATCH_SIZE,
+    vod_conn_id: str = DEFAULT_CONNECTION,
+) -> list[dict[str, Any]]:
+    """Batches of the audio that asset events announce and that has no transcript yet.
+
+    :param events: What ``triggering_asset_events`` holds for the asset.
+    :param store: ``context["task_state_store"]`` of the task that plans.
+    :raises AirflowFailException: the audio lies where it may not be read; nothing is transcribed.
+    """
+    form = forms.read(params, dag)
+    audio = [record for event in events for record in event.extra.get("audio", ())]
+    allowed = form_locations(vod_conn_id)
+    for record in audio:
+        check_source(str(record["uri"]), allowed)
+    force = form.pop("force")
+    batches = audio_batches(audio, store, size, force=force, vod_conn_id=vod_conn_id)
+    return [{**form, **batch} for batch in batches]
+
+
+def form_locations(vod_conn_id: str = DEFAULT_CONNECTION) -> AllowedLocations:
+    """What a run's form, configuration, list or event may name: ``[vod] allowed_locations``.
+
+    While that is not set, it is the connection's destination and what is below it.
+    """
+    from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
+
+    allowed = allowed_locations()
+    if allowed.prefixes is not None:
+        return allowed
+    try:
+        destination = VodHook(vod_conn_id).settings.destination
+    except InvalidConnectionError:  # files need no connection
+        destination = None
+    return AllowedLocations.from_locations([destination] if destination else [])
+
+
+def check_sources(
+    assets: Iterable[str], engine: str | None, vod_conn_id: str, allowed: AllowedLocations
+) -> None:
     """Refuse assets that the engine cannot take, before anything is submitted.
 
     :param engine: ``vod`` or ``ffmpeg``; the connection's default engine when empty.
-    :raises InvalidInputError: a file or URL for VOD, a relative path, an unknown kind of URL.
+    :raises InvalidInputError: a file or URL for VOD, a relative path, an unknown kind of URL, or a location
+        that is not allowed.
     """
-    from vod.hooks import VodHook  # not needed to parse a DAG file, and slow to import
+    from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
 
-    if (engine or VodHook(vod_conn_id).settings.engine) == "ffmpeg":
-        for asset in assets:
-            check_source(asset)
-        return
+    in_vod = (engine or VodHook(vod_conn_id).settings.engine) == "vod"
     for asset in assets:
-        if not is_asset_id(asset):
+        if not in_vod:
+            check_source(asset, allowed)
+        elif not is_asset_id(asset):
             raise InvalidInputError(
                 "VOD extracts only from its own assets.",
                 asset=public_name(asset),
                 remedy="Give an asset id, or use the engine ffmpeg for files and URLs.",
             )
+
+
+def check_destination(destination: str | None, vod_conn_id: str, allowed: AllowedLocations) -> None:
+    """Refuse a destination that cannot be written to, before anything is submitted.
+
+    :param destination: Of the form; the connection's when empty.
+    :raises InvalidInputError: there is none, it is not allowed, or no file system for it is installed.
+    """
+    from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
+
+    if destination:
+        Destination(destination, allowed=allowed)
+    elif own := VodHook(vod_conn_id).settings.destination:
+        Destination(own)
+    else:
+        raise InvalidInputError(
+            "There is no destination for audio and transcripts.",
+            remedy=f"Fill in the field Destination, or set a default in the connection {vod_conn_id}.",
+        )
 
 
 def new_videos(since: datetime, until: datetime, vod_conn_id: str = DEFAULT_CONNECTION) -> list[str]:
@@ -89,7 +183,7 @@ def new_videos(since: datetime, until: datetime, vod_conn_id: str = DEFAULT_CONN
 def batches(
     assets: Mapping[str, Mapping[str, Any]] | Sequence[str],
     store: Store,
-    size: int = BATCH,
+    size: int = forms.BATCH_SIZE,
     *,
     listed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -125,7 +219,7 @@ def batches(
 def audio_batches(
     records: Iterable[Mapping[str, Any]],
     store: Store,
-    size: int = BATCH,
+    size: int = forms.BATCH_SIZE,
     *,
     force: bool = False,
     vod_conn_id: str = DEFAULT_CONNECTION,
@@ -155,7 +249,7 @@ def audio_batches(
     return planned
 
 
-def split(elements: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
+def split(elements: Iterable[T], size: int = forms.BATCH_SIZE) -> Iterator[list[T]]:
     """Parts of that size, in order; the last may be smaller."""
     rest = iter(elements)
     while part := list(islice(rest, size)):

@@ -6,8 +6,8 @@ tag ``vod``.
 
 It is off until the Airflow option ``[vod] backfill_pool`` names a pool, for example as the environment
 variable ``AIRFLOW__VOD__BACKFILL_POOL=vod_backfill``. The pool must exist:
-``airflow pools set vod_backfill 4 "Backfills of video libraries"``. While the policy is off, the same DAGs run
-in the pools that their tasks name.
+``airflow pools set vod_backfill 4 "Backfills of video libraries"``. While the policy is off, the same DAGs
+run in the pools that their tasks name.
 
 Airflow loads this module in each of its processes (entry point group ``airflow.policy``): it imports nothing
 that Airflow has not loaded by then.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowFailException
 
 from vod.locations import public_name
@@ -14,11 +15,38 @@ from vod.records import AssetFailure, Record, parse_record
 
 log = logging.getLogger(__name__)
 
-_MOST_ROWS = 100
-_MOST_REASONS = 20
+_MAX_ROWS = 100
+_MAX_REASONS = 20
 
 NO_RESULT = "no_result"
 """Outcome of an asset whose batch ended without saying anything of it."""
+
+
+def report(
+    planned: Any,
+    returned: Any,
+    *,
+    summarize: Callable[..., tuple[list[Record], int]] | None = None,
+    **options: Any,
+) -> Any:
+    """The last task of a DAG: says what was done, and fails if an asset did.
+
+    :param planned: What the task that plans returned.
+    :param returned: What the mapped tasks returned.
+    :param summarize: Makes the records of the run, and the number of assets that were done before it, out of
+        the run's params, *planned* and *returned*.
+    :param options: Further arguments of the task.
+    """
+
+    @task(task_id="report", trigger_rule="all_done", retries=0, **options)
+    def summary(planned: Any, returned: Any, params: dict[str, Any], ti: Any) -> None:
+        if summarize:
+            records, before = summarize(params, planned, returned)
+        else:
+            records, before = collect(assets_of(planned), returned), 0
+        conclude(ti, records, skipped=before)
+
+    return summary(planned, returned)  # type: ignore[call-arg,misc]  # Airflow gives the others
 
 
 def assets_of(planned: Sequence[Mapping[str, Any]] | None) -> list[str]:
@@ -29,7 +57,7 @@ def assets_of(planned: Sequence[Mapping[str, Any]] | None) -> list[str]:
         a run without a plan must not look green.
     """
     if planned is None:
-        raise AirflowFailException("There is no plan: see the log of the task that makes it.")
+        raise AirflowFailException("Nothing was started because the task `plan` failed. Its log says why.")
     return [
         public_name(asset) if isinstance(asset, str) else asset["asset"]
         for batch in planned
@@ -59,14 +87,14 @@ def conclude(ti: Any, records: Sequence[Record], *, skipped: int = 0) -> None:
     """
     text = table(records, skipped)
     failures = [record for record in records if isinstance(record, AssetFailure)]
-    log.info(
-        "%d of %d assets done, %d before.\n%s", len(records) - len(failures), len(records), skipped, text
-    )
+    done = f"{len(records) - len(failures)} of {len(records)} videos done" if records else "Nothing to do"
+    before = f"; {skipped} were done before" if skipped else ""
+    log.info("%s%s.\n%s", done, before, text)
     ti.xcom_push("report", text)
     if failures:
-        reasons = [f"  {failure}" for failure in failures[:_MOST_REASONS]]
-        if len(failures) > _MOST_REASONS:
-            reasons.append(f"  … and {len(failures) - _MOST_REASONS} more, see the report.")
+        reasons = [f"  {failure}" for failure in failures[:_MAX_REASONS]]
+        if len(failures) > _MAX_REASONS:
+            reasons.append(f"  … and {len(failures) - _MAX_REASONS} more, see the report.")
         raise AirflowFailException(f"{len(failures)} of {len(records)} assets failed:\n" + "\n".join(reasons))
 
 
@@ -78,10 +106,10 @@ def table(records: Sequence[Record], skipped: int = 0) -> str:
     failed_first = sorted(records, key=lambda record: not isinstance(record, AssetFailure))
     rows = [
         f"| {_cell(record.asset)} | {record.outcome} | {_cell(words(record))} |"
-        for record in failed_first[:_MOST_ROWS]
+        for record in failed_first[:_MAX_ROWS]
     ]
-    if len(records) > _MOST_ROWS:
-        rows.append(f"| … | | and {len(records) - _MOST_ROWS} more |")
+    if len(records) > _MAX_ROWS:
+        rows.append(f"| … | | and {len(records) - _MAX_ROWS} more |")
     return "\n".join(
         [
             *("| outcome | assets |", "|---|---:|"),
@@ -95,8 +123,8 @@ def _lost(asset: str) -> AssetFailure:
     return AssetFailure(
         asset=asset,
         outcome=NO_RESULT,
-        message="Its batch ended without a result.",
-        remedy="See the log of the failed batch; cleared, it does only what is missing.",
+        message="Its batch failed as a whole.",
+        remedy="The log of the batch says why. Clear the batch to go on; what is done is not done again.",
         retryable=True,
     )
 
