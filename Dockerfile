@@ -9,8 +9,9 @@ RUN apt-get update \
     && install --directory --owner=airflow --group=root --mode=0775 /audio /models /standin
 USER airflow
 
-COPY --chown=airflow:0 pyproject.toml README.md LICENSE /opt/vod/
+COPY --chown=airflow:0 pyproject.toml requirements-runtime.txt README.md LICENSE /opt/vod/
 COPY --chown=airflow:0 plugins/vod /opt/vod/plugins/vod
-# Airflow is named so that pip does not move it: a dependency that needs another version fails the build.
-RUN pip install --no-cache-dir "apache-airflow==${AIRFLOW_VERSION}" "/opt/vod[speech,tiny-model]"
+# Pinned with hashes, without test tools; Airflow is among the pins, in the version of the image.
+RUN pip install --no-cache-dir --require-hashes --requirement /opt/vod/requirements-runtime.txt \
+    && pip install --no-cache-dir --no-deps /opt/vod
 COPY --chown=airflow:0 dags /opt/airflow/dags

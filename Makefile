@@ -5,11 +5,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+RUNTIME := --extra speech --extra tiny-model --extra ffmpeg --extra obs
+LOCK := --universal --python-version 3.10 --generate-hashes --quiet
 # Names of videos may hold anything, also what make and the shell would expand.
 override export VIDEO := $(value VIDEO)
 override export MEDIA := $(value MEDIA)
 
-.PHONY: help setup demo up down test test-slow check-media test-system bench lint requirements clean
+.PHONY: help setup demo up down test test-lowest test-next test-slow check-media test-system bench lint requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,10 +32,16 @@ down: $(READY) ## ends what `make up` started
 	@$(BIN)/python -m dev.up --down
 
 test: $(READY) ## the quick tests
-	@$(BIN)/python -m pytest -n auto -q
+	@$(BIN)/python -m pytest -n auto --dist worksteal -q
+
+test-lowest: ## the quick tests with the lowest versions that are allowed (needs uv)
+	@dev/suite_with.sh lowest
+
+test-next: ## the quick tests with the newest pre-release of Airflow (needs uv)
+	@dev/suite_with.sh next
 
 test-slow: $(READY) ## hundreds of damaged files, processes killed again and again
-	@$(BIN)/python -m pytest -n auto -q -m slow
+	@$(BIN)/python -m pytest -n auto --dist worksteal -q -m slow
 
 check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/folder", and what came of it
 	@$(BIN)/python -m dev.check_media "$$MEDIA"
@@ -52,8 +60,9 @@ lint: $(READY) ## formatting, lint, types, borders
 	$(BIN)/lint-imports
 
 requirements: ## pins anew what pyproject.toml asks for (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --generate-hashes -o requirements.txt
+	uv pip compile pyproject.toml $(RUNTIME) $(LOCK) -o requirements-runtime.txt
+	uv pip compile pyproject.toml --all-extras $(LOCK) -o requirements.txt
 
 clean: ## removes .venv, all state and all that was built
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m dev.up --down; fi
-	rm -rf .venv .airflow build dist
+	rm -rf .venv .venv-lowest .venv-next .airflow build dist

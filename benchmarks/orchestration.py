@@ -29,7 +29,7 @@ from benchmarks import report
 from dev import stack
 from dev.airflow import PARTS, Airflow, postgres, stop_postgres
 from dev.processes import Processes
-from vod.standin import Settings
+from vod.standin import StandinSettings
 
 BUILD = Path(os.environ.get("VOD_BUILD", stack.ROOT / "build")).resolve() / "bench"
 
@@ -325,7 +325,7 @@ def running() -> Iterator[Bench]:
                 ),
                 "AIRFLOW_CONN_VOD_HTTP": _http_connection(free.url),
                 "VOD_BENCH_PLAN": str(plan),
-                "VOD_BENCH_PROJECT": f"/v1.0/{Settings(data=Path()).project_id}",
+                "VOD_BENCH_PROJECT": f"/v1.0/{StandinSettings(data=Path()).project_id}",
             },
         )
         airflow.prepare()
@@ -337,7 +337,7 @@ def running() -> Iterator[Bench]:
 
 def _http_connection(url: str) -> str:
     """The connection of the rival: a token in its headers, as somebody without this plugin would do it."""
-    known = Settings(data=Path())
+    known = StandinSettings(data=Path())
     user = {"name": known.user, "password": known.password, "domain": {"name": known.account}}
     auth = {
         "identity": {"methods": ["password"], "password": {"user": user}},

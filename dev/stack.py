@@ -19,7 +19,7 @@ from vod.cloud.client import VodClient
 from vod.cloud.settings import ServiceSettings
 from vod.cloud.signing import Credentials
 from vod.errors import InvalidInputError
-from vod.standin import Settings
+from vod.standin import StandinSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "samples"
@@ -41,7 +41,7 @@ def connection(endpoint: str, destination: Path, **extra: object) -> str:
 
     :param extra: Further fields of its extra.
     """
-    standin = Settings(data=Path())
+    standin = StandinSettings(data=Path())
     return json.dumps(
         {
             "conn_type": "vod",
@@ -112,7 +112,7 @@ def start_standin(processes: Processes, data: Path, log: Path, port: int = 0, *o
 
 def client(endpoint: str) -> VodClient:
     """A client with the stand-in's demo keys."""
-    standin = Settings(data=Path())
+    standin = StandinSettings(data=Path())
     keys = Credentials(ak=standin.access_key, sk=standin.secret_key)
     return VodClient(ServiceSettings(endpoint=endpoint, project_id=standin.project_id, credentials=keys))
 

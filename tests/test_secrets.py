@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.conftest import SAMPLES, DictStore, connection_json, context_of, first_event
-from vod.standin import Settings, Standin, running
+from vod.standin import Standin, StandinSettings, running
 from vod.standin.faults import parse
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +78,7 @@ def _did_what_it_is_to_do(output: str, kinds: set[str]) -> None:
 
 def run(folder: Path) -> tuple[str, set[tuple[str, str]], str]:
     """What a full run said, the secrets that it used, by kind, and the access key, which is none."""
-    with running(Settings(data=folder / "standin")) as standin:
+    with running(StandinSettings(data=folder / "standin")) as standin:
         standin.behaviour.faults = [
             parse("cut,call=storage download,count=1"),
             parse("error,call=details,count=1"),
@@ -260,7 +260,7 @@ def _fail(conn_id: str) -> None:
 
     hook = VodHook(conn_id)
     _tell(hook.test_connection())
-    client = hook.settings.client(patience=0.0)
+    client = hook.settings.client(retry_seconds=0.0)
     for call in (
         lambda: client.upload(SAMPLES / "lake.mov"),
         lambda: client.download("a" * 32, Path(os.devnull)),

@@ -159,15 +159,15 @@ def _quotas(conn_id: str, given: Any) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _number(conn_id: str, name: str, value: Any, least: float, most: float) -> float:
+def _number(conn_id: str, name: str, value: Any, minimum: float, maximum: float) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = float("nan")
-    if not least <= number <= most:
+    if not minimum <= number <= maximum:
         raise InvalidConnectionError(
             f"The connection {conn_id!r} has the {name} {value!r}.",
-            remedy=f"Set a number from {least:g} to {most:g}.",
+            remedy=f"Set a number from {minimum:g} to {maximum:g}.",
         )
     return number
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _WAITING_SHARE = 0.8
 """Part of the quota of reads that goes into waiting, however many wait: who works must read too."""
-_WAITING_PATIENCE = 30.0
+_WAITING_RETRY_SECONDS = 30.0
 """Seconds for which a look that failed is repeated: no longer than until the next."""
 
 
@@ -103,7 +103,7 @@ class VodHook(HttpHook):
         if settings not in pollers:
             service = settings.service
             waiting = replace(service, quota_share=service.quota_share * _WAITING_SHARE)
-            client = AsyncVodClient(waiting, patience=_WAITING_PATIENCE)
+            client = AsyncVodClient(waiting, retry_seconds=_WAITING_RETRY_SECONDS)
             pollers[settings] = _SharedPoller(Poller(client), client)
         shared = pollers[settings]
         # Who holds it need not wait yet, so the poller's own waits do not tell when it may go.
@@ -144,7 +144,7 @@ class VodHook(HttpHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask for an asset that cannot exist: the cheapest call that needs keys, project and clock to fit."""
         try:
-            with closing(self.settings.client(patience=0.0)) as client:
+            with closing(self.settings.client(retry_seconds=0.0)) as client:
                 client.asset_info(["0" * 32])
         except VodError as error:
             return False, str(error)

@@ -9,7 +9,7 @@ from vod.batch import progress
 from vod.batch.progress import PLAN_KEY, PROGRESS_KEY, BatchProgress
 from vod.pipeline import planning
 from vod.records import AssetFailure, ExtractedAudio, Record, SubmittedExtraction
-from vod.ui.run_progress import Batch, of_run
+from vod.ui.run_progress import Batch, progress_of
 
 FAILURE = AssetFailure(asset="b", outcome="not_found", message="No.", remedy="", retryable=False)
 
@@ -26,7 +26,7 @@ def extracted(asset: str) -> ExtractedAudio:
     )
 
 
-def told(assets: int, done: int, failed: int) -> dict[str, object]:
+def reported(assets: int, done: int, failed: int) -> dict[str, object]:
     return {"assets": assets, "done": done, "failed": failed, "message": "…"}
 
 
@@ -61,13 +61,13 @@ def test_single_outcomes_are_told_now_and_then(monkeypatch: pytest.MonkeyPatch) 
 def test_the_batches_of_a_run_add_up_to_one_figure() -> None:
     batches = [
         Batch("plan", -1, "success"),
-        Batch("extract", 0, "success", told(100, 95, 5)),
-        Batch("extract", 1, "deferred", told(100, 20, 1)),
-        Batch("extract", 2, "failed", told(100, 10, 0)),
+        Batch("extract", 0, "success", reported(100, 95, 5)),
+        Batch("extract", 1, "deferred", reported(100, 20, 1)),
+        Batch("extract", 2, "failed", reported(100, 10, 0)),
         Batch("extract", 3, None),
         Batch("report", -1, None),
     ]
-    run = of_run(batches, [{"assets": 350, "before": 50}])
+    run = progress_of(batches, [{"assets": 350, "before": 50}])
     assert (run.planned, run.before) == (350, 50)
     [extract] = run.tasks
     assert (extract.assets, extract.done, extract.failed, extract.percent) == (350, 125, 6, 37)
@@ -77,27 +77,27 @@ def test_the_batches_of_a_run_add_up_to_one_figure() -> None:
 
 def test_a_batch_that_was_cleared_is_not_at_work_before_it_begins_again() -> None:
     states = (None, "scheduled", "queued", "running", "up_for_retry")
-    batches = [Batch("extract", index, state, told(10, 9, 1)) for index, state in enumerate(states)]
-    run = of_run(batches, [])
+    batches = [Batch("extract", index, state, reported(10, 9, 1)) for index, state in enumerate(states)]
+    run = progress_of(batches, [])
     assert [batch.state for batch in run.at_work] == ["running", "up_for_retry"]
     assert run.tasks[0].done == 45
 
 
 def test_without_a_plan_only_what_has_begun_is_known() -> None:
     batches = [
-        Batch("a", 0, "running", told(3, 1, 0)),
+        Batch("a", 0, "running", reported(3, 1, 0)),
         Batch("a", 1, None),
-        Batch("b", -1, None, told(0, 0, 0)),
+        Batch("b", -1, None, reported(0, 0, 0)),
     ]
-    run = of_run(batches, [])
+    run = progress_of(batches, [])
     assert [(task.task, task.assets, task.percent) for task in run.tasks] == [("a", 3, 33), ("b", 0, 0)]
     assert run.planned is None
-    assert of_run(batches, [{"assets": 9, "before": 0}] * 2).planned is None, "whose plan is it?"
-    assert of_run([], []).tasks == []
+    assert progress_of(batches, [{"assets": 9, "before": 0}] * 2).planned is None, "whose plan is it?"
+    assert progress_of([], []).tasks == []
 
 
 def test_a_percentage_of_100_means_all() -> None:
-    [task] = of_run([Batch("a", 0, "running", told(1000, 999, 0))], []).tasks
+    [task] = progress_of([Batch("a", 0, "running", reported(1000, 999, 0))], []).tasks
     assert task.percent == 99
 
 

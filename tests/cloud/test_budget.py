@@ -11,9 +11,9 @@ from tests.conftest import client_of
 from vod.cloud.budget import QUOTAS, Budget, budget_of
 from vod.cloud.errors import ThrottledError
 from vod.standin import Standin
+from vod.standin.errors import RefusedError
 from vod.standin.faults import parse
-from vod.standin.meters import Quotas
-from vod.standin.refusals import RefusedError
+from vod.standin.quotas import Quotas
 from vod.standin.settings import Behaviour
 
 
@@ -133,5 +133,5 @@ def test_a_client_that_is_refused_slows_down(standin: Standin) -> None:
     budget = budget_of(f"{standin.url}/{standin.settings.project_id}", "info", 1500.0)
     full = budget.per_minute
     with pytest.raises(ThrottledError):
-        client_of(standin, quota_share=1.0, patience=0.0).asset_info(["a"])
+        client_of(standin, quota_share=1.0, retry_seconds=0.0).asset_info(["a"])
     assert budget.per_minute < full

@@ -543,7 +543,7 @@ def test_a_start_whose_answer_is_lost_is_never_repeated(
 def test_no_patience_means_one_call(script: Script, pauses: list[float]) -> None:
     script.answers = [say(429, THROTTLED)]
     with pytest.raises(ThrottledError):
-        VodClient(service(script.url, "p", KEYS), patience=0).asset_info(["a"])
+        VodClient(service(script.url, "p", KEYS), retry_seconds=0).asset_info(["a"])
 
 
 def test_an_unreachable_service_is_named_by_its_host(pauses: list[float]) -> None:

@@ -34,9 +34,9 @@ from vod.cloud.errors import (
 from vod.cloud.identity import Login
 from vod.cloud.poller import Poller
 from vod.cloud.signing import Credentials
-from vod.standin import Settings, Standin, running
+from vod.standin import Standin, StandinSettings, running
 from vod.standin.faults import AnyFault, parse
-from vod.standin.rules import CallFault, Fault
+from vod.standin.faults.rules import CallFault, Fault
 
 FAULTS: dict[str, type[Fault]] = {
     kind.model_fields["fault"].default: kind for kind in get_args(get_args(AnyFault)[0])
@@ -54,13 +54,13 @@ class World:
     file: str
 
     def client(self, **options: Any) -> VodClient:
-        return client_of(self.standin, **{"quota_share": 1e6, "patience": 0.3, **options})
+        return client_of(self.standin, **{"quota_share": 1e6, "retry_seconds": 0.3, **options})
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, video: Path) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
-    settings = Settings(data=folder / "library", virtual=True, workers=100)
+    settings = StandinSettings(data=folder / "library", virtual=True, workers=100)
     settings.behaviour.quota_scale = 0
     with running(settings) as standin, pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "_backoff", lambda _: 0.0)
@@ -247,7 +247,9 @@ def test_once(world: World, fault: str, method: str, request_: str) -> None:
     kind, act = CALLS[method, request_]
     rule = parse(f"{fault},call={request_},count=1{DETAILS.get(fault, '')}")
     world.standin.behaviour.faults = [rule]
-    assert end(world, world.client(patience=5.0), act) is EXCEPTIONS.get((fault, request_), ONCE[fault][kind])
+    assert end(world, world.client(retry_seconds=5.0), act) is EXCEPTIONS.get(
+        (fault, request_), ONCE[fault][kind]
+    )
     assert rule.to_json()["hits"] == 1, "else nothing was tried"
 
 
@@ -271,7 +273,7 @@ def wait(world: World, *ids: str, seconds: float = 20.0) -> list[str]:
         settings = world.standin.settings
         keys = Credentials(ak=settings.access_key, sk=settings.secret_key)
         client = AsyncVodClient(
-            service(world.standin.url, settings.project_id, keys, quota_share=1e6), patience=0.0
+            service(world.standin.url, settings.project_id, keys, quota_share=1e6), retry_seconds=0.0
         )
         try:
             now = time.time()

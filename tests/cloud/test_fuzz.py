@@ -29,7 +29,7 @@ KEYS = Credentials(ak="EXAMPLEAK", sk="EXAMPLESK")
 LOGIN = Login(account="company", user="me", password="hush-hush")
 NOW = datetime(2024, 1, 2, 3, 4, tzinfo=timezone.utc)
 URL = "http://vod.invalid/bucket/key?Signature=hush"
-MOST_REQUESTS = 1000
+MAX_REQUESTS = 1000
 """Of one call: more means that it does not end."""
 
 Call = Callable[[VodClient, Path], Any]
@@ -228,7 +228,7 @@ def test_answers_of_any_shape(name: str, files: Path, monkeypatch: pytest.Monkey
         def answer(request: httpx.Request) -> httpx.Response:
             nonlocal requests
             requests += 1
-            assert requests < MOST_REQUESTS, f"{name} does not end"
+            assert requests < MAX_REQUESTS, f"{name} does not end"
             good = good_answer(request)
             if requests - 1 == position:  # noqa: B023 - called within this turn
                 return fuzz.answer(good)  # noqa: B023
@@ -245,7 +245,7 @@ def test_answers_of_any_shape(name: str, files: Path, monkeypatch: pytest.Monkey
                 iam_endpoint="http://vod.invalid",
                 quota_share=1e6,
             ),
-            patience=0.0,
+            retry_seconds=0.0,
             runtime=Canned(answer),
         )
         started = time.monotonic()
@@ -325,7 +325,7 @@ def test_answers_that_are_hardly_http(garbage: tuple[str, list[bytes]], content:
     url, answers = garbage
     answers.append(content)
     with pytest.raises(VodError) as caught:
-        VodClient(service(url, "p", KEYS, timeout=5.0), patience=0.0).asset_info(["a"])
+        VodClient(service(url, "p", KEYS, timeout=5.0), retry_seconds=0.0).asset_info(["a"])
     _is_for_people(caught.value)
 
 
@@ -334,7 +334,7 @@ def test_answers_that_are_hardly_http(garbage: tuple[str, list[bytes]], content:
 async def test_the_same_on_an_event_loop(garbage: tuple[str, list[bytes]], content: bytes) -> None:
     url, answers = garbage
     answers.append(content)
-    client = AsyncVodClient(service(url, "p", KEYS, timeout=5.0), patience=0.0)
+    client = AsyncVodClient(service(url, "p", KEYS, timeout=5.0), retry_seconds=0.0)
     with pytest.raises(VodError):
         await client.asset_info(["a"])
     await client.aclose()
@@ -352,7 +352,7 @@ async def test_the_same_on_an_event_loop(garbage: tuple[str, list[bytes]], conte
 )
 def test_an_endpoint_or_a_project_that_is_none(endpoint: str, project: str) -> None:
     with pytest.raises(VodError):
-        VodClient(service(endpoint, project, KEYS), patience=0.0).asset_info(["a"])
+        VodClient(service(endpoint, project, KEYS), retry_seconds=0.0).asset_info(["a"])
 
 
 @pytest.mark.parametrize("asset_id", ["", "\ud800", "\x00", "a b,c&d=e", "../..", "é" * 1000])

@@ -271,7 +271,7 @@ def test_iam_that_stays_away_is_named(
 ) -> None:
     standin.behaviour.faults = [parse(f"{rule},call=token")]
     with pytest.raises(kind) as caught:
-        with_token(standin, patience=30.0).extract_audio("a")
+        with_token(standin, retry_seconds=30.0).extract_audio("a")
     assert kind is ThrottledError or "IAM at 127.0.0.1" in str(caught.value)
     assert calls(standin, "extract_audio") == 0
 

@@ -23,7 +23,7 @@ from vod.cloud.assets import TIME_FORMAT, PullRequest
 from vod.cloud.client import CLOCK_MARGIN
 from vod.cloud.transfer import PART_SIZE
 from vod.standin import Standin
-from vod.standin.rules import ApiCall
+from vod.standin.faults.rules import ApiCall
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 SINCE, UNTIL = NOW - timedelta(hours=1), NOW + timedelta(hours=1)

@@ -37,4 +37,4 @@ async def test_the_proxies_of_the_environment_are_those_of_both_clients(
     assert script.asked == ["GET info"] * 2
     monkeypatch.setenv("no_proxy", "vod.invalid")
     with pytest.raises(NotSentError):
-        VodClient(service(ELSEWHERE, "p", KEYS), patience=0.0).asset_info(["a"])
+        VodClient(service(ELSEWHERE, "p", KEYS), retry_seconds=0.0).asset_info(["a"])

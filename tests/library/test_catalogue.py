@@ -55,7 +55,7 @@ def test_without_a_destination_it_says_what_to_do(monkeypatch: pytest.MonkeyPatc
     connection = '{"conn_type": "vod", "login": "a", "password": "b", "extra": {"region": "cn-north-4"}}'
     monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", connection)
     with pytest.raises(InvalidInputError, match="nothing remembers") as caught:
-        Catalogue.of(None)
+        Catalogue.for_destination(None)
     assert "destination" in caught.value.remedy
 
 

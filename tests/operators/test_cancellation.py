@@ -123,7 +123,7 @@ def test_when_the_time_is_up_and_vod_is_out_of_order_the_others_are_not_lost(
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     standin.behaviour.faults = [parse("error,call=info")]
-    monkeypatch.setattr(session, "_MOST_TRIES", 1)
+    monkeypatch.setattr(session, "_MAX_TRIES", 1)
     records = [*done, *deferred.value.trigger.records[1:]]
     outcomes = operator.execute_complete(context, {"records": records, "deadline": time.time()})
     assert outcomes[:1] == done

@@ -550,7 +550,7 @@ def test_a_service_that_is_down_is_waited_for(
     standin: Standin, connection: str, context: Context, uploaded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value = {**json.loads(connection_json(standin)), "host": "http://127.0.0.1:1"}
-    monkeypatch.setattr(session, "_MOST_TRIES", 1)
+    monkeypatch.setattr(session, "_MAX_TRIES", 1)
     monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", json.dumps(value))
     operator = ExtractAudioOperator(task_id="extract", assets=uploaded, poll_interval=0.05)
     with pytest.raises(TaskDeferred) as deferred:

@@ -185,7 +185,7 @@ def test_audio_is_given_time_to_appear_from_its_acceptance_on(
 def test_while_lost_answers_cannot_be_looked_for_nothing_is_submitted(
     standin: Standin, connection: str, uploaded: list[str], monkeypatch: pytest.MonkeyPatch, crash: bool
 ) -> None:
-    monkeypatch.setattr(session, "_MOST_TRIES", 1)
+    monkeypatch.setattr(session, "_MAX_TRIES", 1)
     store = CrashingStore(2 if crash else 0, after=True)
     standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true,count=1")]
     if crash:

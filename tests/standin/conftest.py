@@ -13,7 +13,7 @@ from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
 from vod.media import find_ffmpeg
-from vod.standin import Settings, Standin, running
+from vod.standin import Standin, StandinSettings, running
 from vod.standin.notifications import Certificate
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class VendorSignature(httpx.Auth):
 
     requires_request_body = True
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StandinSettings) -> None:
         self._signer = Signer(BasicCredentials(settings.access_key, settings.secret_key))
 
     def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:
@@ -144,15 +144,15 @@ def connect() -> Callable[..., contextlib.AbstractContextManager[Vod]]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> StandinSettings:
     """Settings of a stand-in that keeps nothing but what the test does."""
-    settings = Settings(data=tmp_path / "library")
+    settings = StandinSettings(data=tmp_path / "library")
     settings.behaviour.quota_scale = 0
     return settings
 
 
 @pytest.fixture
-def standin(settings: Settings) -> Iterator[Standin]:
+def standin(settings: StandinSettings) -> Iterator[Standin]:
     with running(settings) as standin:
         yield standin
 
@@ -166,7 +166,7 @@ def vod(standin: Standin, connect) -> Iterator[Vod]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vod]:
     """One stand-in for the tests of a module that only ask and leave its settings alone."""
-    settings = Settings(data=tmp_path_factory.mktemp("library"))
+    settings = StandinSettings(data=tmp_path_factory.mktemp("library"))
     settings.behaviour.quota_scale = 0
     with running(settings) as standin:
         vod = Vod(standin)

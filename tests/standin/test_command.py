@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from vod.standin import Settings, add_arguments
+from vod.standin import StandinSettings, add_arguments
 
 
 class Process:
@@ -25,7 +25,7 @@ class Process:
         ready = process.stdout.readline()
         assert ready.startswith("VOD stand-in ready: http://127.0.0.1:")
         self.url = ready.split()[-1]
-        self.settings = Settings(data=Path())
+        self.settings = StandinSettings(data=Path())
 
     def end(self, number: int) -> int:
         self.process.send_signal(number)
@@ -162,7 +162,7 @@ def test_options_are_those_of_the_settings(tmp_path):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     options = parser.parse_args(["--data", str(tmp_path)])
-    usual = Settings(data=tmp_path)
+    usual = StandinSettings(data=tmp_path)
     assert options.port == 8600
     assert (options.host, options.access_key, options.secret_key) == (
         usual.host,

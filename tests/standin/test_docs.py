@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from vod.standin import Settings
+from vod.standin import StandinSettings
 from vod.standin.faults import AnyFault, parse, read
 from vod.standin.virtual import VirtualAssets
 
@@ -38,7 +38,7 @@ def test_the_rules_of_the_examples_are_rules():
 
 
 def test_the_demo_login_is_the_one_that_is_named():
-    usual = Settings(data=Path())
+    usual = StandinSettings(data=Path())
     for value in (usual.access_key, usual.secret_key, usual.project_id, usual.region):
         assert f"`{value}`" in DOCS
     for value in (usual.account, usual.user, usual.password):

@@ -10,7 +10,7 @@ import pytest
 
 from vod.standin import running
 from vod.standin.faults import FaultError, parse, read
-from vod.standin.rules import CALLS
+from vod.standin.faults.rules import CALLS
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from vod.standin import Settings, running
+from vod.standin import StandinSettings, running
 from vod.standin.faults import parse
 
 
@@ -251,7 +251,9 @@ class TestFaults:
 
 
 def test_subscribers_of_the_settings(tmp_path, subscriber, wait_until):
-    settings = Settings(data=tmp_path, subscribers=[subscriber.url], public_url="http://standin.example:1")
+    settings = StandinSettings(
+        data=tmp_path, subscribers=[subscriber.url], public_url="http://standin.example:1"
+    )
     with running(settings):
         wait_until(lambda: subscriber.received)
     for name in ("subscribe_url", "signing_cert_url"):

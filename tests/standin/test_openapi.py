@@ -7,7 +7,7 @@ from typing import get_args
 import httpx
 import jsonschema
 
-from vod.standin.rules import ApiCall
+from vod.standin.faults.rules import ApiCall
 
 
 def test_every_call_is_described(shared):

@@ -18,7 +18,7 @@ from dev.airflow import Airflow, Api, postgres
 from dev.processes import Processes
 from tests.conftest import client_of, stats
 from vod import media
-from vod.standin import Settings, Standin, running
+from vod.standin import Standin, StandinSettings, running
 from vod.standin.faults import parse
 
 pytestmark = pytest.mark.system
@@ -30,7 +30,7 @@ class Library:
     """The stand-in, which can be taken away for a while and comes back with all it knew."""
 
     def __init__(self, folder: Path) -> None:
-        self._settings = Settings(data=folder, workers=1000)
+        self._settings = StandinSettings(data=folder, workers=1000)
         self._running = running(self._settings)
         self.standin: Standin = self._running.__enter__()
         self._settings = replace(self._settings, port=int(self.standin.url.rpartition(":")[2]))

@@ -12,11 +12,11 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.system.conftest import Stack, api, shoot
-from vod.standin import Settings
+from vod.standin import StandinSettings
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
 
-STANDIN = Settings(data=Path())
+STANDIN = StandinSettings(data=Path())
 TOKEN = "a-temporary-token-for-this-test"
 CONNECTION = "vod_from_the_form"
 

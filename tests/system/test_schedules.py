@@ -24,7 +24,7 @@ from tests.system.conftest import ROOT, shoot
 from tests.webhook import Webhook, listening
 from vod.locations import file_stem
 from vod.pipeline.pools import PRIORITY
-from vod.standin import Settings, Standin, faults, running
+from vod.standin import Standin, StandinSettings, faults, running
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
 
@@ -37,7 +37,7 @@ QUOTAS = {"extract": 60_000, "list": 60_000}
 
 @pytest.fixture(scope="module")
 def standin(state: Path) -> Iterator[Standin]:
-    with running(Settings(data=state / "standin")) as server:
+    with running(StandinSettings(data=state / "standin")) as server:
         server.behaviour.quota_scale = 0
         yield server
 
@@ -135,7 +135,7 @@ def command(airflow: Airflow, *arguments: str) -> str:
     return done.stdout
 
 
-def told(webhook: Webhook, run: str) -> list[str]:
+def reported(webhook: Webhook, run: str) -> list[str]:
     """The alerts of a run."""
     return [body["text"] for _, body, _ in webhook.posts if run in body["text"]]
 
@@ -241,13 +241,13 @@ def test_by_hand_with_ffmpeg_in_batches_with_one_bad_file(
     report = airflow.api.call("GET", path)["value"]
     assert "| transcribed | 3 |" in report
     assert "| /nowhere.mp4 |" in report
-    airflow.api.await_(lambda: told(webhook, run), "the alert", 60)
-    [alert] = told(webhook, run)
+    airflow.api.await_(lambda: reported(webhook, run), "the alert", 60)
+    [alert] = reported(webhook, run)
     assert "| transcribed | 3 |" in alert
     assert f"{airflow.url}/dags/{dag}/runs/{quote(run)}" in alert
     good = airflow.api.trigger(dag, assets=videos, engine="ffmpeg", audio_format="AAC", batch_size=2)
     ends(airflow, dag, good, "success")
-    assert not told(webhook, good)
+    assert not reported(webhook, good)
 
 
 def test_a_week_of_intervals_is_caught_up_with_each_asset_once(airflow: Airflow, standin: Standin) -> None:

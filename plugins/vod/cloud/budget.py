@@ -22,7 +22,7 @@ QUOTAS = {
 # Of a quota this part may come at once; the rest is paced, so that no minute sees more than the quota.
 _BURST_SHARE = 0.02
 _BURST_SHARES = {"cancel": 0.5}
-_CUT, _LEAST_SHARE, _SAME_NEWS_SECONDS = 0.6, 0.01, 10.0
+_CUT, _MIN_SHARE, _SAME_NEWS_SECONDS = 0.6, 0.01, 10.0
 # Where the quota is used up, what all processes got in the last minute fills it, and what this one got is its
 # share of it. A little less leaves room for whoever comes new.
 _KEPT = 0.9
@@ -85,7 +85,7 @@ class Budget:
                 self._sent.pop()
             if self._updated - self._cut_at >= _SAME_NEWS_SECONDS or self._rate == self._full_rate:
                 proven = _KEPT * len(self._sent) / 60.0
-                cut = max(self._rate * _CUT, self._full_rate * _LEAST_SHARE, proven)
+                cut = max(self._rate * _CUT, self._full_rate * _MIN_SHARE, proven)
                 self._rate = min(self._rate, cut)
                 self._cut_at = self._updated
             self._tokens = min(self._tokens, 0.0)

@@ -54,7 +54,7 @@ PULLS_PER_CALL = 16
 """Most URLs in one pull (section 12)."""
 PAGE_SIZE = 100
 """Largest page of asset/list (section 7)."""
-LONGEST_NAME = 128
+MAX_LENGTH_NAME = 128
 """Bytes of a title or a file's name (section 12)."""
 REACHABLE = 20_000
 """Results of one window that paging can reach (section 12)."""
@@ -79,13 +79,14 @@ class AsyncVodClient:
     """The calls of VOD that Airflow needs, for use on an event loop.
 
     :param settings: Endpoint, project, keys, time limit, share of the quotas.
-    :param patience: Seconds that one call may spend on repeating itself, all waits together. 0 never repeats.
+    :param retry_seconds: Seconds that one call may spend on repeating itself, all waits together. 0 never
+        repeats.
     """
 
     def __init__(
-        self, settings: ServiceSettings, *, patience: float = 120.0, runtime: LoopRuntime | None = None
+        self, settings: ServiceSettings, *, retry_seconds: float = 120.0, runtime: LoopRuntime | None = None
     ) -> None:
-        self._session = Session(settings, patience=patience, runtime=runtime or LoopRuntime())
+        self._session = Session(settings, retry_seconds=retry_seconds, runtime=runtime or LoopRuntime())
         self._transfers = Transfers(self._session)
 
     async def aclose(self) -> None:
@@ -261,15 +262,15 @@ class AsyncVodClient:
             raise InvalidInputError(
                 "There is no such file, or it is empty.", asset=str(source), remedy="Check the path."
             )
-        if title and len(title.encode(errors="replace")) > LONGEST_NAME:
+        if title and len(title.encode(errors="replace")) > MAX_LENGTH_NAME:
             raise InvalidInputError(
-                f"The title has more than the {LONGEST_NAME} bytes of UTF-8 that VOD takes.",
+                f"The title has more than the {MAX_LENGTH_NAME} bytes of UTF-8 that VOD takes.",
                 asset=str(source),
                 remedy="Shorten it.",
             )
         body = {
-            "title": title or _fitting(source.stem, LONGEST_NAME),
-            "video_name": _fitting(source.stem, LONGEST_NAME - len(source.suffix)) + source.suffix,
+            "title": title or _fitting(source.stem, MAX_LENGTH_NAME),
+            "video_name": _fitting(source.stem, MAX_LENGTH_NAME - len(source.suffix)) + source.suffix,
             "video_type": container,
             "auto_publish": int(auto_publish),
         }
@@ -411,8 +412,8 @@ def _blocking(
 class VodClient:
     """The calls of :class:`AsyncVodClient` for a thread that may wait, with the same results and errors."""
 
-    def __init__(self, settings: ServiceSettings, *, patience: float = 120.0) -> None:
-        self._coroutines = AsyncVodClient(settings, patience=patience, runtime=BlockingRuntime())
+    def __init__(self, settings: ServiceSettings, *, retry_seconds: float = 120.0) -> None:
+        self._coroutines = AsyncVodClient(settings, retry_seconds=retry_seconds, runtime=BlockingRuntime())
 
     close = _blocking(AsyncVodClient.aclose)
     request = _blocking(AsyncVodClient.request)

@@ -60,7 +60,7 @@ class Poller:
 
     A passing fault postpones, it never ends a wait. While nobody waits, nothing runs.
 
-    :param client: Reads; its budget paces, and while its patience lasts it repeats a look that failed.
+    :param client: Reads; its budget paces, and for `retry_seconds` it repeats a look that failed.
     """
 
     def __init__(self, client: AsyncVodClient) -> None:

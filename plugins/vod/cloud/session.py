@@ -39,8 +39,8 @@ T = TypeVar("T")
 PROJECT = "{project_id}"
 """Where the project's id belongs in a path."""
 
-_MOST_TRIES = 5
-_LONGEST_MESSAGE, _LONGEST_ID = 500, 100
+_MAX_TRIES = 5
+_MAX_LENGTH_MESSAGE, _MAX_LENGTH_ID = 500, 100
 _CODE = re.compile(r"[\w.-]{1,40}")
 _CLOCK_TOLERANCE = timedelta(minutes=15)  # section 1.1
 
@@ -48,11 +48,11 @@ _CLOCK_TOLERANCE = timedelta(minutes=15)  # section 1.1
 class Session:
     """Makes calls for one identity and project.
 
-    :param patience: Seconds that one call may spend on repeating itself, all waits together.
+    :param retry_seconds: Seconds that one call may spend on repeating itself, all waits together.
     :param runtime: Where the calls run: on an event loop, or blocking a thread.
     """
 
-    def __init__(self, settings: ServiceSettings, *, patience: float, runtime: LoopRuntime) -> None:
+    def __init__(self, settings: ServiceSettings, *, retry_seconds: float, runtime: LoopRuntime) -> None:
         self.endpoint = settings.endpoint.rstrip("/")
         self.runtime = runtime
         self.http = httpx.AsyncClient(
@@ -63,7 +63,7 @@ class Session:
         self._project_id = settings.project_id
         self._region = settings.region
         self._iam = (settings.iam_endpoint or f"https://iam.{settings.region}.myhuaweicloud.com").rstrip("/")
-        self._patience = patience
+        self._retry_seconds = retry_seconds
         self._quota_share = settings.quota_share
         self._quotas = {**QUOTAS, **dict(settings.quotas)}
         self._identity: Identity
@@ -253,10 +253,11 @@ class Session:
         )
 
     def _stop(self, state: RetryCallState) -> bool:
-        # A quota's window is a minute: only patience ends that wait. Other faults outlast five tries or pass.
-        if (state.seconds_since_start or 0) + (state.upcoming_sleep or 0) >= self._patience:
+        # A quota's window is a minute: only `retry_seconds` ends that wait. Other faults outlast five tries
+        # or pass.
+        if (state.seconds_since_start or 0) + (state.upcoming_sleep or 0) >= self._retry_seconds:
             return True
-        return not isinstance(_error(state), ThrottledError) and state.attempt_number >= _MOST_TRIES
+        return not isinstance(_error(state), ThrottledError) and state.attempt_number >= _MAX_TRIES
 
 
 def _parsed(response: httpx.Response, parse: Callable[[Any], T], asset: str | None) -> T:
@@ -308,13 +309,13 @@ def _envelope(response: httpx.Response) -> tuple[str | None, str, str | None]:
     code = body.get("error_code") or body.get("errorCode") or body.get("code")
     message = body.get("error_msg") or body.get("errorMsg") or body.get("message")
     # The gateway echoes the canonical request of a bad signature: long, and with the security token in it.
-    words = str(message).split(",canonicalRequest:")[0][:_LONGEST_MESSAGE] if message else fallback
+    words = str(message).split(",canonicalRequest:")[0][:_MAX_LENGTH_MESSAGE] if message else fallback
     known = str(code) if code and _CODE.fullmatch(str(code)) else None
-    return known, words, request_id or str(body.get("request_id") or "")[:_LONGEST_ID] or None
+    return known, words, request_id or str(body.get("request_id") or "")[:_MAX_LENGTH_ID] or None
 
 
 def _request_id(response: httpx.Response) -> str | None:
-    return response.headers.get("X-Request-Id", "")[:_LONGEST_ID] or None
+    return response.headers.get("X-Request-Id", "")[:_MAX_LENGTH_ID] or None
 
 
 def _retry_after(response: httpx.Response) -> float | None:

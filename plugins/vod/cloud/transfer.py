@@ -24,9 +24,9 @@ from vod.cloud.transport import FileStream
 PUT_LIMIT = 20 * 1024 * 1024
 """Bytes that one PUT may carry; above, parts (section 8)."""
 PART_SIZE = 16 * 1024 * 1024
-MOST_PARTS = 10_000
+MAX_PARTS = 10_000
 
-_MOST_FRUITLESS_TRIES = 5
+_MAX_FRUITLESS_TRIES = 5
 
 
 class Writable(Protocol):
@@ -111,7 +111,7 @@ class Transfers:
         return received
 
     async def _upload_parts(self, grant: UploadGrant, source: Path, size: int, content_type: str) -> None:
-        part_size = max(PART_SIZE, -(-size // MOST_PARTS))
+        part_size = max(PART_SIZE, -(-size // MAX_PARTS))
         upload_id = await self._initiate(grant, content_type)
         try:
             tags = []
@@ -201,7 +201,7 @@ class Transfers:
         def stop(state: RetryCallState) -> bool:
             fruitful = progress()
             last = max((index for index, moved in enumerate(fruitful, 1) if moved), default=0)
-            return state.attempt_number - last >= _MOST_FRUITLESS_TRIES
+            return state.attempt_number - last >= _MAX_FRUITLESS_TRIES
 
         return AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, TransferError) and error.retryable),

@@ -201,7 +201,7 @@ class FfmpegEngine:
         began = time.monotonic()
         limits = media.Limits(self._options.timeout or float("inf"), self._stopping)
         limits.check()
-        source = _Source.of(asset, self._hook)
+        source = _Source.describe(asset, self._hook)
         source.fingerprint = self._fingerprint(asset, limits)
         if source.fingerprint and not self._force and (earlier := self._reusable(program, source, limits)):
             return replace(earlier, seconds=round(time.monotonic() - began, 3))
@@ -346,7 +346,7 @@ class _Source:
     fingerprint: str | None = field(default=None)
 
     @classmethod
-    def of(cls, asset: str, hook: VodHook | None) -> _Source:
+    def describe(cls, asset: str, hook: VodHook | None) -> _Source:
         if is_asset_id(asset):
             assert hook is not None
             details = hook.client.asset_details(asset)

@@ -35,7 +35,7 @@ class Catalogue:
         self._destination = Destination(destination)
 
     @classmethod
-    def of(cls, destination: str | None, vod_conn_id: str = DEFAULT_CONNECTION) -> Catalogue:
+    def for_destination(cls, destination: str | None, vod_conn_id: str = DEFAULT_CONNECTION) -> Catalogue:
         """The catalogue of a destination, or of the connection's default destination.
 
         :raises InvalidInputError: there is neither.
@@ -99,7 +99,7 @@ class Catalogue:
 def remember(context: Context, records: Iterable[Mapping[str, Any]]) -> None:
     """Put what an extraction returned into the catalogue: ``ExtractAudioOperator(post_execute=remember)``."""
     task: Any = context["task"]
-    Catalogue.of(task.destination, task.vod_conn_id).add(records)
+    Catalogue.for_destination(task.destination, task.vod_conn_id).add(records)
 
 
 def _name(asset: str, audio_format: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NO_OFFSET = 0.05
 """Seconds; a track that starts less than this after the others starts with them: it is encoder delay."""
 
-_LONGEST_TAG = 500
+_MAX_LENGTH_TAG = 500
 """Characters; one argument of a command has a limit."""
 
 _SEEKABLE = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2", "mkv", "webm", "wav"}
@@ -152,7 +152,7 @@ def _options(piece: Piece, info: MediaInfo, selection: Selection, tags: Tags, ba
         ("metadata:g", "comment", comment),
     ):
         if text:
-            options[option] = f"{name}={str(text)[:_LONGEST_TAG]}"
+            options[option] = f"{name}={str(text)[:_MAX_LENGTH_TAG]}"
     if track.language:
         options["metadata:s:a:0"] = f"language={track.language}"
     return options

@@ -153,4 +153,4 @@ class FfmpegNotFoundError(MediaError):
     """No ffmpeg that can be run."""
 
     outcome = "ffmpeg_missing"
-    remedy = "Install ffmpeg, or `pip install imageio-ffmpeg`, or point VOD_FFMPEG to the ffmpeg program."
+    remedy = "Install the program ffmpeg, or the package that contains it: pip install imageio-ffmpeg."

@@ -32,7 +32,7 @@ from vod.media.process import Complaints, Progress, find_ffmpeg, inspect, run
 from vod.media.sound import gain, is_silent
 from vod.media.tracks import ALL, Selection, choose_tracks
 from vod.media.verify import (
-    LEAST_SOUND,
+    MIN_SOUND,
     compare,
     compare_piece,
     measure_written,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from vod.media.process import Ceiling
 
-LONGEST = 6 * 3600.0
+MAX_SECONDS = 6 * 3600.0
 """Seconds that an extraction gets at most when nobody says how many; headers lie."""
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
@@ -171,7 +171,7 @@ def extract_all(
             )
         tracks = choose_tracks(info, selection.language, selection.track)
         selection.check_against(info)
-        usual = min(600 + (info.duration or 0), LONGEST)
+        usual = min(600 + (info.duration or 0), MAX_SECONDS)
         job = _Job(
             source=source,
             outputs=outputs,
@@ -236,7 +236,7 @@ class _Job:
 
     def _has_sound(self, track: AudioTrack) -> bool:
         found = measure(self.source, track.index, limits=self.limits)
-        return min(found.duration, playing_time(found)) >= LEAST_SOUND
+        return min(found.duration, playing_time(found)) >= MIN_SOUND
 
     def _written(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The audio of *tracks* under its final names."""
@@ -380,7 +380,7 @@ class _Job:
 
 
 def _has_no_packets(track: AudioTrack) -> str:
-    return f"The file announces audio in {track} and holds less than {LEAST_SOUND} s of it."
+    return f"The file announces audio in {track} and holds less than {MIN_SOUND} s of it."
 
 
 def _numbered(path: Path, track: AudioTrack) -> Path:

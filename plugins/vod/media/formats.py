@@ -26,7 +26,7 @@ class Format:
     speed: dict[str, str] = field(default_factory=dict)
     speed_from: int = 0
     muxer_options: dict[str, str] = field(default_factory=dict)
-    most_channels: int = 8
+    max_channels: int = 8
 
 
 FORMATS = {
@@ -38,7 +38,7 @@ FORMATS = {
         demuxer="mp3",
         bit_rate=128_000,
         speed={"compression_level": "7"},
-        most_channels=2,
+        max_channels=2,
     ),
     "AAC": Format(
         extension=".m4a",
@@ -79,9 +79,9 @@ EXTENSIONS = {name: form.extension for name, form in FORMATS.items()}
 _PLACES = {"left": "FL", "right": "FR", "center": "FC"}
 
 
-def _require(name: str, value: float | None, least: float, most: float) -> None:
-    if value is not None and not (least <= value <= most):
-        raise InvalidInputError(f"{name} cannot be {value}.", remedy=f"Use {least} to {most}.")
+def _require(name: str, value: float | None, minimum: float, maximum: float) -> None:
+    if value is not None and not (minimum <= value <= maximum):
+        raise InvalidInputError(f"{name} cannot be {value}.", remedy=f"Use {minimum} to {maximum}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ class Output:
                     remedy=f"Use a number, or one of {', '.join(_PLACES)}.",
                 )
         else:
-            _require("channels", self.channels, 1, self.form.most_channels)
+            _require("channels", self.channels, 1, self.form.max_channels)
 
     @property
     def form(self) -> Format:

@@ -61,14 +61,14 @@ _BOXES = {
     *(b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"sidx", b"ssix"),
     *(b"mfra", b"meta", b"pnot", b"udta", b"emsg", b"prft", b"pdin"),
 }
-_MOST_BOXES = 200_000
+_MAX_BOXES = 200_000
 
 
 def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Name and claimed end of each box at the top level, up to the first that is none."""
     size = os.fstat(file.fileno()).st_size
     position = 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         file.seek(position)
         head = file.read(16).ljust(16, b"\0")
         length, name, long_length = struct.unpack(">I4sQ", head)

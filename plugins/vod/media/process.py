@@ -36,7 +36,7 @@ _TICK = 0.1
 """Seconds between two looks at the clock and at the cancel event."""
 _GRACE = 1.0
 """Seconds that ffmpeg gets between SIGTERM and SIGKILL; it is deaf while it searches a damaged file."""
-_LONGEST_LINE = 4096
+_MAX_LENGTH_LINE = 4096
 _SENDER = re.compile(r"^((\[[^\]]*\] )+)")
 """What ffmpeg puts before a line: ``[mov,mp4 @ 0x55d0] [error] ``."""
 _CORRUPT = ("Error while decoding stream", "Error submitting packet to decoder", "CRC mismatch!")
@@ -279,7 +279,7 @@ class _Lines:
         *lines, rest = re.split(r"[\r\n]", self._rest + self._decoder.decode(data, final=not data))
         for line in lines:
             self._reader(line)
-        self._rest = rest[:_LONGEST_LINE]
+        self._rest = rest[:_MAX_LENGTH_LINE]
         if not data and self._rest:
             self._reader(self._rest)
 

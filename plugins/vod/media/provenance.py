@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _COMMENT = re.compile(
     r"source=(.*); track=(\d+)(?:; language=(\w+))?; offset=(-?[\d.]+)(?:; fingerprint=(\w+))?", re.DOTALL
 )
-_LONGEST_SOURCE = 300
+_MAX_LENGTH_SOURCE = 300
 
 _CUT = 0.05
 """Seconds; our own files have at least what their headers say, but for rounding."""
@@ -45,7 +45,7 @@ class Provenance:
 
     def __str__(self) -> str:
         fingerprint = f"; fingerprint={self.fingerprint}" if self.fingerprint else ""
-        source = self.source[:_LONGEST_SOURCE]
+        source = self.source[:_MAX_LENGTH_SOURCE]
         language = f"; language={self.language}" if self.language else ""
         return f"source={source}; track={self.track}{language}; offset={self.offset:.3f}{fingerprint}"
 

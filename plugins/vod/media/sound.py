@@ -79,10 +79,10 @@ def gain(command: Sequence[str], target: float, *, limits: Limits) -> tuple[floa
     if integrated <= -70 or peak is None:
         return 0.0, "It is too quiet to have a loudness, which is left as it is."
     wanted = target - integrated
-    most = _HIGHEST_PEAK - peak
-    if wanted > max(most, 0):
-        reached = integrated + max(most, 0)
-        return max(most, 0), f"Its peaks allow no more than {reached:.1f} LUFS instead of {target:.1f}."
+    allowed = _HIGHEST_PEAK - peak
+    if wanted > max(allowed, 0):
+        reached = integrated + max(allowed, 0)
+        return max(allowed, 0), f"Its peaks allow no more than {reached:.1f} LUFS instead of {target:.1f}."
     return wanted, None
 
 

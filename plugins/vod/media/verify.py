@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 TOLERANCE = 0.25
 """Seconds that audio may be shorter than expected: more than the longest frame of any codec."""
 
-LEAST_SOUND = 0.05
+MIN_SOUND = 0.05
 """Seconds; less is a packet left over from cutting, in a track that is empty for all purposes."""
 
-_MOST_PADDING = 3456
+_MAX_PADDING = 3456
 """Samples that an MP3 encoder puts around the sound at most: a delay of 1105 and two frames of 1152. ffmpeg 5
 announces 4096 when it copies MP3 out of Matroska, and players then skip 0.07 s of sound."""
 
@@ -36,12 +36,12 @@ def measure_written(written: Path, form: Format, *, limits: Limits) -> Measureme
         found = measure(written, demuxer=form.demuxer, limits=limits)
     except UnreadableMediaError as error:
         raise FfmpegError("ffmpeg wrote nothing that can be read.") from error
-    if playing_time(found) < LEAST_SOUND:
+    if playing_time(found) < MIN_SOUND:
         raise FfmpegError("ffmpeg wrote a file without sound.")
     if not found.decodable or found.codec not in form.codecs:
         raise FfmpegError(f"ffmpeg wrote {found.codec} that cannot be decoded.")
     padding = (found.duration - found.stated) * found.sample_rate if found.stated else 0
-    if found.codec == "mp3" and padding > _MOST_PADDING:
+    if found.codec == "mp3" and padding > _MAX_PADDING:
         raise FfmpegError("ffmpeg wrote a header that makes players skip the beginning.")
     return found
 

@@ -16,7 +16,7 @@ from vod.library.catalogue import Catalogue
 from vod.locations import AllowedLocations, public_name
 from vod.pipeline import forms, manifests, planning
 from vod.pipeline.manifests import Entry, InvalidManifestError
-from vod.pipeline.reports import assets_of, collect, words
+from vod.pipeline.reports import assets_of, collect, summary_of
 from vod.records import AssetFailure, ExtractedAudio, Record
 
 
@@ -170,7 +170,7 @@ class ManifestRun:
 
     @cached_property
     def _catalogue(self) -> Catalogue:
-        return Catalogue.of(self.destination, self.vod_conn_id)
+        return Catalogue.for_destination(self.destination, self.vod_conn_id)
 
     def _done(self) -> dict[str, ExtractedAudio]:
         return self._catalogue.find((public_name(entry.asset), self._format(entry)) for entry in self.entries)
@@ -197,5 +197,5 @@ def _row(entry: Entry, record: Record, transcript: str | None) -> dict[str, Any]
         "audio": getattr(record, "uri", ""),
         "transcript": transcript or "",
         "status": "transcribed" if transcript else record.outcome,
-        "reason": words(record) if isinstance(record, AssetFailure) else "",
+        "reason": summary_of(record) if isinstance(record, AssetFailure) else "",
     }

@@ -73,7 +73,7 @@ def plan_new_videos(
     form = forms.read(params, dag)
     check_destination(form["destination"], vod_conn_id, form_locations(vod_conn_id))
     videos = new_videos(since, until, vod_conn_id)
-    catalogue = Catalogue.of(form["destination"], vod_conn_id)
+    catalogue = Catalogue.for_destination(form["destination"], vod_conn_id)
     done = catalogue.find((video, form["audio_format"]) for video in videos)
     return batches({video: form for video in videos if video not in done}, store, listed=len(videos))
 
@@ -226,7 +226,7 @@ def audio_batches(
 ) -> list[dict[str, Any]]:
     """Split audio into the keyword arguments of mapped transcriptions; transcripts go beside their audio.
 
-    Airflow may tell of the same audio twice: what has its transcripts already is left out.
+    Airflow may announce the same audio twice: what has its transcripts already is left out.
 
     :param records: :class:`vod.records.ExtractedAudio` as JSON; of an asset that comes twice the last counts.
     :param store: ``context["task_state_store"]`` of the task that plans.
@@ -241,7 +241,7 @@ def audio_batches(
     before = 0
     for folder, members in folders.items():
         names = [record["asset"] for record in members]
-        done = {} if force else Catalogue.of(folder, vod_conn_id).transcripts(names)
+        done = {} if force else Catalogue.for_destination(folder, vod_conn_id).transcripts(names)
         missing = [record for record in members if record["asset"] not in done]
         before += len(members) - len(missing)
         planned += [{"audio": part, "destination": folder} for part in split(missing, size)]

@@ -105,7 +105,7 @@ def table(records: Sequence[Record], skipped: int = 0) -> str:
         counts["done before"] = skipped
     failed_first = sorted(records, key=lambda record: not isinstance(record, AssetFailure))
     rows = [
-        f"| {_cell(record.asset)} | {record.outcome} | {_cell(words(record))} |"
+        f"| {_cell(record.asset)} | {record.outcome} | {_cell(summary_of(record))} |"
         for record in failed_first[:_MAX_ROWS]
     ]
     if len(records) > _MAX_ROWS:
@@ -129,7 +129,7 @@ def _lost(asset: str) -> AssetFailure:
     )
 
 
-def words(record: Record) -> str:
+def summary_of(record: Record) -> str:
     """What there is to say of an asset: why it failed, its text, or where its audio is."""
     if isinstance(record, AssetFailure):
         return f"{record.message} {record.remedy}".strip()

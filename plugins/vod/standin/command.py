@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import get_args
 
 from vod.standin import faults
+from vod.standin.faults.rules import Fault
 from vod.standin.library import LibraryInUseError
 from vod.standin.notifications import web_url
-from vod.standin.rules import Fault
 from vod.standin.server import Standin
-from vod.standin.settings import Behaviour, FinalStatus, Settings
+from vod.standin.settings import Behaviour, FinalStatus, StandinSettings
 
 DEFAULT_PORT = 8600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the stand-in to a (sub)command."""
-    usual = Settings(data=Path())
+    usual = StandinSettings(data=Path())
     parser.add_argument("--data", type=Path, required=True, help="folder of the library, made when missing")
     parser.add_argument("--host", default=usual.host, help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free port (%(default)s)")
@@ -103,10 +103,12 @@ def serve(options: argparse.Namespace) -> int:
     logging.getLogger("vod.standin").setLevel(logging.INFO)
     behaviour = Behaviour(**{field.name: getattr(options, field.name) for field in fields(Behaviour)})
     given = {
-        field.name: getattr(options, field.name) for field in fields(Settings) if hasattr(options, field.name)
+        field.name: getattr(options, field.name)
+        for field in fields(StandinSettings)
+        if hasattr(options, field.name)
     }
     try:
-        standin = Standin(Settings(**given, behaviour=behaviour))
+        standin = Standin(StandinSettings(**given, behaviour=behaviour))
     except LibraryInUseError as error:
         sys.stderr.write(f"{error}\n")
         return 1

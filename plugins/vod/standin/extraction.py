@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vod.standin.library import Asset, Library
-    from vod.standin.settings import Settings
+    from vod.standin.settings import StandinSettings
 
 log = logging.getLogger(__name__)
 
-LONGEST = 6 * 3600
+MAX_SECONDS = 6 * 3600
 """Seconds that one extraction may take."""
 LOOK = 0.05
 """Seconds between two looks at what is due."""
@@ -40,7 +40,9 @@ class Extractor:
     :param ended: Is told every end.
     """
 
-    def __init__(self, library: Library, settings: Settings, *, ended: Callable[[Asset], None]) -> None:
+    def __init__(
+        self, library: Library, settings: StandinSettings, *, ended: Callable[[Asset], None]
+    ) -> None:
         self._library = library
         self._settings = settings
         self._behaviour = settings.behaviour
@@ -160,7 +162,7 @@ class Extractor:
             self._library.path(source),
             self._library.place(asset),
             audio_format=asset.video_type,
-            timeout=LONGEST,
+            timeout=MAX_SECONDS,
             cancelled=self._stopping,
         )
         try:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from vod.standin.meters import Quotas, Stats
+from vod.standin.errors import RefusedError, StorageError
+from vod.standin.faults.rules import CallFault
 from vod.standin.parameters import Body, Query
-from vod.standin.refusals import RefusedError, StorageError
-from vod.standin.rules import CallFault
+from vod.standin.quotas import Quotas, Stats
 from vod.standin.signatures import KeyCheck, SignatureError, WireRequest, query_pairs
 from vod.standin.storage import Links
 from vod.standin.tokens import Tokens
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from vod.standin.library import Library
-    from vod.standin.settings import Settings
+    from vod.standin.settings import StandinSettings
 
 MAX_BODY = 12 * 1024 * 1024
 
@@ -74,7 +74,7 @@ class Call:
 
 
 class Gateway:
-    def __init__(self, settings: Settings, library: Library) -> None:
+    def __init__(self, settings: StandinSettings, library: Library) -> None:
         self._settings = settings
         self._library = library
         self._keys = KeyCheck(settings.access_key, settings.secret_key)

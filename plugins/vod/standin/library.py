@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vod.errors import VodError
-from vod.standin.refusals import RefusedError
+from vod.standin.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

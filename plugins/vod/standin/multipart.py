@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 from defusedxml import ElementTree
 from starlette.responses import Response
 
-from vod.standin.refusals import StorageError
+from vod.standin.errors import StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SMALLEST_PART = 100 * 1024
 """Bytes of every part but the last."""
-_LONGEST_LIST = 4 * 1024 * 1024
+_MAX_LENGTH_LIST = 4 * 1024 * 1024
 _NAMESPACE = "http://obs.myhuaweicloud.com/doc/2015-06-30/"
 
 
@@ -87,7 +87,7 @@ async def complete(request: Request, parts: Path, target: Path, bucket: str, key
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _LONGEST_LIST:
+        if len(body) > _MAX_LENGTH_LIST:
             raise StorageError(400, "MalformedXML", "The list of parts is too long.")
     wanted = _wanted(bytes(body))
     files = {(int(file.stem), file.suffix[1:]): file for file in _files(parts)}

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from vod.standin.library import Asset
-    from vod.standin.settings import Settings
+    from vod.standin.settings import StandinSettings
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Topic:
     :param url: Under which subscribers reach the stand-in.
     """
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    def __init__(self, settings: StandinSettings, url: str) -> None:
         self._settings = settings
         self._url = url
         self.urn = f"urn:smn:{settings.region}:{settings.project_id}:{TOPIC}"

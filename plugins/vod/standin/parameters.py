@@ -8,7 +8,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from vod.standin.refusals import RefusedError
+from vod.standin.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -18,16 +18,16 @@ from starlette.routing import Route
 
 from vod.standin import openapi
 from vod.standin.admin import Admin
+from vod.standin.errors import RefusedError
 from vod.standin.extraction import Extractor
+from vod.standin.faults.connections import Protocol
 from vod.standin.gateway import Gateway
 from vod.standin.library import Library
 from vod.standin.notifications import Topic
-from vod.standin.refusals import RefusedError
 from vod.standin.service import Service
 from vod.standin.storage import Storage
 from vod.standin.uploads import Uploads
 from vod.standin.virtual import VirtualAssets
-from vod.standin.wire import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from vod.standin.settings import Behaviour, Settings
+    from vod.standin.settings import Behaviour, StandinSettings
 
 GRACE = 3
 """Seconds that open connections get to finish when the stand-in stops."""
@@ -49,7 +49,7 @@ class Standin:
     :raises OSError: the port is taken, or the folder cannot be written.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StandinSettings) -> None:
         self.settings = settings
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._socket = socket.create_server((settings.host, settings.port), family=family)
@@ -200,7 +200,7 @@ class Standin:
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[Standin]:
+def running(settings: StandinSettings) -> Iterator[Standin]:
     """A stand-in in a thread of this process, ready on entry, stopped on exit. For tests."""
     standin = Standin(settings)
     ready = threading.Event()

@@ -10,18 +10,18 @@ from starlette.responses import JSONResponse, Response
 from vod.media import EXTENSIONS
 from vod.records import AUDIO_FORMATS
 from vod.standin import records
+from vod.standin.errors import RefusedError
 from vod.standin.faults import ElementFault, Hiding
 from vod.standin.gateway import Call
 from vod.standin.library import QUEUED, RUNNING, SPLIT_STATUS
 from vod.standin.parameters import AUDIO_TYPES, MAX_REACHABLE, VIDEO_TYPES
-from vod.standin.refusals import RefusedError
 
 if TYPE_CHECKING:
     from vod.standin.extraction import Extractor
     from vod.standin.gateway import Received
     from vod.standin.library import Asset, Library
-    from vod.standin.meters import Stats
     from vod.standin.parameters import Query
+    from vod.standin.quotas import Stats
     from vod.standin.settings import Behaviour
 
 EXTRACTABLE = ("CREATED", "PUBLISHED", "TRANSCODE_SUCCEED", "TRANSCODE_FAILED")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from vod.standin.faults import Missing, NoAsset, Urlless
-from vod.standin.rules import Fault
+from vod.standin.faults.rules import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ class Behaviour:
 
 
 @dataclass(kw_only=True)
-class Settings:
+class StandinSettings:
     """Where the stand-in listens and keeps its library, and whom it knows.
 
     :param data: Folder of the library; made when it is missing.

@@ -16,14 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from vod.standin import multipart
-from vod.standin.refusals import StorageError
+from vod.standin.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from vod.standin.library import Asset, Library
-    from vod.standin.settings import Settings
+    from vod.standin.settings import StandinSettings
 
 CONTENT_TYPES = {
     "MP4": "video/mp4",
@@ -42,7 +42,7 @@ _AUDIO_TYPES = {".mp3": "audio/mpeg", ".m4a": "audio/mp4"}
 class Links:
     """URLs of contents, as seen by the caller at ``base_url``."""
 
-    settings: Settings
+    settings: StandinSettings
     base_url: str
 
     @property
@@ -109,7 +109,7 @@ class Links:
 class Storage:
     """The endpoints that serve those URLs."""
 
-    def __init__(self, settings: Settings, library: Library) -> None:
+    def __init__(self, settings: StandinSettings, library: Library) -> None:
         self._settings = settings
         self._library = library
 

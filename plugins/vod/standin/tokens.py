@@ -11,13 +11,13 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from vod.standin.errors import RefusedError
 from vod.standin.faults import RevokeTokens
-from vod.standin.refusals import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vod.standin.settings import Settings
+    from vod.standin.settings import StandinSettings
 
 LIFETIME = 24 * 3600
 _PADDING = 1500  # bytes: real tokens have thousands of characters
@@ -29,7 +29,7 @@ class Tokens:
     :param clock: Seconds since the epoch; for tests.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: StandinSettings, *, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._clock = clock
 

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from vod.media import MediaError, probe
 from vod.standin import records
+from vod.standin.errors import RefusedError
 from vod.standin.gateway import Call
 from vod.standin.library import GONE, QUEUED, READY, RUNNING
 from vod.standin.parameters import AUDIO_TYPES, MAX_PULLS, VIDEO_TYPES, Body
-from vod.standin.pulls import Puller
-from vod.standin.refusals import RefusedError
+from vod.standin.uploads_by_url import Puller
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -71,7 +71,7 @@ def _require_file_system(location: Location) -> None:
     raise InvalidInputError(
         f"No file system for {location.scheme}:// is installed.",
         asset=location.shown,
-        remedy=f"Install it on every worker with: pip install '{package}'."
+        remedy=f"Install it on every worker: pip install '{package}'."
         if package
         else "Give a path, or a URL of object storage for which a provider of Airflow is installed.",
     )

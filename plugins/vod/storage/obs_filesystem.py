@@ -10,7 +10,7 @@ from upath import UPath
 try:
     from s3fs import S3FileSystem
 except ImportError as error:
-    raise ImportError("obs:// needs s3fs: pip install 'airflow-provider-vod[obs]'") from error
+    raise ImportError("obs:// needs the package s3fs: pip install s3fs") from error
 
 
 class ObsFileSystem(S3FileSystem):  # type: ignore[misc]  # untyped

@@ -13,7 +13,7 @@ _TO_COME = (None, "scheduled", "queued")
 
 @dataclass(frozen=True)
 class Batch:
-    """A task instance, and what it has told.
+    """A task instance, and what it has reported.
 
     :param map_index: -1 when the task is not mapped.
     :param state: Airflow's word; none before it is scheduled.
@@ -22,7 +22,7 @@ class Batch:
     task: str
     map_index: int
     state: str | None
-    told: Mapping[str, Any] = field(default_factory=dict)
+    reported: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class RunProgress:
         }
 
 
-def of_run(batches: Iterable[Batch], plans: Iterable[Mapping[str, int]]) -> RunProgress:
-    """Add up what the tasks of a run have told.
+def progress_of(batches: Iterable[Batch], plans: Iterable[Mapping[str, int]]) -> RunProgress:
+    """Add up what the tasks of a run have reported.
 
     :param batches: All its task instances.
     :param plans: What :func:`vod.batch.progress.note_plan` noted in it; with more than one it is not known
@@ -84,13 +84,13 @@ def of_run(batches: Iterable[Batch], plans: Iterable[Mapping[str, int]]) -> RunP
     tasks = [
         _task(name, members, planned)
         for name, members in by_task.items()
-        if any(batch.told for batch in members)
+        if any(batch.reported for batch in members)
     ]
     at_work = [
         batch
         for members in by_task.values()
         for batch in members
-        if batch.told and batch.state not in (*_TO_COME, *_ENDED)
+        if batch.reported and batch.state not in (*_TO_COME, *_ENDED)
     ]
     return RunProgress(sum(note["before"] for note in noted), planned, tasks, at_work)
 
@@ -98,6 +98,6 @@ def of_run(batches: Iterable[Batch], plans: Iterable[Mapping[str, int]]) -> RunP
 def _task(name: str, batches: list[Batch], planned: int | None) -> TaskProgress:
     sums: Counter[str] = Counter()
     for batch in batches:
-        sums.update({figure: batch.told.get(figure, 0) for figure in ("assets", "done", "failed")})
+        sums.update({figure: batch.reported.get(figure, 0) for figure in ("assets", "done", "failed")})
     states = Counter(batch.state or "to come" for batch in batches)
     return TaskProgress(name, max(sums["assets"], planned or 0), sums["done"], sums["failed"], dict(states))

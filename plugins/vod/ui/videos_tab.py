@@ -1,6 +1,6 @@
 """The tab `Videos` of a DAG run: how many of its assets are done (``/vod/progress``, also as JSON).
 
-Runs in Airflow's API server, which alone may read what the tasks of a run have told (Airflow, "Plugins").
+Runs in Airflow's API server, which alone may read what the tasks of a run have reported (Airflow, "Plugins").
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import select
 
 from vod.batch.progress import PLAN_KEY, PROGRESS_KEY
-from vod.ui.run_progress import Batch, RunProgress, of_run
+from vod.ui.run_progress import Batch, RunProgress, progress_of
 
-MOST_AT_WORK = 50
+MAX_AT_WORK = 50
 """Batches that the page names."""
 
 app = FastAPI(
@@ -38,7 +38,7 @@ def _read(session: SessionDep, dag_id: str, run_id: str) -> tuple[DagRun, RunPro
     run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
     if run is None:
         raise HTTPException(404, f"{dag_id} has no run {run_id}.")
-    told: dict[tuple[str, int], Any] = {}
+    reported: dict[tuple[str, int], Any] = {}
     plans = []
     notes = select(
         TaskStateStoreModel.task_id,
@@ -52,17 +52,17 @@ def _read(session: SessionDep, dag_id: str, run_id: str) -> tuple[DagRun, RunPro
         if key == PLAN_KEY and isinstance(note, dict) and {"assets", "before"} <= note.keys():
             plans.append(note)
         elif key == PROGRESS_KEY and isinstance(note, dict) and {"assets", "message"} <= note.keys():
-            told[task, map_index] = note
+            reported[task, map_index] = note
     instances = (
         select(TaskInstance.task_id, TaskInstance.map_index, TaskInstance.state)
         .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
         .order_by(TaskInstance.task_id, TaskInstance.map_index)
     )
     batches = [
-        Batch(task, map_index, state, told.get((task, map_index), {}))
+        Batch(task, map_index, state, reported.get((task, map_index), {}))
         for task, map_index, state in session.execute(instances)
     ]
-    return run, of_run(batches, plans)
+    return run, progress_of(batches, plans)
 
 
 @app.get("/progress.json")
@@ -77,5 +77,5 @@ def as_page(session: SessionDep, dag_id: str, run_id: str) -> str:
     """The page, which renews itself as long as the run goes on."""
     run, progress = _read(session, dag_id, run_id)
     return _templates.get_template("videos_tab.html").render(
-        run=run, progress=progress, most=MOST_AT_WORK, ended=run.state in ("success", "failed")
+        run=run, progress=progress, max_at_work=MAX_AT_WORK, ended=run.state in ("success", "failed")
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from vod.standin.rules import DOWNLOADS, CallFault, Download
-from vod.standin.wire import Altered, hang_up
+from vod.standin.faults.connections import Altered, hang_up
+from vod.standin.faults.rules import DOWNLOADS, CallFault, Download
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

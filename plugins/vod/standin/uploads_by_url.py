@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import anyio
 import httpx
 
+from vod.standin.errors import RefusedError
 from vod.standin.faults import Fail, Latency
-from vod.standin.refusals import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 PARALLEL = 4
 PATIENCE = 30
 """Seconds without a byte before a download has failed."""
-LONGEST = 2 * 3600
+MAX_SECONDS = 2 * 3600
 """Seconds that one download may take."""
 
 
@@ -78,7 +78,7 @@ class Puller:
                 if late.strikes(asset.names):
                     await asyncio.sleep(late.seconds)
             try:
-                await asyncio.wait_for(self._download(asset, url), LONGEST)
+                await asyncio.wait_for(self._download(asset, url), MAX_SECONDS)
             except _FAILURES as error:
                 # The text of an error may quote the URL, and that may be signed.
                 reason = str(error) if isinstance(error, _DownloadError) else type(error).__name__

@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
-from vod.standin.refusals import RefusedError
+from vod.standin.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from vod.standin.meters import QUOTAS, Quotas, Stats
-from vod.standin.refusals import RefusedError
+from vod.standin.errors import RefusedError
+from vod.standin.quotas import QUOTAS, Quotas, Stats
 from vod.standin.settings import Behaviour
 
 

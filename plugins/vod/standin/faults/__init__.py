@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, TypeAdapter, ValidationError
 from starlette.responses import HTMLResponse, Response
 
-from vod.standin.downloads import Cut, NoRange, Short, Slow, WrongLength
-from vod.standin.refusals import RefusedError
-from vod.standin.rules import Call, CallFault, Fault
-from vod.standin.wire import Dropped, hang_up
+from vod.standin.errors import RefusedError
+from vod.standin.faults.connections import Dropped, hang_up
+from vod.standin.faults.downloads import Cut, NoRange, Short, Slow, WrongLength
+from vod.standin.faults.rules import Call, CallFault, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Collection
