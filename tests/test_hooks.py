@@ -1,3 +1,5 @@
+"""An Airflow connection becomes a client, blocking and asynchronous, with its own errors."""
+
 from __future__ import annotations
 
 import json

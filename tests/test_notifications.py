@@ -1,6 +1,4 @@
-"""Alerts reach a webhook, cost a run nothing when they cannot, render no data, and tell no log its
-address.
-"""
+"""Alerts reach a webhook, render no data, and no log has the address."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
+"""Records travel as JSON and come back the same."""
+
 from __future__ import annotations
 
 import json
 
 import pytest
 
-from vod.media import NoAudioTrackError
+from vod.errors import NoAudioTrackError
 from vod.records import AssetFailure, ExtractedAudio, Record, SubmittedExtraction, Transcript, parse_record
 
 RECORDS: list[Record] = [

@@ -13,6 +13,7 @@ _COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m vod", description="Video libraries into audio and text.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     wanted = (sys.argv[1:] if arguments is None else arguments)[:1]

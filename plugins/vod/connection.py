@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from vod.cloud.signing import Credentials
 
 DEFAULT_CONNECTION = "vod_default"
-"""The connection of whoever names none."""
+"""The connection when none is named."""
 
 REGIONS = ("cn-north-4", "cn-north-1", "cn-east-2", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3")
 """The regions of section 2 of the contract, the default for new users first."""
@@ -98,6 +99,20 @@ class ConnectionSettings:
         from vod.cloud.client import AsyncVodClient
 
         return AsyncVodClient(self.service, **options)
+
+
+async def extra_of(connection: Connection) -> dict[str, Any]:
+    """The extra of a connection as a mapping, without blocking the event loop.
+
+    Airflow has a method for that since 3.3.2; before, its only one blocks.
+    """
+    if hasattr(connection, "aextra_dejson"):
+        extra: dict[str, Any] = await connection.aextra_dejson()
+        return extra
+    try:
+        return dict(json.loads(connection.extra or "{}"))
+    except (TypeError, ValueError):
+        return {}
 
 
 def _require_fields(connection: Connection, extra: dict[str, Any]) -> None:

@@ -1,10 +1,66 @@
-"""The root of every failure this package raises: one classification for hook, operator and trigger."""
+"""The failures of this package, and their root: one classification for hook, operators, sensor and triggers.
+
+Each class lives beside what raises it; messages say what failed, for which asset, and what to do::
+
+    VodError
+      InvalidInputError                the input cannot work as written; nothing was submitted
+        InvalidConnectionError
+        InvalidLocationError           no asset id, path or URL
+        LocationNotAllowedError        [vod] allowed_locations
+        InvalidManifestError           a list of assets
+        TooManyAssetsError
+      NoAudioTrackError                readable, but without sound
+      CloudError                       VOD or the gateway before it
+        InvalidRequestError
+        AuthenticationError
+        ForbiddenError
+        AccountError
+        AssetNotFoundError
+        AssetNotSupportedError
+        SourceNotReadyError            retryable
+        ThrottledError                 retryable
+        ServiceError                   retryable
+        NotSentError                   retryable
+        AnswerLostError                retryable
+        TransferError                  retryable
+        ExtractionFailedError
+        AmbiguousExtractionError
+      MediaError                       a source, its audio, or ffmpeg
+        UnreadableMediaError
+        EmptyTrackError
+        UnsupportedTrackError
+        LanguageNotFoundError
+        TrackNotFoundError
+        CorruptFramesError
+        TruncatedMediaError
+        TooLargeError
+        DownloadError                  mostly retryable
+          AddressNotAllowedError       a private network
+        ExtractionTimeoutError
+        ExtractionCancelledError       retryable
+        NoSpaceError                   retryable
+        DestinationError
+        FfmpegError
+        FfmpegNotFoundError
+      SpeechError                      recognition
+        SpeechNotInstalledError
+        ModelNotFoundError
+          ModelDownloadError           retryable
+        UnusableModelError
+        UnsupportedLanguageError
+        UnreadableAudioError
+      TranscriptionError               retryable
+      AudioNotReadyError               retryable; the time was up
+      SubmissionStoppedError           retryable; the task was ended
+      AssetsFailedError                a batch; retryable if one of its failures is
+      LibraryInUseError                the stand-in
+"""
 
 from __future__ import annotations
 
 
 class VodError(Exception):
-    """A failure told to a person: what failed, for which asset, and what to do next.
+    """A failure in words: what failed, for which asset, and what to do next.
 
     :param message: One sentence that says what failed. Never contains a secret or a signed URL.
     :param asset: The asset (VOD id, path or URL) that the failure belongs to, if it belongs to one.
@@ -24,7 +80,7 @@ class VodError(Exception):
 
     def __init__(self, message: str, *, asset: str | None = None, remedy: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = f"{message}." if message[-1:].isalnum() else message
         self.asset = asset
         if remedy is not None:
             self.remedy = remedy
@@ -38,3 +94,10 @@ class InvalidInputError(VodError):
     """What the caller asked for cannot be done as written; nothing was submitted."""
 
     outcome = "invalid_input"
+
+
+class NoAudioTrackError(VodError):
+    """The file is readable, and holds no audio track."""
+
+    outcome = "no_audio_track"
+    remedy = "Leave this asset out, or name a version of it that has sound."

@@ -22,14 +22,14 @@ from requests.structures import CaseInsensitiveDict
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.poller import Poller
 from vod.cloud.session import PROJECT
-from vod.connection import DEFAULT_CONNECTION, ConnectionSettings, InvalidConnectionError
+from vod.connection import DEFAULT_CONNECTION, ConnectionSettings, InvalidConnectionError, extra_of
 from vod.errors import VodError
 
 if TYPE_CHECKING:
     pass
 
 _WAITING_SHARE = 0.8
-"""Part of the quota of reads that goes into waiting, however many wait: who works must read too."""
+"""Share of the read quota for polling; the rest is for running tasks."""
 _WAITING_RETRY_SECONDS = 30.0
 """Seconds for which a look that failed is repeated: no longer than until the next."""
 
@@ -106,7 +106,7 @@ class VodHook(HttpHook):
             client = AsyncVodClient(waiting, retry_seconds=_WAITING_RETRY_SECONDS)
             pollers[settings] = _SharedPoller(Poller(client), client)
         shared = pollers[settings]
-        # Who holds it need not wait yet, so the poller's own waits do not tell when it may go.
+        # Count holders: one may hold the poller before it waits.
         shared.holders += 1
         try:
             yield shared.poller
@@ -122,7 +122,7 @@ class VodHook(HttpHook):
             connection = await self.aget_connection(self.vod_conn_id)
         except AirflowNotFoundException as error:
             raise self._undefined() from error
-        return ConnectionSettings.from_connection(connection, await connection.aextra_dejson())
+        return ConnectionSettings.from_connection(connection, await extra_of(connection))
 
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None

@@ -19,6 +19,7 @@ class VodConsoleLink(BaseOperatorLink):
     name = "VOD console"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """URL of the console; empty if the task has no connection."""
         try:
             region = getattr(operator, "hook").settings.service.region  # noqa: B009 - of the operators of this package
         except VodError:  # with files alone there need be no connection
@@ -32,6 +33,7 @@ class AudioLink(BaseOperatorLink):
     name = "Audio"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """URL of the file or folder; empty if the audio lies in VOD or there is none."""
         uris = [record["uri"] for record in getattr(operator, "finished", ())]
         if not uris or uris[0].startswith("vod://"):
             return ""

@@ -105,9 +105,11 @@ class VodNotifier(BaseNotifier):
         with _failures_logged(self.http_conn_id, self.timeout):
             from airflow.sdk import BaseHook
 
+            from vod.connection import extra_of
+
             text = self._text(context)
             connection = await BaseHook.aget_connection(self.http_conn_id)
-            sent = self._post(connection, await connection.aextra_dejson(), text)
+            sent = self._post(connection, await extra_of(connection), text)
             await asyncio.wait_for(asyncio.wrap_future(sent), self.timeout)
 
     def _text(self, context: Any, counts: str = "") -> str:

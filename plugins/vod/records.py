@@ -88,7 +88,7 @@ class ExtractedAudio(_Record):
 
 @dataclass(frozen=True, kw_only=True)
 class SubmittedExtraction(_Record):
-    """An extraction that VOD accepted and that nobody waited for: what ``AudioAssetSensor`` takes.
+    """An extraction that VOD has accepted and not finished: what ``AudioAssetSensor`` takes.
 
     :param accepted: When VOD accepted it, seconds since the epoch.
     :param status: State of the audio asset when VOD was last asked.
@@ -164,6 +164,7 @@ class AssetFailure(_Record):
 
     @classmethod
     def from_error(cls, asset: str, error: VodError) -> AssetFailure:
+        """The failure of an asset, as an error tells it."""
         return cls(
             asset=asset,
             outcome=error.outcome,
@@ -174,7 +175,8 @@ class AssetFailure(_Record):
         )
 
     def __str__(self) -> str:
-        return f"{self.asset}: {self.message}{' ' + self.remedy if self.remedy else ''} [{self.outcome}]"
+        subject = f"{self.asset}: " if self.asset else ""
+        return f"{subject}{self.message}{' ' + self.remedy if self.remedy else ''} [{self.outcome}]"
 
 
 Record = ExtractedAudio | SubmittedExtraction | PostponedExtraction | Transcript | AssetFailure

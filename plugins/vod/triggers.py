@@ -60,6 +60,7 @@ class AudioAssetTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         # A literal path: __module__ differs when the plugins folder has run a file as a top-level module.
+        """Class path and arguments, from which a restarted triggerer makes the trigger again."""
         return (
             "vod.triggers.AudioAssetTrigger",
             {
@@ -73,6 +74,7 @@ class AudioAssetTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then give one event: the records as they were given, and the deadline."""
         extractions, postponed = self._of(SubmittedExtraction), self._of(PostponedExtraction)
         ready = ReadyCount(len(extractions))
         try:
@@ -102,6 +104,7 @@ class AudioAssetTrigger(BaseTrigger):
         yield TriggerEvent({"records": self.records, "deadline": self.deadline})
 
     async def on_kill(self) -> None:
+        """Cancel what VOD has queued, when a person ends or clears the task."""
         extractions = self._of(SubmittedExtraction)
         if self.cancel_on_kill and extractions:
             settings = await VodHook(self.vod_conn_id).async_settings()

@@ -16,13 +16,15 @@ async def progress_page(
     receive: Callable[[], Awaitable[Any]],
     send: Callable[[Any], Awaitable[None]],
 ) -> None:
-    """An ASGI application that is imported when somebody looks at it: only the API server needs it."""
+    """An ASGI application that is imported at the first request: only the API server needs it."""
     from vod.ui.videos_tab import app
 
     await app(scope, receive, send)
 
 
 class VodPlugin(AirflowPlugin):
+    """The package's page inside the Airflow UI."""
+
     name = "vod"
     fastapi_apps = [{"app": progress_page, "url_prefix": "/vod", "name": "vod"}]  # noqa: RUF012 - how Airflow declares them
     external_views = [  # noqa: RUF012

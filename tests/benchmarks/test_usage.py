@@ -1,3 +1,5 @@
+"""What a benchmark counts: time, memory and bytes read of a process and its children."""
+
 import sys
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Requests run blocking or on an event loop with the same result, and no log shows their secrets."""
+
 from __future__ import annotations
 
 import os

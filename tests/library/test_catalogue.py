@@ -1,3 +1,5 @@
+"""What was extracted is remembered by asset and format, and audio that is gone does not count."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""From a video to its audio: the right track, copied or encoded, whole or not at all."""
+
 from __future__ import annotations
 
 import os
@@ -7,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from vod.errors import InvalidInputError
+from vod.errors import InvalidInputError, NoAudioTrackError
 from vod.media import (
     EXTENSIONS,
     DestinationError,
     EmptyTrackError,
     LanguageNotFoundError,
-    NoAudioTrackError,
     Progress,
     UnsupportedTrackError,
     extract,

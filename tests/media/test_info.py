@@ -1,3 +1,5 @@
+"""What is found in a media file, and why a file cannot be read."""
+
 from __future__ import annotations
 
 import importlib

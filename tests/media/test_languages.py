@@ -1,3 +1,5 @@
+"""Languages of tracks are compared by their codes, old and new."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""ffmpeg is found, bounded in time and memory, and ended whatever happens."""
+
 from __future__ import annotations
 
 import contextlib

@@ -1,6 +1,4 @@
-"""What the first task of a DAG decides: which assets a run extracts, in which batches, and what is
-refused.
-"""
+"""What the first task of a DAG decides: which assets, in which batches, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The backfill policy moves backfills of this package, only if it is configured, and costs no process
-much.
-"""
+"""The backfill policy moves backfills only if it is configured, and its import is cheap."""
 
 from __future__ import annotations
 

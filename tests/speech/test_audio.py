@@ -1,3 +1,5 @@
+"""Audio of any format is decoded for recognition, and what cannot be decoded says why."""
+
 from __future__ import annotations
 
 import os
@@ -7,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from vod.speech import NoAudioTrackError, UnreadableAudioError
+from vod.errors import NoAudioTrackError
+from vod.speech import UnreadableAudioError
 from vod.speech.audio import SAMPLE_RATE, decode
 
 from .conftest import WriteWav

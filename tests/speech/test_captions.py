@@ -1,3 +1,5 @@
+"""Captions fit their lines and times in every format."""
+
 from __future__ import annotations
 
 import random

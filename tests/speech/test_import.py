@@ -1,3 +1,5 @@
+"""Importing the room loads no library for recognition."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,3 +1,5 @@
+"""A speech model is found by name, folder or package, and a missing one says what to do."""
+
 from __future__ import annotations
 
 import socket

@@ -1,3 +1,5 @@
+"""Speech becomes text with times; silence and noise become none."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The stand-in extracts for real, a bounded number at a time, and goes on after a restart."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""What stands before every call: authentication, throttling, project and error envelopes."""
+
 from __future__ import annotations
 
 import asyncio

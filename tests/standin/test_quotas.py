@@ -1,3 +1,5 @@
+"""Calls are counted by quota and minute, and refused above it."""
+
 from __future__ import annotations
 
 import pytest

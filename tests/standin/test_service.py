@@ -1,3 +1,5 @@
+"""The calls of sections 3 to 7 of the contract."""
+
 from __future__ import annotations
 
 import threading

@@ -1,3 +1,5 @@
+"""Signatures are verified by the contract, and every broken one is refused."""
+
 from __future__ import annotations
 
 import calendar

@@ -1,3 +1,5 @@
+"""Pre-signed uploads and downloads, ranges, and URLs that expire."""
+
 from __future__ import annotations
 
 import re

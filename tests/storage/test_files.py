@@ -1,3 +1,5 @@
+"""Files come from and go to folders and object storage whole, or with a reason."""
+
 from __future__ import annotations
 
 import uuid

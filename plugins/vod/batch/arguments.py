@@ -65,7 +65,7 @@ def asset_list(assets: Any, *, max_assets: int = MAX_ASSETS_PER_TASK, taker: str
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Refuse an unknown value; a template or an XComArg is only known later.
 
-    :raises InvalidInputError: the value is none of the choices.
+    :raises InvalidInputError: the value is not one of the choices.
     """
     if isinstance(value, str) and "{{" not in value and value not in choices:
         raise InvalidInputError(f"{name} {value!r} is unknown.", remedy=f"Use one of {', '.join(choices)}.")

@@ -13,9 +13,11 @@ ENTRIES_PER_PAGE = 50
 class Store(Protocol):
     """``context["task_state_store"]`` of Airflow 3.3: key and value, scoped to one task instance."""
 
-    def get(self, key: str, default: Any = None) -> Any: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or *default*."""
 
-    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None: ...
+    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+        """Keep a value; it ends with its DAG run, or after *retention*."""
 
 
 class LedgerPages:
@@ -37,11 +39,13 @@ class LedgerPages:
         self._changed: set[int] = set()
 
     def get(self, key: str) -> dict[str, Any] | None:
+        """The entry of a key; ``None`` if there is none."""
         place = self._places.get(key)
         entry = None if place is None else self._pages[place].get(key)
         return entry if isinstance(entry, dict) else None
 
     def set(self, key: str, entry: dict[str, Any]) -> None:
+        """Note an entry; :meth:`save` writes it."""
         place = self._places.get(key)
         if place is None:
             if not self._pages or len(self._pages[-1]) >= self._size:
@@ -51,6 +55,7 @@ class LedgerPages:
         self._changed.add(place)
 
     def values(self) -> list[dict[str, Any]]:
+        """All entries, also of other inputs."""
         return [entry for page in self._pages for entry in page.values()]
 
     def save(self) -> None:

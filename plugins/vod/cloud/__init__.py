@@ -1,0 +1,1 @@
+"""VOD's wire protocol: client, signatures, tokens, quotas, states, errors. It does not know Airflow."""

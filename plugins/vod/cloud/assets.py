@@ -17,7 +17,7 @@ AUDIO_TYPES = frozenset(
 
 
 class Readiness(Enum):
-    """What a status means to one who waits for the asset."""
+    """What a status means for waiting."""
 
     READY = "ready"
     TRANSIENT = "transient"
@@ -96,6 +96,7 @@ class Submission:
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> Submission:
+        """Read the answer of extract_audio."""
         return cls(asset_id=_text(body["asset_id"]), audio_asset_id=_required(body["audio_asset_id"]))
 
 
@@ -112,6 +113,7 @@ class Metadata:
 
     @classmethod
     def parse(cls, body: dict[str, Any] | None) -> Metadata:
+        """Read the technical metadata; what is missing or 0 is ``None``."""
         body = body or {}
         milliseconds = _amount(body.get("duration_ms"))
         codec = _text(body.get("audio_codec") or body.get("codec"))
@@ -143,6 +145,7 @@ class Asset:
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> Asset:
+        """Read one element of asset/info or the answer of asset/details."""
         base = body.get("base_info") or {}
         return cls(
             asset_id=_text(body["asset_id"]),
@@ -166,6 +169,7 @@ class Asset:
 
     @property
     def is_audio(self) -> bool:
+        """Whether the asset is audio, from which VOD extracts nothing."""
         return self.container in AUDIO_TYPES
 
     def settled(self, *, grace: bool) -> bool:
@@ -192,6 +196,7 @@ class AssetSummary:
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> AssetSummary:
+        """Read one element of asset/list."""
         return cls(
             asset_id=_text(body["asset_id"]),
             title=_text(body.get("title")),
@@ -212,6 +217,7 @@ class AssetPage:
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> AssetPage:
+        """Read one page of asset/list."""
         assets = tuple(AssetSummary.parse(element) for element in body.get("assets") or ())
         return cls(assets=assets, total=int(body.get("total") or len(assets)))
 
@@ -227,6 +233,7 @@ class UploadGrant:
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> UploadGrant:
+        """Read the answer that grants an upload."""
         target = body.get("target") or {}
         return cls(
             asset_id=_text(body["asset_id"]),
@@ -250,6 +257,7 @@ class PullRequest:
     auto_publish: bool = False
 
     def to_wire(self) -> dict[str, Any]:
+        """The request as the contract has it."""
         extension = self.url.partition("?")[0].rpartition(".")[2].upper()
         return {
             "url": self.url,

@@ -17,18 +17,19 @@ QUOTAS = {
     "manage": 100,
 }
 """Calls a minute and tenant, by the rows of section 12 that share one quota. ``cancel`` shares that of
-``extract``, but is apart: cancels come at once and rarely, and whoever is being killed cannot pace them."""
+``extract``, but is counted apart: cancels come rarely and all at once, and a task that is being killed has no
+time to pace them."""
 
 # Of a quota this part may come at once; the rest is paced, so that no minute sees more than the quota.
 _BURST_SHARE = 0.02
 _BURST_SHARES = {"cancel": 0.5}
 _CUT, _MIN_SHARE, _SAME_NEWS_SECONDS = 0.6, 0.01, 10.0
 # Where the quota is used up, what all processes got in the last minute fills it, and what this one got is its
-# share of it. A little less leaves room for whoever comes new.
+# share of it. A little less leaves room for a new process.
 _KEPT = 0.9
-# By a factor, not by steps: what is little for two processes would be a storm of 32.
+# Recover by a factor: a fixed step that suits 2 processes would overload the quota with 32.
 _REGAIN_PER_MINUTE = 1.3
-# Whoever is not refused for so long, and so many calls, has room: others have ended.
+# No refusal for so long, and in so many calls, means that others have ended and there is room.
 _CALM_SECONDS, _CALM_CALLS, _REGAIN_PER_CALM_MINUTE = 10.0, 20, 10.0
 
 

@@ -334,7 +334,7 @@ class AsyncVodClient:
     async def download(self, asset_id: str, target: Path | Writable) -> int:
         """Download the original file of an asset; for an audio asset that is the audio (section 6).
 
-        The signed storage URL is used first, since an unpublished asset cannot be had from the CDN. A
+        The signed storage URL is used first, since the CDN does not deliver an unpublished asset. A
         connection that breaks is taken up where it broke.
 
         :param target: A path, under which the file appears only when it is complete, or an open binary file.

@@ -1,4 +1,4 @@
-"""One classification of all that can go wrong with VOD (contract, section 9), decided on ``error_code``."""
+"""The failures of VOD (contract, section 9), told apart by ``error_code``."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ class AnswerLostError(CloudError):
 class ExtractionFailedError(CloudError):
     """VOD accepted the extraction and ended it without audio.
 
-    Its codes are not documented, so nobody can tell whether another extraction would end better: the operator
-    tries a second one, and takes its word.
+    Its codes are not documented, so it is not known whether another extraction would end better: the operator
+    tries a second one and accepts its result.
     """
 
     outcome = "extraction_failed"
@@ -147,7 +147,7 @@ class AmbiguousExtractionError(CloudError):
     """Several audio assets may be the one whose answer was lost; a guess could mix up sources."""
 
     outcome = "ambiguous_extraction"
-    remedy = "Delete the superfluous audio assets in the VOD console, or run the task with force."
+    remedy = "Delete the audio assets that are not needed in the VOD console, or run the task with force."
 
 
 class TransferError(CloudError):

@@ -45,7 +45,8 @@ class Login:
 class Identity(Protocol):
     """Puts exactly one authentication header on a request."""
 
-    async def authorize(self, request: httpx.Request, project_id: str | None) -> None: ...
+    async def authorize(self, request: httpx.Request, project_id: str | None) -> None:
+        """Sign a request, or give it a token."""
 
     async def renew(self, refused: httpx.Request) -> bool:
         """After a refusal of a request: whether trying once more makes sense."""
@@ -61,12 +62,15 @@ class KeyIdentity:
         self._credentials = credentials
 
     async def authorize(self, request: httpx.Request, project_id: str | None) -> None:
+        """Sign a request with the access key."""
         next(SignatureAuth(self._credentials, project_id).auth_flow(request))
 
     async def renew(self, refused: httpx.Request) -> bool:
+        """Nothing can be renewed: a refused signature is final."""
         return False
 
     async def project_id(self) -> str | None:
+        """Unknown: the session looks it up."""
         return None
 
 
@@ -110,14 +114,17 @@ class TokenIdentity:
         self._name = hashlib.sha256(identity.encode()).hexdigest()
 
     async def authorize(self, request: httpx.Request, project_id: str | None) -> None:
+        """Give a request the token, after fetching one if there is none."""
         request.headers["X-Auth-Token"] = (await self._current(refused=None)).value
 
     async def renew(self, refused: httpx.Request) -> bool:
         # By the token that was sent: another task may have renewed it in the meantime.
+        """Fetch another token; returns whether the request is worth repeating."""
         await self._current(refused=refused.headers["X-Auth-Token"])
         return True
 
     async def project_id(self) -> str | None:
+        """The project of the token."""
         return (await self._current(refused=None)).project_id
 
     async def _current(self, refused: str | None) -> _Token:
@@ -164,7 +171,7 @@ class TokenIdentity:
 
 
 def _private_folder() -> Path | None:
-    """Where the processes of this user share tokens; ``None`` if somebody else could read them there."""
+    """Where the processes of this user share tokens; ``None`` if other users could read them there."""
     folder = Path(tempfile.gettempdir(), f"vod-tokens-{os.getuid()}")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -1,4 +1,4 @@
-"""One poller for all that wait on an event loop: tasks share their calls (contract, sections 5 and 12)."""
+"""One poller for all waits of an event loop: tasks share their calls (contract, sections 5 and 12)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CALLS_AT_ONCE = 4
 
 @dataclass
 class _Watched:
-    """One asset that somebody waits for."""
+    """One asset that is waited for."""
 
     interval: float
     longest_interval: float
@@ -58,7 +58,7 @@ class _Wait:
 class Poller:
     """Reads the assets that waiting tasks ask for, ten to a call, each at its own growing interval.
 
-    A passing fault postpones, it never ends a wait. While nobody waits, nothing runs.
+    A passing fault postpones; it never ends a wait. Without waits, nothing runs.
 
     :param client: Reads; its budget paces, and for `retry_seconds` it repeats a look that failed.
     """
@@ -86,7 +86,7 @@ class Poller:
     ) -> list[str]:
         """Wait until each audio asset is ready or has failed (sections 5.3, 11); the caller re-reads them.
 
-        :param deadline: Seconds since the epoch after which nobody waits any more.
+        :param deadline: Seconds since the epoch after which the wait ends.
         :param first_look: Seconds since the epoch before which there is nothing to be seen.
         :param interval: Seconds before the next look at an asset; the pause grows by half each time.
         :param longest_interval: Seconds that the pause grows to.
@@ -111,7 +111,7 @@ class Poller:
             watched = self._watched.get(asset_id)
             if watched is None:
                 watched = self._watched[asset_id] = _Watched(interval, longest_interval, due)
-            else:  # somebody new is in a hurry
+            else:  # the new wait may want a shorter interval
                 watched.interval = min(watched.interval, interval)
                 watched.due = min(watched.due, due)
             watched.waiting.add(wait)
@@ -130,7 +130,7 @@ class Poller:
     def _wake(self) -> None:
         self._changed.set()
         if self._task is None or self._task.done():
-            # It outlives whoever starts it, so it takes nothing of his context along.
+            # It outlives the wait that starts it, so it takes nothing of its context along.
             self._task = contextvars.Context().run(asyncio.create_task, self._run())
 
     def _leave(self, wait: _Wait) -> None:
@@ -180,7 +180,7 @@ class Poller:
     async def _read(self, group: list[str]) -> None:
         try:
             self._tell(group, await self._look(group))
-        except Exception as error:  # noqa: BLE001 - whoever waits must learn of it, whatever it is
+        except Exception as error:  # noqa: BLE001 - each wait must end with it
             self._fail(group, error)
 
     async def _look(self, group: list[str]) -> dict[str, Asset]:

@@ -19,9 +19,11 @@ class LoopRuntime:
     """On an event loop: nothing blocks it."""
 
     def transport(self) -> httpx.AsyncBaseTransport | None:
+        """What sends requests."""
         return None  # httpx's own
 
     async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds without blocking the loop."""
         await asyncio.sleep(seconds)
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -33,12 +35,15 @@ class BlockingRuntime(LoopRuntime):
     """On a thread that may block: everything does, and no coroutine ever suspends."""
 
     def transport(self) -> httpx.AsyncBaseTransport:
+        """What sends requests."""
         return BlockingTransport()
 
     async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds."""
         time.sleep(seconds)  # noqa: ASYNC251 - this is the runtime that blocks
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function that may block."""
         return function(*arguments)
 
 

@@ -182,7 +182,7 @@ class Session:
     ) -> httpx.Request:
         sent = httpx.Headers({"Content-Type": "application/json"})
         sent.update(headers)
-        problem = f"{self.endpoint} is no URL"
+        problem = f"{self.endpoint!r} is not a valid URL"
         try:
             target = httpx.URL(url, params=params)
             if target.host:
@@ -190,7 +190,7 @@ class Session:
         except (httpx.InvalidURL, ValueError) as error:
             problem = str(error)
         raise InvalidRequestError(
-            f"This cannot be asked: {problem}.",
+            f"The request could not be built: {problem}.",
             asset=asset,
             remedy="Check endpoint and project id of the connection, and the asset id.",
         )
@@ -201,7 +201,7 @@ class Session:
         except (ServiceError, AnswerLostError) as error:
             # A call of VOD that waits for this was not sent, so that even a start may be tried again.
             raise NotSentError(
-                f"IAM at {request.url.host} did not answer as it should ({error.message})",
+                f"IAM at {request.url.host} gave an unexpected answer ({error.message})",
                 code=error.code,
                 status=error.status,
                 request_id=error.request_id,
@@ -280,7 +280,7 @@ def _refusal(response: httpx.Response, asset: str | None) -> CloudError:
         remedy = f"The clock of this machine is {skew} off: set it right."
         message = "VOD refused the signature because of its time."
     elif kind is InvalidRequestError and response.status_code == 404:
-        remedy = "Check endpoint and project id of the connection: this call is not to be had there."
+        remedy = "Check endpoint and project id of the connection: the endpoint does not offer this call."
     error = kind(
         message,
         code=code or f"HTTP.{response.status_code}",
@@ -341,7 +341,7 @@ def _clock_skew(response: httpx.Response) -> timedelta | None:
 
 
 def _date(text: str) -> datetime | None:
-    """A date of HTTP, which always is in UTC; ``None`` if it is none."""
+    """A date of HTTP, which is always in UTC; ``None`` if it is not a date."""
     try:
         return parsedate_to_datetime(text).replace(tzinfo=timezone.utc)
     except MISSHAPEN:

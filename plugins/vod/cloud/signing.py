@@ -47,6 +47,7 @@ class SignatureAuth(httpx.Auth):
         self._project_id = project_id
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Sign the request (httpx, "Custom authentication schemes")."""
         headers = {
             "Content-Type": request.headers["Content-Type"],
             "Host": request.headers["Host"],

@@ -32,7 +32,8 @@ _MAX_FRUITLESS_TRIES = 5
 class Writable(Protocol):
     """What a download is written to."""
 
-    def write(self, data: bytes, /) -> Any: ...
+    def write(self, data: bytes, /) -> Any:
+        """Take the next bytes."""
 
 
 class Transfers:
@@ -217,7 +218,7 @@ def _url(text: str) -> httpx.URL:
         url = httpx.URL(text)
         if url.scheme in ("http", "https") and url.host:
             return url
-    raise _final("VOD gave a URL that is none.")  # and that may be a secret all the same
+    raise _final("VOD returned an invalid URL.")  # which may be a secret all the same
 
 
 def _extent(response: httpx.Response, received: int, asset: str) -> tuple[int, int | None]:

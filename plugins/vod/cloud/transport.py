@@ -27,6 +27,7 @@ class BlockingTransport(httpx.AsyncBaseTransport):
         }
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and wait for its answer."""
         transport = self._direct
         if not proxy_bypass(request.url.host):
             transport = self._proxied.get(request.url.scheme) or self._proxied.get("all") or transport
@@ -40,6 +41,7 @@ class BlockingTransport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
+        """Close all connections."""
         for transport in (self._direct, *self._proxied.values()):
             transport.close()
 

@@ -305,7 +305,7 @@ class FfmpegEngine:
     def _fingerprint(self, asset: str, limits: media.Limits) -> str | None:
         """A digest of the source and of all that shapes its audio; ``None`` when the source may have changed.
 
-        With all tracks there is none, because only the source can say which files there would be.
+        With all tracks there is no digest, because only the source can say which files there would be.
         """
         of_source = version(asset, limits=limits, allowed=self._allowed)
         if of_source is None or self._selection.track == media.ALL:

@@ -37,7 +37,7 @@ def find_audio_assets(
     :param sources: The sources as VOD describes them.
     :param claimed: Audio assets that are known to be of other submissions.
     :param seconds: How long to go on looking, since a new asset may take a moment to be listed. Counted from
-        now: how long a submission waited for its turn in the quota before it was sent, nobody knows.
+        now, since it is not known how long a submission waited for its turn in the quota.
     :returns: by source the id of its audio asset; an :class:`AmbiguousExtractionError` if there are several;
         the error for which VOD could not be asked. Nothing for a source of which VOD lists no audio.
     :raises CloudError: a refusal that will not pass.

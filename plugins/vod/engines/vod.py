@@ -47,7 +47,7 @@ _MAX_LOST = 3
 """Lost answers in a row after which VOD counts as out of order: more submissions would only be lost too."""
 
 _ENDED_BY_OTHERS = ("CANCELLED", "DELETING", "DELETED", "DELETE_FAILED")
-"""States of an audio asset that somebody else, not the extraction, has brought about."""
+"""States of an audio asset that a person or another program has caused, not the extraction."""
 
 _SECONDS_BETWEEN_MESSAGES = 10.0
 

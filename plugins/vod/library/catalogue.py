@@ -1,4 +1,4 @@
-"""What was extracted, by asset and format, for runs and DAGs that do not know of each other."""
+"""What was extracted, by asset and format, for all runs and DAGs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Catalogue:
         location = destination or VodHook(vod_conn_id).settings.destination
         if not location:
             raise InvalidInputError(
-                "Without a destination nothing remembers what was extracted.",
+                "There is no destination for the records of what was extracted.",
                 remedy="Give the run a destination, or set a default in the connection's extra.",
             )
         return cls(location)

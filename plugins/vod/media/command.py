@@ -52,7 +52,7 @@ class Tags:
     :param title: The source's own when ``None``.
     :param source: The source's id or name, without a secret. With it go the track and when it starts.
     :param fingerprint: Of the source and of what was asked for, to recognise the file by.
-    :param keep: Take over all that the source has; it may hold a place or a name nobody meant to publish.
+    :param keep: Take over all that the source has; they may name a person or a place.
     """
 
     title: str | None = None

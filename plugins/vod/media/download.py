@@ -50,7 +50,7 @@ def download(
     :param max_bytes: Bytes at most.
     :param allowed: What may be read, also after a redirect.
     :returns: Bytes received.
-    :raises DownloadError: it is not there, may not be had, comes too slowly, or did not arrive whole.
+    :raises DownloadError: it does not exist, is refused, comes too slowly, or did not arrive whole.
     :raises TooLargeError: it has more than *max_bytes* bytes.
     :raises NoSpaceError: it does not fit on the disk.
     :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.

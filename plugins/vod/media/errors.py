@@ -1,4 +1,4 @@
-"""What can go wrong between a video and its audio, in words."""
+"""The failures between a video and its audio."""
 
 from __future__ import annotations
 
@@ -16,13 +16,6 @@ class UnreadableMediaError(MediaError):
 
     outcome = "unreadable"
     remedy = "Check that the file plays in a media player, or name another file."
-
-
-class NoAudioTrackError(MediaError):
-    """The source is readable and silent by construction: it holds no audio track."""
-
-    outcome = "no_audio_track"
-    remedy = "Leave this asset out, or name a version of it that has sound."
 
 
 class EmptyTrackError(MediaError):
@@ -73,7 +66,7 @@ class TooLargeError(MediaError):
     """The source, the audio, or the memory that ffmpeg needs for it is larger than what was allowed."""
 
     outcome = "too_large"
-    remedy = "Look whether the file is what it claims to be, and raise the limit if it is."
+    remedy = "Check the file; raise the limit if it is really this large."
 
 
 class DownloadError(MediaError):
@@ -116,15 +109,15 @@ class ExtractionTimeoutError(MediaError):
     """The extraction took longer than it was given."""
 
     outcome = "timeout"
-    remedy = "Give it a longer timeout, or look whether the file is far larger than what it contains."
+    remedy = "Raise the timeout, or check the file."
 
 
 class ExtractionCancelledError(MediaError):
-    """Somebody asked for the extraction to stop; nothing was left behind."""
+    """The extraction was asked to stop; nothing was left behind."""
 
     outcome = "cancelled"
     retryable = True
-    remedy = "Start it again when it is wanted."
+    remedy = "Start it again to go on."
 
 
 class NoSpaceError(MediaError):

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from vod.media.process import Ceiling
 
 MAX_SECONDS = 6 * 3600.0
-"""Seconds that an extraction gets at most when nobody says how many; headers lie."""
+"""Seconds that an extraction may take when no timeout is given; headers lie."""
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 _WRITE_ERRORS = (*_DISK_FULL, "Error closing file", "Error writing trailer", "av_interleaved_write_frame()")

@@ -12,9 +12,9 @@ class Format:
     """How one format is written and read back.
 
     :param codecs: What its container may hold; a track that has one of these can be copied.
-    :param bit_rate: bit/s when nobody says another; ``None`` for formats that lose nothing.
-    :param speed: Encoder options that make it quicker at a quality that the benchmarks hold equal,
-    :param speed_from: from this bit rate on, in bit/s.
+    :param bit_rate: bit/s when no other is asked for; ``None`` for lossless formats.
+    :param speed: Encoder options that make it faster; by the benchmarks the quality is the same.
+    :param speed_from: Lowest bit rate, in bit/s, at which they are used.
     """
 
     extension: str
@@ -129,6 +129,7 @@ class Output:
 
     @property
     def form(self) -> Format:
+        """How the format is written."""
         return FORMATS[self.audio_format]
 
     def keeps(self, codec: str, sample_rate: int | None, channels: int | None) -> bool:

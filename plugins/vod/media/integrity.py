@@ -65,7 +65,7 @@ _MAX_BOXES = 200_000
 
 
 def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Name and claimed end of each box at the top level, up to the first that is none."""
+    """Name and claimed end of each box at the top level, up to the first that is not a box."""
     size = os.fstat(file.fileno()).st_size
     position = 0
     for _ in range(_MAX_BOXES):
@@ -119,7 +119,7 @@ def _riff_size(file: IO[bytes]) -> int | None:
     file.seek(0)
     while (head := file.read(8))[:4] == b"RIFF" and len(head) == 8:
         length = int.from_bytes(head[4:], "little")
-        if length == 0 or length >= 0x7FFFFFFF:  # written to a pipe: nobody came back to fill it in
+        if length == 0 or length >= 0x7FFFFFFF:  # written to a pipe, where it could not be filled in later
             return None
         position += 8 + length + length % 2
         end = position

@@ -1,7 +1,7 @@
-"""Files and folders that exist only while somebody works on them.
+"""Files and folders that exist only while a process works on them.
 
 Each is locked by its process. The kernel drops the lock when the process ends, however it ends: what can be
-locked by somebody else was left behind, and is swept.
+locked by another process was left behind, and is removed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _SCRATCH = "vod-scratch-"
 def partial_beside(target: Path) -> Iterator[Path]:
     """Give a new hidden file in *target*'s folder; what was not renamed by the end is removed.
 
-    :raises OSError: there is none to be had.
+    :raises OSError: it cannot be created.
     """
     while True:
         # The target's own name could be too long to be prefixed.
         path = target.with_name(f".vod-{secrets.token_hex(8)}.part")
-        # Readable for nobody who may not read its folder.
+        # No wider permissions than the folder gives.
         mode = target.parent.stat().st_mode & 0o666
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         if _lock(descriptor) is not False and _is_still(descriptor, path):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FFMPEG_VARIABLE = "VOD_FFMPEG"
 
 QUIET = ("-nostdin", "-hide_banner", "-nostats")
-"""Options for running ffmpeg where nobody watches."""
+"""Options for running ffmpeg without a terminal."""
 
 _TICK = 0.1
 """Seconds between two looks at the clock and at the cancel event."""
@@ -60,6 +60,7 @@ class Complaints:
     notes: deque[str] = field(default_factory=lambda: deque(maxlen=40))
 
     def add(self, line: str) -> None:
+        """Take one line of stderr."""
         sender = _SENDER.match(line)
         text = "".join(c if c.isprintable() else "?" for c in _SENDER.sub("", line)).strip()[:300]
         if not text:

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vod.errors import InvalidInputError
-from vod.media.errors import LanguageNotFoundError, NoAudioTrackError, TrackNotFoundError
+from vod.errors import InvalidInputError, NoAudioTrackError
+from vod.media.errors import LanguageNotFoundError, TrackNotFoundError
 from vod.media.info import DISPOSITIONS
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Selection:
 
     @property
     def trims(self) -> bool:
+        """Whether only a piece of the source is wanted."""
         return self.start > 0 or self.duration is not None
 
     def check_against(self, info: MediaInfo) -> None:
@@ -85,8 +86,8 @@ def choose_tracks(
 
     :param language: As in :class:`Selection`, and so is *track*.
     :raises NoAudioTrackError: there is no audio track.
-    :raises LanguageNotFoundError: there is none in *language*.
-    :raises TrackNotFoundError: there is none with this number or mark.
+    :raises LanguageNotFoundError: no track is in *language*.
+    :raises TrackNotFoundError: no track has this number or mark.
     """
     if not info.audio:
         raise NoAudioTrackError("The file has no audio track.")

@@ -54,6 +54,7 @@ class BatchOperator(DataIsNotRendered, BaseOperator):
 
     @cached_property
     def hook(self) -> VodHook:
+        """The connection."""
         from vod.hooks import VodHook
 
         return VodHook(self.vod_conn_id)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ENDED_BY_A_PERSON = ("failed", "success", "skipped", "restarting", "removed")
-"""States that a running task gets only when somebody marks, clears or deletes it."""
+"""States that a running task gets only when a person marks, clears or deletes it."""
 
 
 class Cancellation:

@@ -1,4 +1,4 @@
-"""What OpenLineage is told: which video became which audio, and which audio which transcript."""
+"""Lineage for OpenLineage: which video became which audio, and which audio which transcript."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TranscriptionError(VodError):
-    """Recognising the speech of one audio failed in a way that nobody foresaw."""
+    """Recognising the speech of one audio failed with an unexpected error."""
 
     outcome = "transcription_failed"
     retryable = True
@@ -75,6 +75,7 @@ class TranscribeAudioOperator(BatchOperator):
         self.captions = captions
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Transcribe each audio that has no transcript yet."""
         with fail_at_once():
             records = _audio_records(self.audio)
             self._name_batch(context, [record.asset for record in records])

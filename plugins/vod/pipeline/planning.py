@@ -164,7 +164,7 @@ def check_destination(destination: str | None, vod_conn_id: str, allowed: Allowe
 
 
 def new_videos(since: datetime, until: datetime, vod_conn_id: str = DEFAULT_CONNECTION) -> list[str]:
-    """The videos created in ``[since, until)``, oldest first. Audio, such as an extraction makes, is none.
+    """The videos created in ``[since, until)``, oldest first. Audio assets are left out.
 
     :raises vod.cloud.errors.CloudError: VOD could not be asked.
     """

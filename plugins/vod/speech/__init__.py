@@ -9,7 +9,6 @@ from vod.speech.captions import WRITERS, write
 from vod.speech.errors import (
     ModelDownloadError,
     ModelNotFoundError,
-    NoAudioTrackError,
     SpeechError,
     SpeechNotInstalledError,
     UnreadableAudioError,
@@ -24,7 +23,6 @@ __all__ = [
     "WRITERS",
     "ModelDownloadError",
     "ModelNotFoundError",
-    "NoAudioTrackError",
     "Segment",
     "SpeechError",
     "SpeechNotInstalledError",

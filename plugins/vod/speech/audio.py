@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vod.speech.errors import NoAudioTrackError, UnreadableAudioError
+from vod.errors import NoAudioTrackError
+from vod.speech.errors import UnreadableAudioError
 
 if TYPE_CHECKING:
     import numpy as np

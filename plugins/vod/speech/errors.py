@@ -1,4 +1,4 @@
-"""What can go wrong between audio and text, in words."""
+"""The failures between audio and text."""
 
 from __future__ import annotations
 
@@ -53,10 +53,3 @@ class UnreadableAudioError(SpeechError):
 
     outcome = "unreadable"
     remedy = "Check that the file plays in a media player, or extract the audio again."
-
-
-class NoAudioTrackError(UnreadableAudioError):
-    """The file is readable media and holds no audio."""
-
-    outcome = "no_audio_track"
-    remedy = "Leave this file out, or name a version of it that has sound."

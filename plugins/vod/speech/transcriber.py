@@ -63,6 +63,7 @@ class Segment:
 
     @property
     def text(self) -> str:
+        """The words of the segment."""
         return "".join(word.text for word in self.words).strip()
 
 

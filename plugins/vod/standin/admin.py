@@ -1,4 +1,4 @@
-"""What the stand-in tells and is told beside the API: ``/admin/...``, for callers on this machine only."""
+"""The stand-in's controls beside the API, ``/admin/...``: counters and switches, for this machine only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the service, the gateway in front of it and the storage beside it say no (section 9)."""
+"""The refusals of the service, of the gateway in front of it and of the storage beside it (section 9)."""
 
 from __future__ import annotations
 

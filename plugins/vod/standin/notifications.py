@@ -133,7 +133,7 @@ class Topic:
     def subscribe(self, url: str) -> None:
         """Invites a subscriber; it gets notifications once it has confirmed.
 
-        :raises ValueError: the URL is none of HTTP.
+        :raises ValueError: the URL is not an HTTP URL.
         """
         subscription = Subscription(web_url(url))
         self._subscriptions[subscription.id] = subscription

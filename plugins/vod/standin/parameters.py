@@ -175,7 +175,7 @@ class Body:
 
 
 def _length(text: str) -> int:
-    """Bytes in UTF-8; -1 for text that is none (a lone surrogate in a JSON escape)."""
+    """Bytes in UTF-8; -1 for invalid text (a lone surrogate in a JSON escape)."""
     try:
         return len(text.encode())
     except UnicodeEncodeError:

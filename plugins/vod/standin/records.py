@@ -85,7 +85,7 @@ def base_info(asset: Asset, links: Links, *, signed: bool = False) -> dict[str, 
     }
     if asset.ready:
         info["meta_data"] = _meta_data(asset.meta_data) if asset.meta_data else None
-        info["sourch_path"] = info["source_path"] = address
+        info["sourch_path"] = info["source_path"] = address  # the first is spelt so by the service
         info["output_path"] = {**address, "object": address["object"].rpartition("/")[0] + "/"}
         info["video_url"] = links.cdn(asset)
     return info
@@ -149,7 +149,7 @@ def _meta_data(facts: dict[str, Any]) -> dict[str, Any]:
         "duration_ms": round(duration * 1000),
         "video_size": facts["size"],
         "width": facts["width"],
-        "hight": facts["height"],
+        "hight": facts["height"],  # spelt so by the service
         "height": facts["height"],
         "bit_rate": round((facts["bit_rate"] or 0) / 1000),
         "frame_rate": 0,

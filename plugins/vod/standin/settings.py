@@ -1,4 +1,4 @@
-"""What the stand-in is told at its start, and how it is to behave while it runs."""
+"""The settings of a start, and the behaviour that can be changed while the stand-in runs."""
 
 from __future__ import annotations
 

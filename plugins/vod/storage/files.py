@@ -94,7 +94,7 @@ def require_regular_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError:
-        return  # whatever opens it says why that fails
+        return  # opening it will say why it fails
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise media.UnreadableMediaError(
             "This is a pipe or device, not a file.", remedy="Name a regular file."
@@ -206,7 +206,7 @@ def _fetch(source: ObjectStoragePath, copy: Path, max_bytes: int, limits: media.
     except media.MediaError:
         raise
     except Exception as error:  # noqa: BLE001
-        # What else a storage's library raises is its own affair, and its text may hold a signed URL.
+        # Any library may raise anything here, and its text may hold a signed URL.
         raise media.DownloadError(f"The storage did not deliver the file ({type(error).__name__}).") from None
 
 

@@ -60,6 +60,7 @@ class RunProgress:
     at_work: list[Batch]
 
     def to_json(self) -> dict[str, Any]:
+        """The figures for ``/vod/progress.json``."""
         tasks = [{**asdict(task), "percent": task.percent} for task in self.tasks]
         return {
             "before": self.before,

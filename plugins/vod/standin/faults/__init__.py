@@ -304,7 +304,7 @@ _RULES: TypeAdapter[Any] = TypeAdapter(list[AnyFault])
 def read(rules: Any) -> list[Fault]:
     """Rules from a JSON list, or from one object.
 
-    :raises FaultError: they are none.
+    :raises FaultError: they cannot be read.
     """
     try:
         found: list[Fault] = _RULES.validate_python(rules if isinstance(rules, list) else [rules])
@@ -316,7 +316,7 @@ def read(rules: Any) -> list[Fault]:
 def parse(text: str) -> Fault:
     """A rule from the command line: ``drop,call=extract_audio,count=1``, or a JSON object.
 
-    :raises FaultError: it is none.
+    :raises FaultError: it cannot be read.
     """
     if text.lstrip().startswith("{"):
         try:
