@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
+import textwrap
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
@@ -24,7 +26,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 from vod.pipeline.forms import BATCH_SIZE
 from vod.pipeline.planning import MAX_ASSETS_PER_RUN
 
-DAGS = Path(__file__).parent.parent / "dags"
+ROOT = Path(__file__).parent.parent
+DAGS = ROOT / "dags"
 ASSET = "3e1cd21131a94525be55acf65888bf46"
 
 
@@ -185,3 +188,32 @@ def test_intervals_meet_without_gap_or_overlap_also_when_clocks_change(zone: str
         assert earlier.end == later.start
         assert timedelta(hours=23) <= later.end - later.start <= timedelta(hours=25)
         assert later.start.astimezone(ZoneInfo(zone)).hour == 0
+
+
+def blocks_of(document: str) -> list[str]:
+    """The Python in a document."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+def test_the_examples_of_the_readme_work(connection: str) -> None:
+    in_a_dag, with_the_hook = blocks_of("README.md")
+    found: dict[str, Any] = {}
+    exec(in_a_dag, found)
+    sensor = found["AudioAssetSensor"]
+    [dag] = [value for value in found["submit"].dag.task_dict.values() if isinstance(value, sensor)]
+    assert dag.upstream_task_ids == {"submit"}
+    exec(with_the_hook, {})
+
+
+def test_the_pattern_that_the_docs_teach_maps_a_task_group() -> None:
+    pattern = blocks_of("docs/batches.md")[0]
+    code = (
+        "from airflow.sdk import DAG, task, task_group\n"
+        "from vod.operators import ExtractAudioOperator, TranscribeAudioOperator\n"
+        "with DAG('d', schedule=None) as dag:\n"
+        "    @task\n    def plan(): return []\n" + textwrap.indent(pattern, "    ")
+    )
+    found: dict[str, Any] = {}
+    exec(code, found)
+    groups = {type(task.task_group) for task in found["dag"].tasks if task.task_id.startswith("batch.")}
+    assert groups == {MappedTaskGroup}

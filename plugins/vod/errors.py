@@ -36,6 +36,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         TooLargeError
         DownloadError                  mostly retryable
           AddressNotAllowedError       a private network
+          SlowDownloadError            retryable
         ExtractionTimeoutError
         ExtractionCancelledError       retryable
         NoSpaceError                   retryable

@@ -473,13 +473,15 @@ def at(date: str, answer: Answer) -> Answer:
         ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:17 GMT", 17.0),
         ("Wed, 21 Oct 2015 07:28:00 GMT", "Wednesday, 21-Oct-15 07:28:17 GMT", 17.0),
         ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed Oct 21 07:28:17 2015", 17.0),
-        ("", format_datetime(datetime.now(timezone.utc) + timedelta(seconds=90), usegmt=True), 90.0),
+        ("", "", 90.0),
     ],
     ids=["seconds", "date by the clock of the service", "rfc850", "asctime", "date by this clock"],
 )
 def test_retry_after_is_honoured(
     script: Script, pauses: list[float], date: str, retry_after: str, pause: float
 ) -> None:
+    if not date:  # not where the test is collected: minutes may pass until it runs
+        retry_after = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=90), usegmt=True)
     script.answers = [at(date, say(429, THROTTLED, Retry_After=retry_after)), say(200, INFO)]
     VodClient(service(script.url, "p", KEYS)).asset_info(["a"])
     assert pauses[0] == pytest.approx(pause, abs=0 if date else 60)

@@ -56,7 +56,7 @@ def test_transcripts_are_found_by_asset(tmp_path: Path) -> None:
 def test_without_a_destination_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = '{"conn_type": "vod", "login": "a", "password": "b", "extra": {"region": "cn-north-4"}}'
     monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", connection)
-    with pytest.raises(InvalidInputError, match="nothing remembers") as caught:
+    with pytest.raises(InvalidInputError, match="no destination for the records") as caught:
         Catalogue.for_destination(None)
     assert "destination" in caught.value.remedy
 

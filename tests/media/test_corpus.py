@@ -13,7 +13,8 @@ from typing import Any
 import av
 import pytest
 
-from vod.media import MediaError, Output, Selection, extract_all
+from vod.errors import VodError
+from vod.media import Output, Selection, extract_all
 
 from .conftest import ENGINES, ffmpeg
 
@@ -276,7 +277,7 @@ def test_what_comes_of_it(
     expected, target = CASES[label], tmp_path / "out.mp3"
     outputs = {target: Output()}
     if expected.outcome != "extracted":
-        with pytest.raises(MediaError) as caught:
+        with pytest.raises(VodError) as caught:
             extract_all(corpus(label), outputs, expected.selection, **expected.options)
         assert caught.value.outcome == expected.outcome
         assert caught.value.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +39,8 @@ class Server(ThreadingHTTPServer):
     becomes = b""
     """What the file is once it was sent, or a part of it."""
     states_length = True
+    drip = 0.0
+    """Seconds between two bytes; 0 sends all at once."""
     requests: list[dict[str, str]]
 
     def handle_error(self, *arguments: Any) -> None:
@@ -84,6 +87,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         if with_body:
+            for byte in body if server.drip else b"":
+                try:
+                    self.wfile.write(bytes([byte]))
+                except OSError:  # the client has given up
+                    return
+                time.sleep(server.drip)
             self.wfile.write(body[: server.breaks_after or None])
             if server.becomes:
                 server.content, server.tag, server.becomes = server.becomes, '"2"', b""
@@ -218,3 +227,17 @@ def test_limits(server: Server, tmp_path: Path) -> None:
             limits=Limits(0.0),
             allowed=ANYWHERE,
         )
+
+
+def test_a_download_in_drops_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could go on for weeks: a byte now and then is no progress."""
+    monkeypatch.setattr("vod.media.download._PACE_SECONDS", 0.2)
+    monkeypatch.setattr("vod.media.download._MAX_FRUITLESS_TRIES", 1)
+    server.drip = 0.05
+    with pytest.raises(DownloadError, match="less than 1000 bytes a second") as caught:
+        download(
+            parse_location(server.url), tmp_path / "a", max_bytes=1 << 30, limits=Limits(30), allowed=ANYWHERE
+        )
+    assert caught.value.retryable

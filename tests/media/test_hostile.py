@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from vod.errors import VodError
 from vod.media import (
     EXTENSIONS,
     LanguageNotFoundError,
@@ -158,7 +159,7 @@ def test_10_gb_that_are_not_there(media: Media, tmp_path: Path) -> None:
         try:
             extraction = extract(source, tmp_path / "out.mp3", timeout=5)
             assert extraction.duration == pytest.approx(SECONDS, abs=0.3)
-        except MediaError as error:
+        except VodError as error:
             assert error.outcome in {"timeout", "ffmpeg_failed"}  # noqa: PT017
         assert time.monotonic() - began < 15
 
@@ -228,7 +229,7 @@ def test_a_file_that_grows_while_it_is_read(name: str, media: Media, tmp_path: P
     try:
         extraction = extract(source, tmp_path / "out" / "x.mp3", timeout=20)
         assert 1 < extraction.duration < SECONDS + 0.2
-    except MediaError as error:
+    except VodError as error:
         assert error.outcome in {"truncated", "ffmpeg_failed", "unreadable"}  # noqa: PT017
         assert list((tmp_path / "out").iterdir()) == []
     finally:

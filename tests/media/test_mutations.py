@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vod.media import MediaError, extract, probe
+from vod.errors import VodError
+from vod.media import extract, probe
 
 Media = Callable[[str], Path]
 
@@ -53,7 +54,7 @@ def try_one(base: str, number: int, media: Media, folder: Path) -> str:
     began = time.monotonic()
     try:
         extraction = extract(source, target, timeout=TIME_LIMIT)
-    except MediaError as error:
+    except VodError as error:
         assert error.outcome in OUTCOMES, error  # noqa: PT017
         assert not target.parent.exists() or list(target.parent.iterdir()) == []
         outcome = error.outcome

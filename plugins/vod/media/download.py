@@ -11,7 +11,7 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from vod.media.addresses import REDIRECTS, requests_for
-from vod.media.errors import DownloadError, NoSpaceError, TooLargeError
+from vod.media.errors import DownloadError, NoSpaceError, SlowDownloadError, TooLargeError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,13 +153,13 @@ class _Pace:
         self._bytes = 0
 
     def check(self, received: int) -> None:
-        """:raises DownloadError: the last minute brought too little."""
+        """:raises SlowDownloadError: the last minute brought too little."""
         self._bytes += received
         elapsed = time.monotonic() - self._since
         if elapsed < _PACE_SECONDS:
             return
         if self._bytes < _MIN_BYTES_PER_SECOND * elapsed:
-            raise DownloadError(f"The server sends less than {_MIN_BYTES_PER_SECOND} bytes a second.")
+            raise SlowDownloadError(f"The server sends less than {_MIN_BYTES_PER_SECOND} bytes a second.")
         self._since, self._bytes = time.monotonic(), 0
 
 
@@ -177,6 +177,8 @@ def _client() -> httpx.Client:
 
 
 def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, SlowDownloadError):
+        return False  # each connection would bring a little
     return isinstance(error, httpx.TransportError) or (isinstance(error, DownloadError) and error.retryable)
 
 

@@ -83,6 +83,13 @@ class DownloadError(MediaError):
         self.retryable = retryable
 
 
+class SlowDownloadError(DownloadError):
+    """The source came in drops."""
+
+    outcome = "download_too_slow"
+    remedy = "Try again later, or copy the file to a faster server."
+
+
 class TruncatedMediaError(MediaError):
     """The end of the source is missing.
 

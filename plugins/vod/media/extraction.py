@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vod.errors import InvalidInputError
+from vod.errors import InvalidInputError, VodError
 from vod.media import command
 from vod.media.command import Piece, Tags
 from vod.media.errors import (
@@ -186,7 +186,7 @@ def extract_all(
             on_progress=on_progress,
         )
         extractions = job.all_of(tracks) if selection.track == ALL else job.first_with_packets(tracks)
-    except (MediaError, InvalidInputError) as error:
+    except VodError as error:
         error.asset = error.asset or printable(source)
         raise
     if on_progress is not None:

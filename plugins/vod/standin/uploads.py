@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from vod.media import MediaError, probe
+from vod.media import probe
 from vod.standin import records
 from vod.standin.errors import RefusedError
 from vod.standin.gateway import Call
@@ -219,7 +219,7 @@ class Uploads:
         """An upload is an asset whatever is in it; contents that cannot be read leave it without metadata."""
         try:
             info = await asyncio.to_thread(probe, self._library.path(asset))
-        except MediaError:
+        except VodError:
             facts = None
         else:
             facts = records.describe_video(info, asset.video_type)
