@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from vod.errors import VodError
 from vod.media import probe
 from vod.standin import records
 from vod.standin.errors import RefusedError
