@@ -78,29 +78,31 @@ def test_a_source_without_audio_fails_with_the_reason(vod, media, file, reason):
     assert reason in listed["exec_desc"]
 
 
-class TestPeculiarities:
-    """Section 5.3: what a poller must live with."""
+# --- peculiarities: Section 5.3: what a poller must live with.
 
-    def test_not_visible_at_first(self, vod, source):
-        vod.standin.behaviour.no_asset_polls = 2
-        vod.standin.behaviour.missing_polls = 1
-        audio = vod.extract(source)
-        polls = [vod.info(audio) for _ in range(4)]
-        assert [element["status"] for poll in polls[:2] for element in poll] == ["NO_ASSET", "NO_ASSET"]
-        assert polls[2] == []
-        assert polls[3][0]["status"] in ("WAITING_TRANSCODE", "TRANSCODING", "CREATED")
 
-    def test_sources_are_always_visible(self, vod, source):
-        vod.standin.behaviour.no_asset_polls = 2
-        assert vod.status(source) == "PUBLISHED"
+def test_not_visible_at_first(vod, source):
+    vod.standin.behaviour.no_asset_polls = 2
+    vod.standin.behaviour.missing_polls = 1
+    audio = vod.extract(source)
+    polls = [vod.info(audio) for _ in range(4)]
+    assert [element["status"] for poll in polls[:2] for element in poll] == ["NO_ASSET", "NO_ASSET"]
+    assert polls[2] == []
+    assert polls[3][0]["status"] in ("WAITING_TRANSCODE", "TRANSCODING", "CREATED")
 
-    def test_ready_without_a_url(self, vod, source):
-        audio = vod.extract(source)
-        vod.wait(audio, "CREATED")
-        vod.standin.behaviour.urlless_polls = 2
-        polls = [vod.info(audio)[0] for _ in range(3)]
-        assert {poll["status"] for poll in polls} == {"CREATED"}
-        assert ["video_url" in poll["base_info"] for poll in polls] == [False, False, True]
+
+def test_sources_are_always_visible(vod, source):
+    vod.standin.behaviour.no_asset_polls = 2
+    assert vod.status(source) == "PUBLISHED"
+
+
+def test_ready_without_a_url(vod, source):
+    audio = vod.extract(source)
+    vod.wait(audio, "CREATED")
+    vod.standin.behaviour.urlless_polls = 2
+    polls = [vod.info(audio)[0] for _ in range(3)]
+    assert {poll["status"] for poll in polls} == {"CREATED"}
+    assert ["video_url" in poll["base_info"] for poll in polls] == [False, False, True]
 
 
 def test_no_more_at_a_time_than_workers(vod, source):

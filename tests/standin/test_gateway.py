@@ -42,127 +42,142 @@ def refused(answer, status, code):
     return answer.json()["error_msg"]
 
 
-class TestAuthentication:
-    def test_nothing_at_all(self, shared):
-        message = refused(httpx.get(info_url(shared)), 401, "APIGW.0301")
-        assert message == "Incorrect IAM authentication information: x-auth-token not found"
-
-    def test_a_wrong_signature_shows_the_canonical_request(self, shared):
-        request = shared.http.build_request("GET", shared.root + "/info", params={"asset_id": "x"})
-        signed = next(shared.http.auth.auth_flow(request))
-        signed.headers["Authorization"] = re.sub(
-            "Signature=.*", f"Signature={'0' * 64}", signed.headers["Authorization"]
-        )
-        message = refused(shared.http.send(signed, auth=None), 401, "APIGW.0301")
-        assert (
-            f"verify aksk signature fail,canonicalRequest:GET|/v1.0/{shared.project}/asset/info/|asset_id=x|"
-            in message
-        )
-
-    def test_an_unknown_key(self, shared):
-        authorization = f"SDK-HMAC-SHA256 Access=NOBODY, SignedHeaders=x-sdk-date, Signature={'0' * 64}"
-        answer = httpx.get(
-            info_url(shared), headers={"Authorization": authorization, "X-Sdk-Date": "20240102T030405Z"}
-        )
-        assert "ak not exist" in refused(answer, 401, "APIGW.0301")
-
-    def test_a_date_of_long_ago(self, shared):
-        answer = shared.http.get(shared.root + "/info", headers={"X-Sdk-Date": "20240102T030405Z"})
-        assert "out of the allowed 15 minutes" in refused(answer, 401, "APIGW.0301")
-
-    def test_a_key_is_locked_after_too_many_failures(self, vod):
-        headers = {"X-Sdk-Date": "20240102T030405Z"}
-        for _ in range(6):
-            refused(vod.http.get(vod.root + "/info", headers=headers), 401, "APIGW.0301")
-        message = refused(vod.get("/info"), 401, "APIGW.0301")
-        assert message.endswith("AK access failed to reach the limit,forbidden")
-
-    def test_a_signed_temporary_key(self, shared):
-        assert (
-            shared.http.get(shared.root + "/info", headers={"X-Security-Token": "STSTOKEN"}).status_code
-            == 200
-        )
-
-    def test_a_security_token_that_nobody_signed(self, shared):
-        request = next(shared.http.auth.auth_flow(shared.http.build_request("GET", shared.root + "/info")))
-        request.headers["X-Security-Token"] = "STSTOKEN"
-        message = refused(shared.http.send(request, auth=None), 401, "APIGW.0301")
-        assert message.endswith("header x-security-token is not signed")
-
-    def test_an_unsigned_payload_that_is_announced(self, shared):
-        answer = shared.http.post(
-            shared.root + "/extract_audio",
-            json={"asset_id": "x"},
-            headers={"X-Sdk-Content-Sha256": "UNSIGNED-PAYLOAD"},
-        )
-        refused(answer, 400, "VOD.10062")
-
-    def test_any_query_that_the_vendor_signs(self, shared):
-        for text in ("a b,c*~/", "ü 其他 %41", "a+b=c&d", "''\"<>"):
-            assert shared.get("/list", query_string=text, tags="a").status_code == 200, text
-
-    def test_a_plus_on_the_wire_is_not_a_space(self, shared):
-        request = next(
-            shared.http.auth.auth_flow(
-                shared.http.build_request("GET", shared.root + "/list", params={"tags": "a b"})
-            )
-        )
-        request.url = request.url.copy_with(raw_path=request.url.raw_path.replace(b"%20", b"+"))
-        assert "|tags=a%2Bb|" in refused(shared.http.send(request, auth=None), 401, "APIGW.0301")
+# --- authentication -------------------------------------------------------------------------------
 
 
-class TestTokens:
-    def test_a_token_opens_the_project(self, shared):
-        answer = login(shared)
-        assert answer.status_code == 201
-        token = answer.json()["token"]
-        assert token["project"]["id"] == shared.project
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", token["expires_at"])
-        secret = answer.headers["X-Subject-Token"]
-        assert len(secret) > 2000
-        assert httpx.get(info_url(shared), headers={"X-Auth-Token": secret}).status_code == 200
+def test_nothing_at_all(shared):
+    message = refused(httpx.get(info_url(shared)), 401, "APIGW.0301")
+    assert message == "Incorrect IAM authentication information: x-auth-token not found"
 
-    def test_a_scope_may_name_the_project_by_id(self, shared):
-        assert login(shared, scope={"project": {"id": shared.project}}).status_code == 201
 
-    def test_a_token_of_the_whole_account_does_not_open_the_project(self, shared):
-        token = login(shared, scope={"domain": {"name": "standin"}}).headers["X-Subject-Token"]
-        refused(httpx.get(info_url(shared), headers={"X-Auth-Token": token}), 403, "VOD.10057")
-
-    def test_a_forged_token(self, shared):
-        token = login(shared).headers["X-Subject-Token"]
-        for forged in ("nonsense", token[:-1], "", "MII" + token[10:]):
-            refused(httpx.get(info_url(shared), headers={"X-Auth-Token": forged}), 401, "APIGW.0301")
-
-    def test_an_expired_token(self, shared, monkeypatch):
-        token = login(shared).headers["X-Subject-Token"]
-        tokens = shared.standin._gateway.tokens
-        monkeypatch.setattr(tokens, "_clock", lambda: time.time() + 24 * 3600)
-        message = refused(httpx.get(info_url(shared), headers={"X-Auth-Token": token}), 401, "APIGW.0307")
-        assert message == "The token must be updated."
-
-    @pytest.mark.parametrize(
-        "change", [{"name": "x"}, {"password": "x"}, {"domain": {"name": "x"}}, {"name": 7}]
+def test_a_wrong_signature_shows_the_canonical_request(shared):
+    request = shared.http.build_request("GET", shared.root + "/info", params={"asset_id": "x"})
+    signed = next(shared.http.auth.auth_flow(request))
+    signed.headers["Authorization"] = re.sub(
+        "Signature=.*", f"Signature={'0' * 64}", signed.headers["Authorization"]
     )
-    def test_a_wrong_login(self, shared, change):
-        answer = login(shared, user=change)
-        assert answer.status_code == 401
-        assert answer.json()["error"]["code"] == 401
-        assert "X-Subject-Token" not in answer.headers
-
-    @pytest.mark.parametrize(
-        "body", ["", "[]", "null", '{"auth": {}}', '{"auth": {"identity": []}}', "[" * 100_000]
+    message = refused(shared.http.send(signed, auth=None), 401, "APIGW.0301")
+    assert (
+        f"verify aksk signature fail,canonicalRequest:GET|/v1.0/{shared.project}/asset/info/|asset_id=x|"
+        in message
     )
-    def test_a_bad_body(self, shared, body):
-        answer = httpx.post(f"{shared.standin.url}/v3/auth/tokens", content=body)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, 400)
 
-    def test_the_project_can_be_looked_up(self, shared):
-        projects = f"{shared.standin.url}/v3/projects"
-        found = shared.http.get(projects, params={"name": "cn-north-4"}).json()["projects"]
-        assert [(project["id"], project["name"]) for project in found] == [(shared.project, "cn-north-4")]
-        assert shared.http.get(projects, params={"name": "cn-east-2"}).json()["projects"] == []
-        assert httpx.get(projects).status_code == 401
+
+def test_an_unknown_key(shared):
+    authorization = f"SDK-HMAC-SHA256 Access=NOBODY, SignedHeaders=x-sdk-date, Signature={'0' * 64}"
+    answer = httpx.get(
+        info_url(shared), headers={"Authorization": authorization, "X-Sdk-Date": "20240102T030405Z"}
+    )
+    assert "ak not exist" in refused(answer, 401, "APIGW.0301")
+
+
+def test_a_date_of_long_ago(shared):
+    answer = shared.http.get(shared.root + "/info", headers={"X-Sdk-Date": "20240102T030405Z"})
+    assert "out of the allowed 15 minutes" in refused(answer, 401, "APIGW.0301")
+
+
+def test_a_key_is_locked_after_too_many_failures(vod):
+    headers = {"X-Sdk-Date": "20240102T030405Z"}
+    for _ in range(6):
+        refused(vod.http.get(vod.root + "/info", headers=headers), 401, "APIGW.0301")
+    message = refused(vod.get("/info"), 401, "APIGW.0301")
+    assert message.endswith("AK access failed to reach the limit,forbidden")
+
+
+def test_a_signed_temporary_key(shared):
+    assert shared.http.get(shared.root + "/info", headers={"X-Security-Token": "STSTOKEN"}).status_code == 200
+
+
+def test_a_security_token_that_nobody_signed(shared):
+    request = next(shared.http.auth.auth_flow(shared.http.build_request("GET", shared.root + "/info")))
+    request.headers["X-Security-Token"] = "STSTOKEN"
+    message = refused(shared.http.send(request, auth=None), 401, "APIGW.0301")
+    assert message.endswith("header x-security-token is not signed")
+
+
+def test_an_unsigned_payload_that_is_announced(shared):
+    answer = shared.http.post(
+        shared.root + "/extract_audio",
+        json={"asset_id": "x"},
+        headers={"X-Sdk-Content-Sha256": "UNSIGNED-PAYLOAD"},
+    )
+    refused(answer, 400, "VOD.10062")
+
+
+def test_any_query_that_the_vendor_signs(shared):
+    for text in ("a b,c*~/", "ü 其他 %41", "a+b=c&d", "''\"<>"):
+        assert shared.get("/list", query_string=text, tags="a").status_code == 200, text
+
+
+def test_a_plus_on_the_wire_is_not_a_space(shared):
+    request = next(
+        shared.http.auth.auth_flow(
+            shared.http.build_request("GET", shared.root + "/list", params={"tags": "a b"})
+        )
+    )
+    request.url = request.url.copy_with(raw_path=request.url.raw_path.replace(b"%20", b"+"))
+    assert "|tags=a%2Bb|" in refused(shared.http.send(request, auth=None), 401, "APIGW.0301")
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def test_a_token_opens_the_project(shared):
+    answer = login(shared)
+    assert answer.status_code == 201
+    token = answer.json()["token"]
+    assert token["project"]["id"] == shared.project
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", token["expires_at"])
+    secret = answer.headers["X-Subject-Token"]
+    assert len(secret) > 2000
+    assert httpx.get(info_url(shared), headers={"X-Auth-Token": secret}).status_code == 200
+
+
+def test_a_scope_may_name_the_project_by_id(shared):
+    assert login(shared, scope={"project": {"id": shared.project}}).status_code == 201
+
+
+def test_a_token_of_the_whole_account_does_not_open_the_project(shared):
+    token = login(shared, scope={"domain": {"name": "standin"}}).headers["X-Subject-Token"]
+    refused(httpx.get(info_url(shared), headers={"X-Auth-Token": token}), 403, "VOD.10057")
+
+
+def test_a_forged_token(shared):
+    token = login(shared).headers["X-Subject-Token"]
+    for forged in ("nonsense", token[:-1], "", "MII" + token[10:]):
+        refused(httpx.get(info_url(shared), headers={"X-Auth-Token": forged}), 401, "APIGW.0301")
+
+
+def test_an_expired_token(shared, monkeypatch):
+    token = login(shared).headers["X-Subject-Token"]
+    tokens = shared.standin._gateway.tokens
+    monkeypatch.setattr(tokens, "_clock", lambda: time.time() + 24 * 3600)
+    message = refused(httpx.get(info_url(shared), headers={"X-Auth-Token": token}), 401, "APIGW.0307")
+    assert message == "The token must be updated."
+
+
+@pytest.mark.parametrize("change", [{"name": "x"}, {"password": "x"}, {"domain": {"name": "x"}}, {"name": 7}])
+def test_a_wrong_login(shared, change):
+    answer = login(shared, user=change)
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == 401
+    assert "X-Subject-Token" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "null", '{"auth": {}}', '{"auth": {"identity": []}}', "[" * 100_000]
+)
+def test_a_bad_body(shared, body):
+    answer = httpx.post(f"{shared.standin.url}/v3/auth/tokens", content=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, 400)
+
+
+def test_the_project_can_be_looked_up(shared):
+    projects = f"{shared.standin.url}/v3/projects"
+    found = shared.http.get(projects, params={"name": "cn-north-4"}).json()["projects"]
+    assert [(project["id"], project["name"]) for project in found] == [(shared.project, "cn-north-4")]
+    assert shared.http.get(projects, params={"name": "cn-east-2"}).json()["projects"] == []
+    assert httpx.get(projects).status_code == 401
 
 
 def test_another_project(shared):

@@ -106,133 +106,151 @@ def test_an_upload_survives_a_restart(settings, connect):
     assert content == b"a" * PART + b"b"
 
 
-class TestParts:
-    def test_a_part_can_be_sent_again(self, upload):
-        old = upload.part(1, b"x" * 5)
-        for _ in range(2):
-            etag = upload.part(1, b"y" * 5)
-        listed = httpx.get(upload.grant("GET", upload_id=upload.id)).text
-        assert listed.count("<PartNumber>1</PartNumber>") == 1
-        refused(upload.complete((1, old)), 400, "InvalidPart")
-        assert upload.complete((1, etag)).status_code == 200
-
-    def test_a_checksum_that_is_promised(self, upload):
-        promised = base64.b64encode(hashlib.md5(b"x").digest()).decode()
-        url = upload.grant("PUT", upload_id=upload.id, part_number=1, content_md5=promised)
-        refused(httpx.put(url, content=b"x"), 403, "SignatureDoesNotMatch")
-        headers = {"Content-MD5": promised}
-        refused(httpx.put(url, content=b"y", headers=headers), 400, "BadDigest")
-        assert httpx.put(url, content=b"x", headers=headers).status_code == 200
-
-    def test_a_content_type_that_is_granted(self, upload):
-        url = upload.grant("PUT", upload_id=upload.id, part_number=1, content_type="video/mp4")
-        refused(httpx.put(url, content=b"x"), 403, "SignatureDoesNotMatch")
-        assert httpx.put(url, content=b"x", headers={"Content-Type": "video/mp4"}).status_code == 200
-
-    def test_a_grant_is_for_one_part_of_one_upload(self, shared, upload):
-        url = upload.grant("PUT", upload_id=upload.id, part_number=1)
-        for other in (
-            url.replace("partNumber=1", "partNumber=2"),
-            url.replace(upload.id, "0" * 32),
-            re.sub(r"partNumber=1&uploadId=\w+&", "", url),
-            re.sub(r"partNumber=1&uploadId=\w+&", "uploads&", url),
-        ):
-            refused(httpx.put(other, content=b"x"), 403, "SignatureDoesNotMatch")
-        refused(httpx.delete(url), 403, "SignatureDoesNotMatch")
-
-    def test_an_unknown_upload(self, upload):
-        for upload_id in ("0" * 32, "..", "../..", "x&y"):
-            url = upload.grant("PUT", upload_id=upload_id, part_number=1)
-            refused(httpx.put(url, content=b"x"), 404, "NoSuchUpload")
-
-    def test_abort(self, upload):
-        upload.part(1, b"x")
-        answer = httpx.delete(upload.grant("DELETE", upload_id=upload.id))
-        assert (answer.status_code, answer.content) == (204, b"")
-        refused(upload.complete((1, '"x"')), 404, "NoSuchUpload")
-        assert upload.confirm().json()["error_code"] == "VOD.10126"
+# --- parts ----------------------------------------------------------------------------------------
 
 
-class TestComplete:
-    def test_parts_that_did_not_come(self, upload):
-        etag = upload.part(1, b"x")
-        refused(upload.complete((1, etag), (2, etag)), 400, "InvalidPart")
-        refused(upload.complete((1, '"0"')), 400, "InvalidPart")
+def test_a_part_can_be_sent_again(upload):
+    old = upload.part(1, b"x" * 5)
+    for _ in range(2):
+        etag = upload.part(1, b"y" * 5)
+    listed = httpx.get(upload.grant("GET", upload_id=upload.id)).text
+    assert listed.count("<PartNumber>1</PartNumber>") == 1
+    refused(upload.complete((1, old)), 400, "InvalidPart")
+    assert upload.complete((1, etag)).status_code == 200
 
-    def test_another_order(self, upload):
-        etag = upload.part(1, b"x")
-        refused(upload.complete((2, etag), (1, etag)), 400, "InvalidPartOrder")
 
-    def test_parts_that_are_too_small(self, upload):
-        parts = [(number, upload.part(number, b"x" * (PART - 1))) for number in (1, 2)]
-        refused(upload.complete(*parts), 400, "EntityTooSmall")
-        assert upload.complete(parts[0]).status_code == 200
+def test_a_checksum_that_is_promised(upload):
+    promised = base64.b64encode(hashlib.md5(b"x").digest()).decode()
+    url = upload.grant("PUT", upload_id=upload.id, part_number=1, content_md5=promised)
+    refused(httpx.put(url, content=b"x"), 403, "SignatureDoesNotMatch")
+    headers = {"Content-MD5": promised}
+    refused(httpx.put(url, content=b"y", headers=headers), 400, "BadDigest")
+    assert httpx.put(url, content=b"x", headers=headers).status_code == 200
 
-    @pytest.mark.parametrize(
-        "body",
-        [
-            b"nonsense",
-            b"<CompleteMultipartUpload/>",
-            b"<Else><Part><PartNumber>1</PartNumber></Part></Else>",
-            b"<CompleteMultipartUpload><Part><PartNumber>x</PartNumber></Part></CompleteMultipartUpload>",
-            b'<?xml version="1.0" encoding="nonsense"?><CompleteMultipartUpload/>',
-            b'<!DOCTYPE x [<!ENTITY y "z">]><CompleteMultipartUpload>&y;</CompleteMultipartUpload>',
-            b" " * (5 * 1024 * 1024),
-        ],
+
+def test_a_content_type_that_is_granted(upload):
+    url = upload.grant("PUT", upload_id=upload.id, part_number=1, content_type="video/mp4")
+    refused(httpx.put(url, content=b"x"), 403, "SignatureDoesNotMatch")
+    assert httpx.put(url, content=b"x", headers={"Content-Type": "video/mp4"}).status_code == 200
+
+
+def test_a_grant_is_for_one_part_of_one_upload(shared, upload):
+    url = upload.grant("PUT", upload_id=upload.id, part_number=1)
+    for other in (
+        url.replace("partNumber=1", "partNumber=2"),
+        url.replace(upload.id, "0" * 32),
+        re.sub(r"partNumber=1&uploadId=\w+&", "", url),
+        re.sub(r"partNumber=1&uploadId=\w+&", "uploads&", url),
+    ):
+        refused(httpx.put(other, content=b"x"), 403, "SignatureDoesNotMatch")
+    refused(httpx.delete(url), 403, "SignatureDoesNotMatch")
+
+
+def test_an_unknown_upload(upload):
+    for upload_id in ("0" * 32, "..", "../..", "x&y"):
+        url = upload.grant("PUT", upload_id=upload_id, part_number=1)
+        refused(httpx.put(url, content=b"x"), 404, "NoSuchUpload")
+
+
+def test_abort(upload):
+    upload.part(1, b"x")
+    answer = httpx.delete(upload.grant("DELETE", upload_id=upload.id))
+    assert (answer.status_code, answer.content) == (204, b"")
+    refused(upload.complete((1, '"x"')), 404, "NoSuchUpload")
+    assert upload.confirm().json()["error_code"] == "VOD.10126"
+
+
+# --- complete -------------------------------------------------------------------------------------
+
+
+def test_parts_that_did_not_come(upload):
+    etag = upload.part(1, b"x")
+    refused(upload.complete((1, etag), (2, etag)), 400, "InvalidPart")
+    refused(upload.complete((1, '"0"')), 400, "InvalidPart")
+
+
+def test_another_order(upload):
+    etag = upload.part(1, b"x")
+    refused(upload.complete((2, etag), (1, etag)), 400, "InvalidPartOrder")
+
+
+def test_parts_that_are_too_small(upload):
+    parts = [(number, upload.part(number, b"x" * (PART - 1))) for number in (1, 2)]
+    refused(upload.complete(*parts), 400, "EntityTooSmall")
+    assert upload.complete(parts[0]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"nonsense",
+        b"<CompleteMultipartUpload/>",
+        b"<Else><Part><PartNumber>1</PartNumber></Part></Else>",
+        b"<CompleteMultipartUpload><Part><PartNumber>x</PartNumber></Part></CompleteMultipartUpload>",
+        b'<?xml version="1.0" encoding="nonsense"?><CompleteMultipartUpload/>',
+        b'<!DOCTYPE x [<!ENTITY y "z">]><CompleteMultipartUpload>&y;</CompleteMultipartUpload>',
+        b" " * (5 * 1024 * 1024),
+    ],
+)
+def test_a_list_that_is_none(upload, body):
+    refused(upload.complete(body=body), 400, "MalformedXML")
+
+
+def test_with_the_namespace_of_s3(upload):
+    etag = upload.part(7, b"x")
+    body = (
+        '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Part>'
+        f"<ETag>{etag}</ETag><PartNumber>7</PartNumber></Part></CompleteMultipartUpload>"
     )
-    def test_a_list_that_is_none(self, upload, body):
-        refused(upload.complete(body=body), 400, "MalformedXML")
-
-    def test_with_the_namespace_of_s3(self, upload):
-        etag = upload.part(7, b"x")
-        body = (
-            '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Part>'
-            f"<ETag>{etag}</ETag><PartNumber>7</PartNumber></Part></CompleteMultipartUpload>"
-        )
-        assert upload.complete(body=body).status_code == 200
+    assert upload.complete(body=body).status_code == 200
 
 
-class TestGrants:
-    def ask(self, shared, upload, **changes):
-        query = {
-            "http_verb": "PUT",
-            "bucket": upload.target["bucket"],
-            "object_key": upload.target["object"],
-            "upload_id": "x",
-            "part_number": 1,
-            **changes,
-        }
-        query = {name: value for name, value in query.items() if value is not None}
-        answer = shared.http.get(f"{shared.standin.url}/v1.1/{shared.project}/asset/authority", params=query)
-        return answer.status_code, answer.json().get("error_code"), answer.json().get("error_msg", "")
+# --- grants ---------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize(
-        ("changes", "field"),
-        [
-            ({"http_verb": None}, "http_verb"),
-            ({"http_verb": "PATCH"}, "http_verb"),
-            ({"bucket": None}, "bucket"),
-            ({"object_key": ""}, "object_key"),
-            ({"upload_id": None}, "upload_id"),
-            ({"part_number": None}, "part_number"),
-            ({"part_number": 0}, "part_number"),
-            ({"part_number": 10_001}, "part_number"),
-            ({"part_number": "x"}, "part_number"),
-            ({"http_verb": "GET"}, "part_number"),
-            ({"http_verb": "DELETE", "upload_id": None, "part_number": None}, "upload_id"),
-        ],
-    )
-    def test_illegal(self, shared, upload, changes, field):
-        status, code, message = self.ask(shared, upload, **changes)
-        assert (status, code) == (403, "VOD.10053")
-        assert f"{{{field}}}" in message
 
-    @pytest.mark.parametrize(
-        "changes", [{"bucket": "other"}, {"object_key": "x"}, {"object_key": f"p/{'f' * 32}/x.mp4"}]
-    )
-    def test_an_unknown_object(self, shared, upload, changes):
-        assert self.ask(shared, upload, **changes)[:2] == (403, "VOD.10062")
+def ask(shared, upload, **changes):
+    query = {
+        "http_verb": "PUT",
+        "bucket": upload.target["bucket"],
+        "object_key": upload.target["object"],
+        "upload_id": "x",
+        "part_number": 1,
+        **changes,
+    }
+    query = {name: value for name, value in query.items() if value is not None}
+    answer = shared.http.get(f"{shared.standin.url}/v1.1/{shared.project}/asset/authority", params=query)
+    return answer.status_code, answer.json().get("error_code"), answer.json().get("error_msg", "")
 
-    def test_an_asset_that_is_no_longer_uploaded(self, shared, upload):
-        shared.post("/status/uploaded", {"asset_id": upload.asset_id, "status": "CANCELLED"})
-        assert self.ask(shared, upload)[:2] == (403, "VOD.10135")
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"http_verb": None}, "http_verb"),
+        ({"http_verb": "PATCH"}, "http_verb"),
+        ({"bucket": None}, "bucket"),
+        ({"object_key": ""}, "object_key"),
+        ({"upload_id": None}, "upload_id"),
+        ({"part_number": None}, "part_number"),
+        ({"part_number": 0}, "part_number"),
+        ({"part_number": 10_001}, "part_number"),
+        ({"part_number": "x"}, "part_number"),
+        ({"http_verb": "GET"}, "part_number"),
+        ({"http_verb": "DELETE", "upload_id": None, "part_number": None}, "upload_id"),
+    ],
+)
+def test_illegal(shared, upload, changes, field):
+    status, code, message = ask(shared, upload, **changes)
+    assert (status, code) == (403, "VOD.10053")
+    assert f"{{{field}}}" in message
+
+
+@pytest.mark.parametrize(
+    "changes", [{"bucket": "other"}, {"object_key": "x"}, {"object_key": f"p/{'f' * 32}/x.mp4"}]
+)
+def test_an_unknown_object(shared, upload, changes):
+    assert ask(shared, upload, **changes)[:2] == (403, "VOD.10062")
+
+
+def test_an_asset_that_is_no_longer_uploaded(shared, upload):
+    shared.post("/status/uploaded", {"asset_id": upload.asset_id, "status": "CANCELLED"})
+    assert ask(shared, upload)[:2] == (403, "VOD.10135")

@@ -174,80 +174,90 @@ def test_unsubscribing(vod, source, subscribed, wait_until):
     wait_until(lambda: len(subscribed.notifications()) == 2)
 
 
-class TestDelivery:
-    """Section 10.4."""
-
-    def test_5xx_is_tried_again(self, vod, source, subscribed, wait_until):
-        subscribed.statuses = [500, 503, 502]
-        vod.extract(source)
-        wait_until(lambda: len(subscribed.notifications()) == 4)
-        assert len({envelope["message_id"] for envelope in subscribed.notifications()}) == 1
-        assert len({envelope["timestamp"] for envelope in subscribed.notifications()}) == 1
-        wait_until(lambda: outcomes(vod)["delivered"] == 2)
-
-    def test_4xx_is_final(self, vod, source, subscribed, wait_until):
-        subscribed.statuses = [404]
-        vod.extract(source)
-        wait_until(lambda: outcomes(vod)["refused"] == 1)
-        assert len(subscribed.notifications()) == 1
-
-    def test_seven_attempts_then_the_blacklist(self, vod, source, subscribed, wait_until):
-        subscribed.statuses = [500] * 7
-        vod.extract(source)
-        wait_until(lambda: outcomes(vod)["dropped"] == 1)
-        assert len(subscribed.notifications()) == 7
-        vod.extract(source)
-        wait_until(lambda: outcomes(vod)["dropped"] == 2)
-        assert len(subscribed.notifications()) == 7
-
-    def test_nobody_there(self, vod, source, subscribed, wait_until):
-        [subscription] = vod.standin._topic._subscriptions.values()
-        subscription.url = "http://127.0.0.1:1/"
-        vod.extract(source)
-        wait_until(lambda: outcomes(vod)["dropped"] == 1)
+# --- delivery: Section 10.4.
 
 
-class TestFaults:
-    def test_twice(self, vod, source, subscribed, wait_until):
-        vod.standin.behaviour.faults = [parse("duplicate")]
-        vod.extract(source)
-        wait_until(lambda: len(subscribed.notifications()) == 2)
-        first, second = subscribed.notifications()
-        assert first == second
+def test_5xx_is_tried_again(vod, source, subscribed, wait_until):
+    subscribed.statuses = [500, 503, 502]
+    vod.extract(source)
+    wait_until(lambda: len(subscribed.notifications()) == 4)
+    assert len({envelope["message_id"] for envelope in subscribed.notifications()}) == 1
+    assert len({envelope["timestamp"] for envelope in subscribed.notifications()}) == 1
+    wait_until(lambda: outcomes(vod)["delivered"] == 2)
 
-    def test_out_of_order(self, vod, source, subscribed, wait_until):
-        vod.standin.behaviour.faults = [parse("latency,call=notification,seconds=2,count=1")]
-        audios = []
-        for _ in range(2):
-            audios.append(vod.extract(source))
-            vod.wait(audios[-1], "CREATED")
-        wait_until(lambda: len(subscribed.notifications()) == 2)
-        assert [event["asset_id"] for event in subscribed.events()] == audios[::-1]
 
-    def test_lost(self, vod, source, subscribed, wait_until):
-        vod.standin.behaviour.faults = [parse("drop,call=notification")]
-        vod.extract(source)
-        wait_until(lambda: outcomes(vod)["dropped"] == 1)
-        assert not subscribed.notifications()
+def test_4xx_is_final(vod, source, subscribed, wait_until):
+    subscribed.statuses = [404]
+    vod.extract(source)
+    wait_until(lambda: outcomes(vod)["refused"] == 1)
+    assert len(subscribed.notifications()) == 1
 
-    def test_forged(self, vod, source, subscribed, wait_until):
-        vod.standin.behaviour.faults = [parse("forge")]
-        vod.extract(source)
-        wait_until(subscribed.notifications)
-        with pytest.raises(InvalidSignature):
-            verify(subscribed.notifications()[0])
 
-    def test_prose(self, vod, source, subscribed, wait_until):
-        vod.standin.behaviour.faults = [parse("prose")]
-        vod.extract(source)
-        wait_until(subscribed.notifications)
-        [envelope] = subscribed.notifications()
-        assert envelope["message"] == "The audio extraction of Größe 1 has ended."
-        verify(envelope)
+def test_seven_attempts_then_the_blacklist(vod, source, subscribed, wait_until):
+    subscribed.statuses = [500] * 7
+    vod.extract(source)
+    wait_until(lambda: outcomes(vod)["dropped"] == 1)
+    assert len(subscribed.notifications()) == 7
+    vod.extract(source)
+    wait_until(lambda: outcomes(vod)["dropped"] == 2)
+    assert len(subscribed.notifications()) == 7
 
-    def test_no_certificate(self, vod, subscribed):
-        vod.standin.behaviour.faults = [parse("error,call=smn certificate")]
-        assert httpx.get(subscribed.received[0]["signing_cert_url"]).status_code == 502
+
+def test_nobody_there(vod, source, subscribed, wait_until):
+    [subscription] = vod.standin._topic._subscriptions.values()
+    subscription.url = "http://127.0.0.1:1/"
+    vod.extract(source)
+    wait_until(lambda: outcomes(vod)["dropped"] == 1)
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+def test_twice(vod, source, subscribed, wait_until):
+    vod.standin.behaviour.faults = [parse("duplicate")]
+    vod.extract(source)
+    wait_until(lambda: len(subscribed.notifications()) == 2)
+    first, second = subscribed.notifications()
+    assert first == second
+
+
+def test_out_of_order(vod, source, subscribed, wait_until):
+    vod.standin.behaviour.faults = [parse("latency,call=notification,seconds=2,count=1")]
+    audios = []
+    for _ in range(2):
+        audios.append(vod.extract(source))
+        vod.wait(audios[-1], "CREATED")
+    wait_until(lambda: len(subscribed.notifications()) == 2)
+    assert [event["asset_id"] for event in subscribed.events()] == audios[::-1]
+
+
+def test_lost(vod, source, subscribed, wait_until):
+    vod.standin.behaviour.faults = [parse("drop,call=notification")]
+    vod.extract(source)
+    wait_until(lambda: outcomes(vod)["dropped"] == 1)
+    assert not subscribed.notifications()
+
+
+def test_forged(vod, source, subscribed, wait_until):
+    vod.standin.behaviour.faults = [parse("forge")]
+    vod.extract(source)
+    wait_until(subscribed.notifications)
+    with pytest.raises(InvalidSignature):
+        verify(subscribed.notifications()[0])
+
+
+def test_prose(vod, source, subscribed, wait_until):
+    vod.standin.behaviour.faults = [parse("prose")]
+    vod.extract(source)
+    wait_until(subscribed.notifications)
+    [envelope] = subscribed.notifications()
+    assert envelope["message"] == "The audio extraction of Größe 1 has ended."
+    verify(envelope)
+
+
+def test_no_certificate(vod, subscribed):
+    vod.standin.behaviour.faults = [parse("error,call=smn certificate")]
+    assert httpx.get(subscribed.received[0]["signing_cert_url"]).status_code == 502
 
 
 def test_subscribers_of_the_settings(tmp_path, subscriber, wait_until):

@@ -60,61 +60,64 @@ def check(now: str = DATE) -> KeyCheck:
     return KeyCheck(ACCESS_KEY, SECRET_KEY, clock=lambda: seconds(now))
 
 
-class TestVectorsOfTheContract:
-    def test_a_published_by_the_vendor(self):
-        wire = WireRequest(
-            method="GET",
-            path="/v1/77b6a44cba5143ab91d13ab9a8ff44fd/vpcs",
-            query="limit=2&marker=13551d6b-755d-4757-b956-536f674975c0",
-            headers={
-                "content-type": "application/json",
-                "host": "service.region.example.com",
-                "x-sdk-date": "20191115T033655Z",
-            },
-            body=b"",
-        )
-        canonical = canonical_request(wire, ["content-type", "host", "x-sdk-date"])
-        assert (
-            hashlib.sha256(canonical.encode()).hexdigest()
-            == "b25362e603ee30f4f25e7858e8a7160fd36e803bb2dfe206278659d71a9bcd7a"
-        )
-        assert (
-            signature(canonical, "20191115T033655Z", "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc")
-            == "7be6668032f70418fcc22abc52071e57aff61b84a1d2381bb430d6870f4f6ebe"
-        )
+# --- vectors of the contract ----------------------------------------------------------------------
 
-    @pytest.mark.parametrize(
-        ("wire", "names", "expected"),
-        [
-            pytest.param(
-                request(
-                    "POST",
-                    "extract_audio",
-                    body=b'{"asset_id":"3e1cd21131a94525be55acf65888bf46","parameter":{"format":"MP3"}}',
-                ),
-                SIGNED,
-                "348738fcff9e3c9465fa39f6405068db0f84f3e15ef57bab064618f544fef451",
-                id="b-body",
-            ),
-            pytest.param(
-                request(query=f"asset_id={'b' * 32}&asset_id={'a' * 32}"),
-                SIGNED,
-                "2a60c9b377a105f175a8db7eaa643d1c3d84ff06c1254e053251f2898d69f86a",
-                id="c-repeated-names",
-            ),
-            pytest.param(
-                request(call="list", query="query_string=a%20b%2Cc*~%2F&page=0", x_security_token="STSTOKEN"),
-                f"{SIGNED};x-security-token",
-                "c3a74717a467ffd5948c26e0d040f598e54944ab028e0655f994c772a46b620a",
-                id="d-escapes-and-temporary-key",
-            ),
-        ],
+
+def test_a_published_by_the_vendor():
+    wire = WireRequest(
+        method="GET",
+        path="/v1/77b6a44cba5143ab91d13ab9a8ff44fd/vpcs",
+        query="limit=2&marker=13551d6b-755d-4757-b956-536f674975c0",
+        headers={
+            "content-type": "application/json",
+            "host": "service.region.example.com",
+            "x-sdk-date": "20191115T033655Z",
+        },
+        body=b"",
     )
-    def test_computed_with_the_official_signer(self, wire, names, expected):
-        assert signature(canonical_request(wire, names.split(";")), DATE, SECRET_KEY) == expected
-        value = f"SDK-HMAC-SHA256 Access={ACCESS_KEY}, SignedHeaders={names}, Signature={expected}"
-        wire.headers["authorization"] = value
-        check().verify(wire)
+    canonical = canonical_request(wire, ["content-type", "host", "x-sdk-date"])
+    assert (
+        hashlib.sha256(canonical.encode()).hexdigest()
+        == "b25362e603ee30f4f25e7858e8a7160fd36e803bb2dfe206278659d71a9bcd7a"
+    )
+    assert (
+        signature(canonical, "20191115T033655Z", "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc")
+        == "7be6668032f70418fcc22abc52071e57aff61b84a1d2381bb430d6870f4f6ebe"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wire", "names", "expected"),
+    [
+        pytest.param(
+            request(
+                "POST",
+                "extract_audio",
+                body=b'{"asset_id":"3e1cd21131a94525be55acf65888bf46","parameter":{"format":"MP3"}}',
+            ),
+            SIGNED,
+            "348738fcff9e3c9465fa39f6405068db0f84f3e15ef57bab064618f544fef451",
+            id="b-body",
+        ),
+        pytest.param(
+            request(query=f"asset_id={'b' * 32}&asset_id={'a' * 32}"),
+            SIGNED,
+            "2a60c9b377a105f175a8db7eaa643d1c3d84ff06c1254e053251f2898d69f86a",
+            id="c-repeated-names",
+        ),
+        pytest.param(
+            request(call="list", query="query_string=a%20b%2Cc*~%2F&page=0", x_security_token="STSTOKEN"),
+            f"{SIGNED};x-security-token",
+            "c3a74717a467ffd5948c26e0d040f598e54944ab028e0655f994c772a46b620a",
+            id="d-escapes-and-temporary-key",
+        ),
+    ],
+)
+def test_computed_with_the_official_signer(wire, names, expected):
+    assert signature(canonical_request(wire, names.split(";")), DATE, SECRET_KEY) == expected
+    value = f"SDK-HMAC-SHA256 Access={ACCESS_KEY}, SignedHeaders={names}, Signature={expected}"
+    wire.headers["authorization"] = value
+    check().verify(wire)
 
 
 def test_a_plus_is_a_plus_and_an_empty_value_stays():
@@ -204,22 +207,25 @@ def test_the_authorization_header_has_exactly_one_form(authorization):
         check().verify(request(authorization=authorization))
 
 
-class TestLock:
-    def test_after_more_than_five_failures_in_a_row_even_right_signatures_fail_for_five_minutes(self):
-        now = seconds(DATE)
-        keys = KeyCheck(ACCESS_KEY, SECRET_KEY, clock=lambda: now)
-        for _ in range(6):
+# --- lock -----------------------------------------------------------------------------------------
+
+
+def test_after_more_than_five_failures_in_a_row_even_right_signatures_fail_for_five_minutes():
+    now = seconds(DATE)
+    keys = KeyCheck(ACCESS_KEY, SECRET_KEY, clock=lambda: now)
+    for _ in range(6):
+        with pytest.raises(SignatureError, match="canonicalRequest"):
+            keys.verify(signed(request(), secret="wrong"))
+    with pytest.raises(SignatureError, match="AK access failed to reach the limit,forbidden"):
+        keys.verify(signed(request()))
+    now += 300
+    keys.verify(signed(request()))
+
+
+def test_five_failures_do_not_lock_and_a_success_starts_the_count_anew():
+    keys = check()
+    for _ in range(2):
+        for _ in range(5):
             with pytest.raises(SignatureError, match="canonicalRequest"):
                 keys.verify(signed(request(), secret="wrong"))
-        with pytest.raises(SignatureError, match="AK access failed to reach the limit,forbidden"):
-            keys.verify(signed(request()))
-        now += 300
         keys.verify(signed(request()))
-
-    def test_five_failures_do_not_lock_and_a_success_starts_the_count_anew(self):
-        keys = check()
-        for _ in range(2):
-            for _ in range(5):
-                with pytest.raises(SignatureError, match="canonicalRequest"):
-                    keys.verify(signed(request(), secret="wrong"))
-            keys.verify(signed(request()))

@@ -194,32 +194,34 @@ def test_a_download_can_be_made_to_fail(vod, web):
     vod.wait(second["asset_id"], "PUBLISHED")
 
 
-class TestReproduction:
-    """Copies within the one bucket that there is."""
+# --- reproduction: Copies within the one bucket that there is.
 
-    @pytest.fixture
-    def origin(self, vod, media):
-        asset_id = vod.standin.add(media / "clip.mp4")
-        return vod.info(asset_id)[0]["base_info"]["source_path"]
 
-    def test_a_copy(self, vod, origin, media):
-        body = {"title": "copy", "video_type": "MP4", "input": origin, "auto_publish": 0}
-        copied = vod.post("/reproduction", body)
-        assert copied.status_code == 200
-        base = vod.wait(copied.json()["asset_id"], "CREATED")["base_info"]
-        assert base["title"] == "copy"
-        assert base["meta_data"]["video_size"] == (media / "clip.mp4").stat().st_size
-        assert base["source_path"] != origin
+@pytest.fixture
+def origin(vod, media):
+    asset_id = vod.standin.add(media / "clip.mp4")
+    return vod.info(asset_id)[0]["base_info"]["source_path"]
 
-    @pytest.mark.parametrize(
-        ("change", "status", "code"),
-        [
-            ({"bucket": "elsewhere"}, 403, "VOD.10114"),
-            ({"object": "nothing"}, 403, "VOD.10076"),
-            ({"object": None}, 400, "VOD.10053"),
-        ],
-    )
-    def test_what_cannot_be_copied(self, vod, origin, change, status, code):
-        body = {"title": "copy", "video_type": "MP4", "input": {**origin, **change}}
-        answer = vod.post("/reproduction", body)
-        assert (answer.status_code, answer.json()["error_code"]) == (status, code)
+
+def test_a_copy(vod, origin, media):
+    body = {"title": "copy", "video_type": "MP4", "input": origin, "auto_publish": 0}
+    copied = vod.post("/reproduction", body)
+    assert copied.status_code == 200
+    base = vod.wait(copied.json()["asset_id"], "CREATED")["base_info"]
+    assert base["title"] == "copy"
+    assert base["meta_data"]["video_size"] == (media / "clip.mp4").stat().st_size
+    assert base["source_path"] != origin
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"bucket": "elsewhere"}, 403, "VOD.10114"),
+        ({"object": "nothing"}, 403, "VOD.10076"),
+        ({"object": None}, 400, "VOD.10053"),
+    ],
+)
+def test_what_cannot_be_copied(vod, origin, change, status, code):
+    body = {"title": "copy", "video_type": "MP4", "input": {**origin, **change}}
+    answer = vod.post("/reproduction", body)
+    assert (answer.status_code, answer.json()["error_code"]) == (status, code)
