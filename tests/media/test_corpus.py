@@ -29,7 +29,6 @@ _VIDEO_CODECS = {
     "wmv": ("wmv2",),
     "mpg": ("mpeg2video",),
     "mxf": ("mpeg2video",),
-    "nut": ("mpeg4",),
 }
 _H264 = ("libx264", "-preset", "ultrafast", "-g", "5")
 _SOUND_ONLY = {"ogg", "wav", "aiff", "caf", "w64", "mp3", "aac", "flac", "ac3", "eac3", "m4a", "mka", "opus"}
@@ -88,7 +87,6 @@ for container, codecs in {
     "flv": "aac libmp3lame",
     "wmv": "wmav2 libmp3lame",
     "mxf": "pcm_s16le",
-    "nut": "aac",
     "ogg": "libvorbis libopus flac",
     "wav": "pcm_s16le pcm_s24le pcm_f32le pcm_mulaw adpcm_ms",
     "aiff": "pcm_s16be",

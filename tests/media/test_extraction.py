@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vod import containers
 from vod.errors import InvalidInputError, NoAudioTrackError
 from vod.media import (
     EXTENSIONS,
@@ -264,3 +265,11 @@ def test_an_unknown_format(media: Media, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="'OGG'") as caught:
         extract(media("mp3.mov"), tmp_path / "out", audio_format="OGG")
     assert "MP3, AAC, WAV, FLAC, OPUS" in caught.value.remedy
+
+
+def test_a_codec_that_is_not_read_here_is_named(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "DECODERS", tuple(name for name in containers.DECODERS if name != "aac"))
+    with pytest.raises(UnsupportedTrackError, match="has the codec aac, which is not read here"):
+        extract(video, tmp_path / "a.mp3")

@@ -29,7 +29,7 @@ from vod.media import (
     process,
 )
 from vod.media.limits import Limits
-from vod.media.process import run
+from vod.media.process import _KEPT_VARIABLES, run
 
 from .conftest import WHEEL
 
@@ -314,3 +314,33 @@ def children_running(program: str) -> list[psutil.Process]:
             if child.status() != psutil.STATUS_ZOMBIE and Path(child.exe()).samefile(program):
                 found.append(child)
     return found
+
+
+def test_ffmpeg_sees_nothing_of_the_environment_but_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hole in a codec must not find keys."""
+    seen = tmp_path / "seen"
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\nenv > {seen}\n")
+    program.chmod(0o755)
+    for name in (
+        "AIRFLOW_CONN_VOD_DEFAULT",
+        "AIRFLOW__CORE__FERNET_KEY",
+        "AWS_SECRET_ACCESS_KEY",
+        "FFREPORT",
+    ):
+        monkeypatch.setenv(name, "secret")
+    run([str(program)], limits=Limits(10))
+    found = {line.partition("=")[0] for line in seen.read_text().splitlines()}
+    assert "secret" not in seen.read_text()
+    assert found <= {
+        *_KEPT_VARIABLES,
+        "AV_LOG_FORCE_NOCOLOR",
+        "MALLOC_ARENA_MAX",
+        "PWD",
+        "SHLVL",
+        "_",
+        "OLDPWD",
+    }
+    assert "PATH" in found

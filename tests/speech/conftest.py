@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vod.speech import Transcriber
-from vod.speech.audio import SAMPLE_RATE
+from vod.speech.audio import SAMPLE_RATE, windows
 
 Samples = NDArray[np.floating]
 WriteWav = Callable[[str, Samples], Path]
@@ -35,3 +35,8 @@ def write_wav(tmp_path: Path) -> WriteWav:
         return path
 
     return write
+
+
+def decode(path: Path) -> np.ndarray:
+    """All windows of a file."""
+    return np.concatenate([samples for _, samples in windows(path)])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -10,10 +13,11 @@ import numpy as np
 import pytest
 
 from vod.errors import NoAudioTrackError
-from vod.speech import UnreadableAudioError
-from vod.speech.audio import SAMPLE_RATE, decode
+from vod.media import find_ffmpeg
+from vod.speech import UnreadableAudioError, audio
+from vod.speech.audio import SAMPLE_RATE, windows
 
-from .conftest import WriteWav
+from .conftest import WriteWav, decode
 
 
 def tone(seconds: float) -> np.ndarray:
@@ -113,3 +117,40 @@ def test_damaged_packets_are_skipped_and_counted(
 
     assert len(decode(video)) * 0.9 < len(samples) < len(decode(video))
     assert "10 damaged packets" in caplog.text
+
+
+def test_windows_follow_each_other_and_are_cut_where_it_is_quiet(
+    write_wav: WriteWav, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "WINDOW", 2.0)
+    monkeypatch.setattr(audio, "_SEARCH", 1.0)
+    pause = np.zeros(int(0.3 * SAMPLE_RATE), dtype=np.float32)
+    written = np.concatenate([tone(2.4), pause, tone(2.0), pause, tone(3.3)])
+    found = list(windows(write_wav("a.wav", written)))
+    assert len(found) >= 3
+    for (start, samples), (following, _) in pairwise(found):
+        assert following == start + len(samples) / SAMPLE_RATE
+        assert 2.0 <= len(samples) / SAMPLE_RATE <= 3.0
+    assert 2.4 <= found[1][0] <= 2.7, "in the pause"
+    assert sum(len(samples) for _, samples in found) == len(written)
+
+
+HOURS = 10
+
+
+@pytest.mark.slow
+def test_hours_of_silence_take_no_memory(tmp_path: Path) -> None:
+    """A FLAC of some kilobytes holds ten hours: decoded as a whole they were gigabytes."""
+    path = tmp_path / "silence.flac"
+    command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono"]
+    subprocess.run([*command, "-t", str(HOURS * 3600), str(path)], check=True)
+    script = (
+        "import resource, sys; from pathlib import Path; from vod.speech.audio import windows; "
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+        "seconds = sum(len(samples) for _, samples in windows(Path(sys.argv[1]))) / 16000; "
+        "print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+    seconds, kilobytes = map(float, done.stdout.split())
+    assert seconds == pytest.approx(HOURS * 3600, abs=1)
+    assert kilobytes < 400_000

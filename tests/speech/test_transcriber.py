@@ -10,9 +10,9 @@ import pytest
 
 from tests.conftest import word_error_rate
 from vod.speech import Transcriber, UnreadableAudioError, UnsupportedLanguageError
-from vod.speech.audio import SAMPLE_RATE, decode
+from vod.speech.audio import SAMPLE_RATE
 
-from .conftest import WriteWav
+from .conftest import WriteWav, decode
 
 
 def silence(seconds: float) -> np.ndarray:
@@ -113,3 +113,24 @@ def test_bad_file_leaves_the_transcriber_usable(
         transcriber.transcribe(bad)
     assert caught.value.asset == str(bad)
     assert transcriber.transcribe(video).text
+
+
+def test_windows_change_nothing_but_memory(
+    transcriber: Transcriber,
+    video: Path,
+    samples: dict[str, str],
+    write_wav: WriteWav,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Times are those of the whole audio, and each sentence is there once."""
+    speech = decode(video)
+    audio_file = write_wav("long.wav", np.concatenate([speech, silence(2), speech]))
+    monkeypatch.setattr("vod.speech.audio.WINDOW", 7.0)
+    monkeypatch.setattr("vod.speech.audio._SEARCH", 4.0)
+    parts = transcriber.transcribe(audio_file)
+    assert word_error_rate(parts.text, f"{samples[video.name]} {samples[video.name]}") < 0.2
+    length = (2 * len(speech)) / SAMPLE_RATE + 2
+    assert parts.duration == pytest.approx(length, abs=0.01)
+    assert parts.segments[-1].end == pytest.approx(length, abs=1.0)
+    times = [word.start for segment in parts.segments for word in segment.words]
+    assert times == sorted(times)

@@ -245,6 +245,10 @@ class _Job:
                 raise UnsupportedTrackError(
                     f"Audio track {track.index} has a codec that is damaged or unknown."
                 )
+            if not track.readable:
+                raise UnsupportedTrackError(
+                    f"Audio track {track.index} has the codec {track.codec}, which is not read here."
+                )
         copies = any(self._can_copy(track, output) for track in tracks for output in self.outputs.values())
         if copies:
             # Not everything that plays can be copied into another container; then it is encoded.

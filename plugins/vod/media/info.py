@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import av
 from av.stream import Disposition
 
+from vod import containers
 from vod.media.errors import MediaError, TruncatedMediaError, UnreadableMediaError
 from vod.media.integrity import lost_bytes
 from vod.media.languages import canonical
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer
 
-DEMUXERS = "mov,matroska,mpegts,mpeg,avi,flv,asf,mxf,gxf,dv,rm,nut,ogg,wav,w64,aiff,caf,mp3,aac,flac,ac3,eac3"
-"""The containers that are read. Playlists and scripts (hls, dash, concat, …) are not among them, because they
-make ffmpeg open files that they name; nor are formats that take any bytes for sound (amr, raw PCM)."""
-
 MAX_TRACKS = 256
 """Tracks of all kinds in one file; more is an attack or an accident."""
 
@@ -36,7 +33,7 @@ DISPOSITIONS = tuple(mark.name for mark in Disposition if mark.name)
 
 _LOSSLESS = ("pcm_", "flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp")
 
-OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_streams": str(MAX_TRACKS)}
+OPEN_OPTIONS = {**containers.OPEN_OPTIONS, "max_streams": str(MAX_TRACKS)}
 """Limits for opening a file, the same for PyAV and ffmpeg."""
 
 PROBE_TIMEOUT = 60.0
@@ -56,6 +53,7 @@ class AudioTrack:
     :param duration: Seconds that the file claims for this track. Headers lie: compare with what was written.
     :param start: Seconds on the file's clock at which it starts, on which the earliest track starts at 0.
     :param bits: Bits of a sample, of a codec that loses nothing.
+    :param readable: Whether its decoder is one of :data:`vod.containers.DECODERS`.
     :param dispositions: What the file marks it as, in ffmpeg's words, for example ``default``, ``comment``.
     """
 
@@ -70,6 +68,7 @@ class AudioTrack:
     duration: float | None
     start: float = 0.0
     bits: int | None = None
+    readable: bool = True
     dispositions: tuple[str, ...] = ()
 
     def speaks(self, language: str) -> bool:
@@ -264,6 +263,7 @@ def _audio_track(container: InputContainer, index: int) -> AudioTrack:
     context = stream.codec_context  # None when no decoder is known
     language = (stream.language or "und").lower()
     codec = context.codec.canonical_name if context else UNKNOWN_CODEC
+    readable = bool(context and context.codec.name in containers.DECODERS)
     start = _start(container, stream)
     return AudioTrack(
         index=index,
@@ -276,6 +276,7 @@ def _audio_track(container: InputContainer, index: int) -> AudioTrack:
         title=stream.metadata.get("title") or None,
         duration=_duration(stream, start),
         start=start,
+        readable=readable,
         bits=context.format.bits if context and context.format and codec.startswith(_LOSSLESS) else None,
         dispositions=tuple(mark.name for mark in Disposition if mark.name and mark & stream.disposition),
     )

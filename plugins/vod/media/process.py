@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 FFMPEG_VARIABLE = "VOD_FFMPEG"
 
+_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+"""Variables that ffmpeg gets."""
+
 QUIET = ("-nostdin", "-hide_banner", "-nostats")
 """Options for running ffmpeg without a terminal."""
 
@@ -41,6 +44,8 @@ _SENDER = re.compile(r"^((\[[^\]]*\] )+)")
 """What ffmpeg puts before a line: ``[mov,mp4 @ 0x55d0] [error] ``."""
 _CORRUPT = ("Error while decoding stream", "Error submitting packet to decoder", "CRC mismatch!")
 """Said once for each packet that was lost: by ffmpeg 5, by newer ones, and for Ogg."""
+_NOT_READ = "not on whitelist"
+"""Said of each picture track: its decoder is not allowed, and not needed."""
 _NO_MEMORY = ("Cannot allocate memory", "Failed to allocate")
 
 
@@ -63,7 +68,7 @@ class Complaints:
         """Take one line of stderr."""
         sender = _SENDER.match(line)
         text = "".join(c if c.isprintable() else "?" for c in _SENDER.sub("", line)).strip()[:300]
-        if not text:
+        if not text or _NOT_READ in text:
             return
         if sender and sender[1].endswith(("[warning] ", "[info] ")):
             self.notes.append(text)
@@ -155,6 +160,7 @@ def inspect(path: str) -> Ffmpeg:
     try:
         answer = subprocess.run(  # noqa: S603
             [path, "-nostdin", "-encoders"],
+            env=_environment(),
             capture_output=True,
             text=True,
             errors="replace",
@@ -188,7 +194,6 @@ def run(
     :raises FfmpegNotFoundError: the program could not be started.
     """
     ceiling = ceiling or Ceiling()
-    environment = {key: value for key, value in os.environ.items() if key != "FFREPORT"}
     complaints = Complaints()
 
     def read_progress(line: str) -> None:
@@ -202,8 +207,7 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Each thread's own heap would reserve 64 MB of address space.
-            env=environment | {"AV_LOG_FORCE_NOCOLOR": "1", "MALLOC_ARENA_MAX": "2"},
+            env=_environment(),
             start_new_session=True,
         )
     except OSError as error:
@@ -229,6 +233,13 @@ def run(
         return code, complaints
     finally:
         _end(process)
+
+
+def _environment() -> dict[str, str]:
+    """What ffmpeg needs of the environment: no key, no connection, no setting of Airflow reaches it."""
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    # Each thread's own heap would reserve 64 MB of address space.
+    return {**kept, "AV_LOG_FORCE_NOCOLOR": "1", "MALLOC_ARENA_MAX": "2"}
 
 
 def _limit(pid: int, ceiling: Ceiling) -> None:

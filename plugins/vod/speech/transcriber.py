@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vod.speech.audio import SAMPLE_RATE, decode
+from vod.speech.audio import SAMPLE_RATE, windows
 from vod.speech.errors import SpeechNotInstalledError, UnsupportedLanguageError, UnusableModelError
 from vod.speech.models import DEFAULT_MODEL, resolve_model
 
@@ -27,6 +27,10 @@ _SILENT = 0.6
 
 _DOUBTFUL = -1.0
 """Average log-probability of a piece below which Whisper doubts it; both limits are Whisper's own."""
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -131,33 +135,51 @@ class Transcriber:
     def transcribe(self, audio: Path, *, language: str | None = None) -> Transcription:
         """Recognise what is said in an audio or video file.
 
-        :param language: Language spoken, a code such as ``de`` or ``pt-BR``; recognised from the first 30
-            seconds of speech when omitted.
+        :param language: Language spoken, a code such as ``de`` or ``pt-BR``; recognised from the first
+            window with speech when omitted.
         :raises SpeechError: what :meth:`prepare` raises.
         :raises UnreadableAudioError: the file is missing, empty, no media, or has no audio.
         """
         code = self._language(language)
-        samples = decode(audio)
-        segments, info = self._pipeline().transcribe(
-            samples,
-            language=code,
-            batch_size=self._batch_size,
-            initial_prompt=_OPENINGS.get(code or ""),
-            temperature=0.0,
-            word_timestamps=True,
-        )
-        words = (
-            Word(start=float(word.start), end=float(word.end), text=word.word)
-            for segment in segments
-            if not (segment.no_speech_prob > _SILENT and segment.avg_logprob < _DOUBTFUL)
-            for word in segment.words
-        )
+        words: list[Word] = []
+        recognised, duration = code or "en", 0.0
+        for start, samples in windows(audio):
+            duration = start + len(samples) / SAMPLE_RATE
+            if not samples.any():  # digital silence
+                continue
+            found, spoken = self._recognise(samples, code, start)
+            if found:
+                words += found
+                code = recognised = spoken
         return Transcription(
-            language=info.language,
-            duration=round(len(samples) / SAMPLE_RATE, 3),
+            language=recognised,
+            duration=round(duration, 3),
             model=self.model,
             segments=tuple(_segments(words)),
         )
+
+    def _recognise(
+        self, samples: NDArray[np.float32], language: str | None, start: float
+    ) -> tuple[list[Word], str]:
+        """The words of one window, and their language.
+
+        :param start: Seconds into the audio at which the window starts.
+        """
+        segments, info = self._pipeline().transcribe(
+            samples,
+            language=language,
+            batch_size=self._batch_size,
+            initial_prompt=_OPENINGS.get(language or ""),
+            temperature=0.0,
+            word_timestamps=True,
+        )
+        words = [
+            Word(start=start + float(word.start), end=start + float(word.end), text=word.word)
+            for segment in segments
+            if not (segment.no_speech_prob > _SILENT and segment.avg_logprob < _DOUBTFUL)
+            for word in segment.words
+        ]
+        return words, str(info.language)
 
     @cached_property
     def _whisper(self) -> Any:
