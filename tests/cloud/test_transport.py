@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
 from tests.cloud.test_client import INFO, KEYS, Script, say, script  # noqa: F401 - a fixture
 from tests.conftest import service
 from vod.cloud.client import AsyncVodClient, VodClient
-from vod.cloud.errors import NotSentError
+from vod.cloud.errors import AnswerLostError, NotSentError
 
 ELSEWHERE = "http://vod.invalid"
 
@@ -40,3 +46,59 @@ async def test_the_proxies_of_the_environment_are_those_of_both_clients(
     monkeypatch.setenv("no_proxy", "vod.invalid")
     with pytest.raises(NotSentError):
         VodClient(service(ELSEWHERE, "p", KEYS), retry_seconds=0.0).asset_info(["a"])
+
+
+class Flood(BaseHTTPRequestHandler):
+    """Answers with more than anybody wants, packed or not."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        packed = "packed" in self.path
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Connection", "close")
+        if packed:
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        blanks = b" " * (1 << 20)
+        with suppress(OSError):  # the client has heard enough
+            if packed:
+                packer = zlib.compressobj(9, wbits=31)
+                for _ in range(1024):
+                    self.wfile.write(packer.compress(blanks))
+                self.wfile.write(packer.flush())
+            else:
+                for _ in range(1024):
+                    self.wfile.write(blanks)
+        self.close_connection = True
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def flood() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Flood)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("path", ["packed", "plain"])
+async def test_an_answer_without_end_is_not_read_to_its_end(flood: str, path: str) -> None:
+    """A packed answer of some hundred kilobytes may hold gigabytes."""
+    tracemalloc.start()
+    try:
+        client = AsyncVodClient(service(f"{flood}/{path}", "p", KEYS), retry_seconds=0.0)
+        with pytest.raises(AnswerLostError, match="more than 16 MB"):
+            await client.asset_info(["a"])
+        await client.aclose()
+        with pytest.raises(AnswerLostError, match="more than 16 MB"):
+            VodClient(service(f"{flood}/{path}", "p", KEYS), retry_seconds=0.0).extract_audio("a")
+        assert tracemalloc.get_traced_memory()[1] < 150 << 20
+    finally:
+        tracemalloc.stop()

@@ -29,7 +29,7 @@ from vod.cloud.errors import (
 from vod.cloud.identity import Identity, KeyIdentity, Login, TokenIdentity
 from vod.cloud.runtime import LoopRuntime
 from vod.cloud.settings import ServiceSettings
-from vod.cloud.transport import redact_secrets
+from vod.cloud.transport import AnswerTooLargeError, bounded, redact_secrets
 
 log = logging.getLogger(__name__)
 redact_secrets()
@@ -225,7 +225,7 @@ class Session:
 
     async def _send(self, request: httpx.Request, asset: str | None = None) -> httpx.Response:
         try:
-            response = await self.http.send(request)
+            response = await bounded(await self.http.send(request, stream=True), request)
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
@@ -235,6 +235,8 @@ class Session:
             raise NotSentError(f"{request.url.host} cannot be reached ({error}).", asset=asset) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise AnswerLostError(f"VOD did not answer ({type(error).__name__}).", asset=asset) from error
+        except AnswerTooLargeError as error:
+            raise AnswerLostError(str(error), asset=asset) from None
         if not response.is_success:
             raise _refusal(response, asset)
         return response

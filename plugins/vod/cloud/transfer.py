@@ -19,7 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 from vod.cloud.assets import Asset, UploadGrant
 from vod.cloud.errors import CloudError, TransferError
 from vod.cloud.session import Session
-from vod.cloud.transport import FileStream
+from vod.cloud.transport import AnswerTooLargeError, FileStream, bounded
 
 PUT_LIMIT = 20 * 1024 * 1024
 """Bytes that one PUT may carry; above, parts (section 8)."""
@@ -191,8 +191,8 @@ class Transfers:
         if stream:
             request.stream = stream
         try:
-            response = await self._session.http.send(request)
-        except httpx.HTTPError as error:  # its text may hold the signed URL
+            response = await bounded(await self._session.http.send(request, stream=True), request)
+        except (httpx.HTTPError, AnswerTooLargeError) as error:  # its text may hold the signed URL
             raise TransferError(f"The upload broke off ({type(error).__name__}).") from None
         if not response.is_success:
             raise _storage_error("The storage refused the file.", response)

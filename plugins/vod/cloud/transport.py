@@ -12,6 +12,8 @@ import anyio.to_thread
 import httpx
 
 _CHUNK = 1024 * 1024
+MAX_ANSWER = 16 << 20
+"""Bytes of an answer at most; a full page of asset/list has some hundred kilobytes."""
 
 
 class BlockingTransport(httpx.AsyncBaseTransport):
@@ -56,6 +58,34 @@ class _BlockingStream(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._stream.close()
+
+
+class AnswerTooLargeError(Exception):
+    """An answer has more bytes than any that the contract knows."""
+
+
+async def bounded(response: httpx.Response, request: httpx.Request) -> httpx.Response:
+    """Read a streamed answer to its end, but not without end: a small packed answer may hold gigabytes.
+
+    :raises AnswerTooLargeError: it has more than :data:`MAX_ANSWER` bytes, unpacked.
+    """
+    content = bytearray()
+    try:
+        async for chunk in response.aiter_bytes():
+            content += chunk
+            if len(content) > MAX_ANSWER:
+                raise AnswerTooLargeError(f"The answer has more than {MAX_ANSWER >> 20} MB.")
+    finally:
+        await response.aclose()
+    of_packing = (b"content-encoding", b"content-length", b"transfer-encoding")
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in of_packing]
+    return httpx.Response(
+        response.status_code,
+        headers=headers,
+        content=bytes(content),
+        request=request,
+        extensions=response.extensions,
+    )
 
 
 class FileStream(httpx.SyncByteStream, httpx.AsyncByteStream):
