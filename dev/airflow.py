@@ -69,7 +69,9 @@ class Airflow:
 
     def prepare(self) -> None:
         """Bring the database to this version, and everything else that is done before the start."""
-        (self.state / "passwords.json").write_text(json.dumps({USER: self.password}))
+        passwords = self.state / "passwords.json"
+        passwords.touch(mode=0o600)
+        passwords.write_text(json.dumps({USER: self.password}))
         stack.migrate(self.environment, self.log_of("migration"))
 
     def start(self) -> None:

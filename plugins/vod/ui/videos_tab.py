@@ -6,6 +6,8 @@ Runs in Airflow's API server, which alone may read what the tasks of a run have 
 from __future__ import annotations
 
 import json
+import secrets
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import jinja2
@@ -15,8 +17,8 @@ from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.models.dagrun import DagRun
 from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.models.taskinstance import TaskInstance
-from fastapi import Depends, FastAPI, HTTPException
-from fastapi.responses import HTMLResponse
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 from sqlalchemy import select
 
 from vod.batch.progress import PLAN_KEY, PROGRESS_KEY
@@ -29,7 +31,31 @@ app = FastAPI(
     title="Progress of runs that work off videos",
     # As for the page of a task instance: who may not see that, does not learn of it here.
     dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))],
+    # These pages would be open to everybody: Airflow protects its own routes only.
+    docs_url=None,
+    redoc_url=None,
+    openapi_url=None,
 )
+
+_POLICY = "default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+_MAX_ID = 250
+"""Characters of the id of a DAG or run, by Airflow's database."""
+
+
+@app.middleware("http")
+async def protect(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuse ids that cannot exist, and keep the page out of caches and foreign frames."""
+    request.state.nonce = secrets.token_urlsafe(16)
+    if any("\0" in text or len(text) > _MAX_ID for text in request.query_params.values()):
+        response: Response = JSONResponse({"detail": "There is no such run."}, status_code=404)
+    else:
+        response = await call_next(request)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Security-Policy"] = _POLICY.format(nonce=request.state.nonce)
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
 
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("vod.ui", ""), autoescape=True)
 
@@ -73,9 +99,13 @@ def as_json(session: SessionDep, dag_id: str, run_id: str) -> dict[str, Any]:
 
 
 @app.get("/progress", response_class=HTMLResponse)
-def as_page(session: SessionDep, dag_id: str, run_id: str) -> str:
+def as_page(request: Request, session: SessionDep, dag_id: str, run_id: str) -> str:
     """The page, which renews itself as long as the run goes on."""
     run, progress = _read(session, dag_id, run_id)
     return _templates.get_template("videos_tab.html").render(
-        run=run, progress=progress, max_at_work=MAX_AT_WORK, ended=run.state in ("success", "failed")
+        nonce=request.state.nonce,
+        run=run,
+        progress=progress,
+        max_at_work=MAX_AT_WORK,
+        ended=run.state in ("success", "failed"),
     )
