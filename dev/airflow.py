@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,7 @@ class Airflow:
     :param database: URL of its database, see :func:`postgres`.
     :param endpoint: URL of the stand-in that its connection leads to.
     :param dags: Folder of its DAGs.
+    :param allowed: Folders that runs may read and write, besides the samples and the folder of the audio.
     :param settings: Environment variables that differ from the usual.
     """
 
@@ -51,6 +52,7 @@ class Airflow:
         endpoint: str,
         *,
         dags: Path = stack.ROOT / "dags",
+        allowed: Iterable[Path] = (),
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.state = state
@@ -58,7 +60,7 @@ class Airflow:
         self.url = f"http://127.0.0.1:{self.port}"
         self._processes = processes
         self._started: dict[str, subprocess.Popen[str]] = {}
-        self.environment = self._environment(database, endpoint, dags) | dict(settings or {})
+        self.environment = self._environment(database, endpoint, dags, allowed) | dict(settings or {})
 
     @property
     def password(self) -> str:
@@ -122,10 +124,14 @@ class Airflow:
     def api(self) -> Api:
         return Api(self.url, self.password)
 
-    def _environment(self, database: str, endpoint: str, dags: Path) -> dict[str, str]:
+    def _environment(
+        self, database: str, endpoint: str, dags: Path, allowed: Iterable[Path]
+    ) -> dict[str, str]:
         cores = os.cpu_count() or 2
         return {
-            **stack.airflow_environment(self.state, endpoint=endpoint, destination=self.state / "audio"),
+            **stack.airflow_environment(
+                self.state, endpoint=endpoint, destination=self.state / "audio", allowed=allowed
+            ),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",

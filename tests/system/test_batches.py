@@ -97,7 +97,15 @@ def cluster() -> Iterator[Cluster]:
                 "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
                 "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             }
-            airflow = Airflow(folder, processes, database, library.standin.url, dags=DAGS, settings=settings)
+            airflow = Airflow(
+                folder,
+                processes,
+                database,
+                library.standin.url,
+                dags=DAGS,
+                allowed=[folder / "videos"],
+                settings=settings,
+            )
             airflow.prepare()
             airflow.start()
             yield Cluster(airflow, library)
@@ -230,7 +238,8 @@ def test_ended_while_waiting_on_the_worker(cluster: Cluster, who: str) -> None:
 
 
 def test_marked_failed_while_ffmpeg_runs(cluster: Cluster) -> None:
-    long = cluster.airflow.state / "long.flac"
+    long = cluster.airflow.state / "videos" / "long.flac"
+    long.parent.mkdir()
     silence = ["-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo", "-t", "40000", "-c:a", "flac", str(long)]
     subprocess.run([media.find_ffmpeg(), "-v", "error", "-y", *silence], check=True, timeout=300)
     run = cluster.api.trigger("batch", assets=[str(long)], engine="ffmpeg")

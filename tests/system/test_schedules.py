@@ -63,7 +63,15 @@ def airflow(state: Path, standin: Standin, webhook: Webhook) -> Iterator[Airflow
             "AIRFLOW_CONN_VOD_ALERTS": webhook.connection(),
             "AIRFLOW_CONN_VOD_DEFAULT": machine.connection(standin.url, state / "audio", quotas=QUOTAS),
         }
-        whole = Airflow(state, processes, database, standin.url, dags=dags, settings=settings)
+        whole = Airflow(
+            state,
+            processes,
+            database,
+            standin.url,
+            dags=dags,
+            allowed=[state / "lists"],
+            settings=settings,
+        )
         whole.prepare()
         whole.start()
         for dag in ("extract_and_transcribe", "extract_asset_list", "transcribe_extracted_audio"):
@@ -227,7 +235,8 @@ def test_by_hand_with_ffmpeg_in_batches_with_one_bad_file(
 ) -> None:
     videos = [str(video.with_name(name)) for name in ("library.mp4", "train.mkv", "lake.mov")]
     dag = "extract_and_transcribe"
-    run = airflow.api.trigger(dag, assets=[*videos, "/nowhere.mp4"], engine="ffmpeg", batch_size=2)
+    missing = str(video.with_name("nowhere.mp4"))
+    run = airflow.api.trigger(dag, assets=[*videos, missing], engine="ffmpeg", batch_size=2)
     ends(airflow, dag, run, "failed")  # a run that left something undone is red
     tasks = airflow.api.tasks(dag, run)
     assert {task["task_id"]: task["state"] for task in tasks} == {
@@ -240,7 +249,7 @@ def test_by_hand_with_ffmpeg_in_batches_with_one_bad_file(
     path = f"/dags/{dag}/dagRuns/{run}/taskInstances/report/xcomEntries/report"
     report = airflow.api.call("GET", path)["value"]
     assert "| transcribed | 3 |" in report
-    assert "| /nowhere.mp4 |" in report
+    assert f"| {missing} |" in report
     airflow.api.await_(lambda: reported(webhook, run), "the alert", 60)
     [alert] = reported(webhook, run)
     assert "| transcribed | 3 |" in alert

@@ -37,7 +37,10 @@ app = FastAPI(
     openapi_url=None,
 )
 
-_POLICY = "default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+_POLICY = (
+    "default-src 'none'; style-src 'nonce-{nonce}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
 _MAX_ID = 250
 """Characters of the id of a DAG or run, by Airflow's database."""
 
