@@ -441,7 +441,7 @@ def test_a_thousand_lines_twenty_of_them_bad(airflow: Airflow, standin: Standin,
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"id\n1\n", "has no column 'asset'"),
+        (b"id\n1\n", "names no column 'asset'"),
         (b"", "names no assets"),
         ("caf\xe9".encode("latin-1"), "is not UTF-8"),
         (b"asset\n/media/a.mp4\n", "VOD extracts only from its own assets"),
