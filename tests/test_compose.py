@@ -20,7 +20,6 @@ from dev.airflow import Airflow
 from dev.processes import Processes
 from vod import standin
 from vod.connection import ConnectionSettings
-from vod.provider_info import get_provider_info
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yaml").read_text()
@@ -40,11 +39,9 @@ ON_PURPOSE_DIFFERENT = {
     "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "AIRFLOW__CORE__EXECUTOR",
     "AIRFLOW__CORE__FERNET_KEY",
-    "AIRFLOW__CORE__TEST_CONNECTION",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
-    "AIRFLOW__VOD__ALLOWED_LOCATIONS",
 }
-"""Addresses, keys and folders, Celery for LocalExecutor, and a button for those who try the form."""
+"""Addresses, keys, and Celery for LocalExecutor."""
 
 
 def interpolated(text: str, variables: dict[str, str]) -> str:
@@ -156,20 +153,6 @@ def test_example_of_the_variables_is_complete_and_holds_no_secret() -> None:
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_the_mounted_folders_are_what_runs_may_name() -> None:
-    allowed = ENVIRONMENT["AIRFLOW__VOD__ALLOWED_LOCATIONS"].split()
-    mounted = {mount.rpartition("}")[2].split(":")[1] for mount in COMPOSE["x-airflow"]["volumes"][1:2]}
-    assert mounted == {"/videos"}
-    assert allowed == ["/videos", "/audio"]
-
-
-def test_the_queue_has_a_password() -> None:
-    redis = SERVICES["redis"]
-    assert "--requirepass" in redis["command"][-1]
-    assert ENVIRONMENT["AIRFLOW__CELERY__BROKER_URL"].startswith("redis://:${REDIS_PASSWORD:?")
-    assert redis["environment"]["REDIS_PASSWORD"].startswith("${REDIS_PASSWORD:?")
-
-
 def test_airflow_has_these_options() -> None:
     described = retrieve_configuration_description(include_providers=False)
     options = {(section, option) for section, about in described.items() for option in about["options"]}
@@ -178,7 +161,6 @@ def test_airflow_has_these_options() -> None:
     templates = files("airflow") / "config_templates"
     providers.read_string((templates / "provider_config_fallback_defaults.cfg").read_text())
     options |= {("celery", option) for option in providers["celery"]}
-    options |= {("vod", option) for option in get_provider_info()["config"]["vod"]["options"]}
 
     names = [name for name in ENVIRONMENT if name.startswith("AIRFLOW__")]
     used = {tuple(name.removeprefix("AIRFLOW__").lower().split("__")) for name in names}
@@ -233,7 +215,6 @@ def test_it_agrees_with_make_up(variables: dict[str, str], tmp_path: Path) -> No
     )
     for record in (mine, theirs):
         del record["host"], record["extra"]["destination"]
-        record["extra"].pop("allow_http", None)
     assert mine == theirs
 
 

@@ -174,30 +174,6 @@ def test_the_endpoint(
     assert define(monkeypatch, standin, **changes).settings.service.endpoint == endpoint
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"host": "http://vod.example.com"},
-        {"host": "HTTP://vod.example.com"},
-        {"host": "http://127.0.0.1.example.com"},
-        {"host": "http://localhost@vod.example.com"},
-        {"host": "http://10.0.0.1", "port": 8600},
-        {"extra": {"iam_endpoint": "http://iam.example.com"}},
-        {"extra": {"obs_endpoint": " http://obs.example.com"}},
-    ],
-)
-def test_keys_leave_this_machine_encrypted_only(
-    standin: Standin, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
-) -> None:
-    given = json.dumps(changes)  # define takes the extra out
-    with pytest.raises(InvalidConnectionError, match=r"without encryption.*allow_http"):
-        define(monkeypatch, standin, **json.loads(given)).settings  # noqa: B018 - reading it is the test
-    for yes in (True, "true"):
-        allowed = json.loads(given)
-        allowed["extra"] = {**allowed.get("extra", {}), "allow_http": yes}
-        assert define(monkeypatch, standin, **allowed).settings
-
-
 def test_a_missing_connection_is_one_sentence_with_a_remedy() -> None:
     with pytest.raises(
         InvalidConnectionError, match=r"'nowhere' is not defined.*Admin > Connections"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from dataclasses import dataclass
@@ -65,10 +64,6 @@ class ConnectionSettings:
 
         _require_fields(connection, extra)
         conn_id = connection.conn_id
-        endpoint = _endpoint(connection, extra)
-        if str(extra.get("allow_http")).lower() != "true":  # a connection written as a URI has text only
-            for url in (endpoint, extra.get("iam_endpoint"), extra.get("obs_endpoint")):
-                _require_https(conn_id, url or "")
         engine = extra.get("engine") or "vod"
         if engine not in ENGINES:
             raise InvalidConnectionError(
@@ -78,7 +73,7 @@ class ConnectionSettings:
         return cls(
             conn_id=conn_id,
             service=ServiceSettings(
-                endpoint=endpoint,
+                endpoint=_endpoint(connection, extra),
                 project_id=extra.get("project_id") or None,
                 credentials=_credentials(connection, extra),
                 region=extra.get("region") or REGIONS[0],
@@ -146,21 +141,6 @@ def _endpoint(connection: Connection, extra: dict[str, Any]) -> str:
     if connection.port and not re.search(r":\d+$", (parts := urlsplit(endpoint)).netloc):
         endpoint = parts._replace(netloc=f"{parts.netloc}:{connection.port}").geturl()
     return endpoint
-
-
-def _require_https(conn_id: str, url: str) -> None:
-    """Keys, passwords and tokens travel to that URL: anybody between could read them from ``http://``."""
-    parts = urlsplit(url.strip())
-    host = parts.hostname or ""
-    try:
-        near = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        near = host == "localhost"
-    if parts.scheme == "http" and not near:
-        raise InvalidConnectionError(
-            f"The connection {conn_id!r} would send its keys to {host} without encryption.",
-            remedy='Use https://, or set "allow_http": true in its extra if nobody else is in that network.',
-        )
 
 
 def _credentials(connection: Connection, extra: dict[str, Any]) -> Credentials | Login:
