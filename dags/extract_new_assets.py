@@ -5,7 +5,7 @@ once, also those that arrive late, in runs that catch up after a downtime, and i
 backfill create`, docs/backfills.md). What another run or DAG has extracted is left out.
 
 The audio is announced as the Airflow asset `vod://audio`, on which `transcribe_extracted_audio` is
-scheduled. Set `FIRST_DAY` to the day from which this DAG shall run by itself, then unpause it.
+scheduled. Set `FIRST_DAY` to the first day that it should process, then unpause it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ with DAG(
     },
     doc_md=__doc__,
 ) as dag:
-    # VOD lists a video some time after its creation. What comes later still is found when the run is cleared.
+    # VOD lists a video some time after its creation. Clear a run to find videos that were listed later still.
     settled = DateTimeSensor(
         task_id="wait_for_late_arrivals",
         target_time="{{ data_interval_end.add(minutes=15) }}",

@@ -55,6 +55,7 @@ with DAG(
             deferrable=True,
             timeout=6 * 3600,
             failed_assets="return",
+            map_index_template="{{ batch }}",
         ).output
 
     planned = plan()

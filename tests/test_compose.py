@@ -20,6 +20,8 @@ from dev.airflow import Airflow
 from dev.processes import Processes
 from vod import standin
 from vod.connection import ConnectionSettings
+from vod.locations import AllowedLocations
+from vod.provider_info import get_provider_info
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yaml").read_text()
@@ -40,8 +42,9 @@ ON_PURPOSE_DIFFERENT = {
     "AIRFLOW__CORE__EXECUTOR",
     "AIRFLOW__CORE__FERNET_KEY",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    "AIRFLOW__VOD__ALLOWED_LOCATIONS",
 }
-"""Addresses, keys, and Celery for LocalExecutor."""
+"""Addresses, keys, folders, and Celery for LocalExecutor."""
 
 
 def interpolated(text: str, variables: dict[str, str]) -> str:
@@ -161,6 +164,7 @@ def test_airflow_has_these_options() -> None:
     templates = files("airflow") / "config_templates"
     providers.read_string((templates / "provider_config_fallback_defaults.cfg").read_text())
     options |= {("celery", option) for option in providers["celery"]}
+    options |= {("vod", option) for option in get_provider_info()["config"]["vod"]["options"]}
 
     names = [name for name in ENVIRONMENT if name.startswith("AIRFLOW__")]
     used = {tuple(name.removeprefix("AIRFLOW__").lower().split("__")) for name in names}
@@ -260,3 +264,14 @@ def test_the_image_has_what_is_pinned_and_no_test_tools() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert "--require-hashes --requirement /opt/vod/requirements-runtime.txt" in dockerfile
     assert "--no-deps /opt/vod" in dockerfile
+
+
+def test_runs_may_read_and_write_the_mounted_folders_and_no_others(variables: dict[str, str]) -> None:
+    allowed = AllowedLocations.from_text(ENVIRONMENT["AIRFLOW__VOD__ALLOWED_LOCATIONS"])
+    mounts = {
+        volume.rpartition("}")[2].split(":")[-2 if volume.endswith(":ro") else -1]
+        for volume in COMPOSE["x-airflow"]["volumes"]
+    }
+    folders = {prefix.name for prefix in allowed.prefixes or ()}
+    assert folders <= mounts
+    assert folders == {"/videos", connection(variables).destination}

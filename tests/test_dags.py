@@ -64,6 +64,23 @@ def test_what_a_plan_found_is_never_rendered_as_a_template(dags: dict[str, DAG])
         assert [task.task_id for task in dag.tasks if isinstance(task.task_group, MappedTaskGroup)]
 
 
+def test_airflows_pages_name_each_batch_and_its_template_is_the_authors(dags: dict[str, DAG]) -> None:
+    for dag in dags.values():
+        mapped = [task for task in dag.tasks if isinstance(task.task_group, MappedTaskGroup)]
+        assert {task.map_index_template for task in mapped} == {"{{ batch }}"}, dag.dag_id
+
+
+@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
+def test_waiting_for_vod_holds_no_worker_whatever_airflows_default_is(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "ExtractAudioOperator",
+            "AudioAssetSensor",
+        ):
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert given.get("wait_for_completion") == "False" or given.get("deferrable") == "True"
+
+
 def test_what_is_planned_is_not_logged(dags: dict[str, DAG]) -> None:
     """It may hold signed URLs, and 100,000 assets."""
     for dag in dags.values():

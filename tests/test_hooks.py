@@ -141,7 +141,7 @@ def test_nothing_of_the_extra_becomes_a_header(standin: Standin, monkeypatch: py
         ({"extra": {"timeout": "soon"}}, "timeout 'soon'"),
         ({"extra": {"quota_share": 2}}, "quota_share 2"),
         ({"extra": {"quotas": {"extracts": 5}}}, "has invalid quotas"),
-        ({"extra": {"quotas": {"extract": 0}}}, "the quota of extract 0"),
+        ({"extra": {"quotas": {"extract": 0}}}, "quota of extract 0 is not a number from 1 to 1000000"),
         ({"extra": {"quotas": [1]}}, "has invalid quotas"),
         ({"host": "", "extra": {"region": ""}}, "region, or an endpoint"),
         ({"extra": {"engine": "gstreamer"}}, "unknown engine 'gstreamer'"),

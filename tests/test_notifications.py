@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -111,8 +112,8 @@ def test_what_a_run_says_is_never_rendered(webhook: Webhook) -> None:
     code = "{{ 7 * 191 }}"
     notifier = VodNotifier()
     for number in range(2):
-        told = context(f"| {code} | 1 |", exception=RuntimeError(code), reason="", run_id=f"run {number}")
-        sync(notifier, told)
+        given = context(f"| {code} | 1 |", exception=RuntimeError(code), reason="", run_id=f"run {number}")
+        sync(notifier, given)
     for number, text in enumerate(texts(webhook)):
         assert text.splitlines()[:2] == [
             f"extract_new_assets: run run {number} failed ({code}).",
@@ -193,3 +194,37 @@ def test_a_wrong_template_costs_the_alert_alone(
     send(VodNotifier(message="{{ alert.no.such.thing }}"), context())
     assert "No alert sent: the template of the message is wrong" in caplog.text
     assert not webhook.posts
+
+
+def test_the_event_loop_goes_on_while_an_alert_is_sent(webhook: Webhook) -> None:
+    webhook.silent.set()
+
+    async def turns_while_sending() -> int:
+        alert = asyncio.ensure_future(VodNotifier(timeout=0.3).async_notify(context()))  # type: ignore[arg-type]
+        turns = 0
+        while not alert.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        return turns
+
+    try:
+        assert asyncio.run(turns_while_sending()) > 5
+    finally:
+        webhook.silent.clear()
+
+
+@BOTH
+@pytest.mark.parametrize("extra", ["[1]", "not JSON", '{"timeout": "soon"}'])
+def test_an_odd_connection_costs_the_alert_alone_and_shows_no_address(
+    webhook: Webhook,
+    send: Send,
+    extra: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    odd = {**json.loads(webhook.connection()), "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_VOD_ALERTS", json.dumps(odd))
+    with caplog.at_level(logging.DEBUG):
+        send(VodNotifier(), context())
+    assert "very-secret" not in caplog.text
+    assert bool(webhook.posts) != ("No alert sent: the webhook of connection vod_alerts" in caplog.text)

@@ -1,11 +1,14 @@
-"""The connection form as Airflow reads it."""
+"""What Airflow reads of the package: all that it has is listed, and the connection form works."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,14 @@ import jsonschema
 import pytest
 from airflow._shared.secrets_masker import redact as redact_in_the_server
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+from airflow.configuration import conf
+from airflow.sdk._shared.module_loading import import_string
 from airflow.sdk._shared.secrets_masker import redact as redact_in_tasks
 from airflow.sdk.io import has_fs
 
 from vod.connection import REGIONS, ConnectionSettings
 from vod.hooks import VodHook
+from vod.pipeline.manifests import MAX_BYTES
 from vod.provider_info import get_provider_info
 from vod.records import ENGINES
 from vod.standin import StandinSettings, running
@@ -42,6 +48,76 @@ def test_it_is_valid_by_airflows_schemas(name: str, more: dict[str, Any]) -> Non
     validator = jsonschema.validators.validator_for(schema)
     validator.check_schema(schema)
     validator(schema).validate({**get_provider_info(), **more})
+
+
+# Run in a fresh interpreter: `airflow providers ...`, one after the other for one start of Airflow.
+LIST = """
+import contextlib, io, json, sys
+from airflow.cli.cli_parser import get_parser
+said = {}
+for command in sys.argv[1:]:
+    options = get_parser().parse_args(["providers", *command.split(), "-o", "json"])
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        options.func(options)
+    said[command] = json.loads(output.getvalue())
+print(json.dumps(said))
+"""
+GET = "get airflow-provider-vod --full"
+
+
+def test_airflow_providers_lists_all_that_the_package_has() -> None:
+    expected = {
+        "hooks": {"vod", "vod.hooks.VodHook", "vod_conn_id", "airflow-provider-vod", "Huawei Cloud VOD"},
+        "triggers": {"airflow-provider-vod", "vod.triggers", "Huawei Cloud VOD"},
+        "notifications": {"vod.notifications.VodNotifier"},
+        "links": {"vod.links.AudioLink", "vod.links.VodConsoleLink"},
+        "behaviours": {"vod"},
+    }
+    command = [sys.executable, "-c", LIST, *expected, "widgets", "configs", GET]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout.splitlines()[-1])
+    for kind, values in expected.items():
+        assert {value for row in said[kind] for value in row.values() if "vod" in str(row)} == values, kind
+    assert {row["connection_parameter_name"] for row in said["widgets"] if "vod" in str(row)} == {
+        f"extra__vod__{name}" for name in FIELDS
+    }
+    info = get_provider_info()
+    assert dict(row["provider_config"] for row in said["configs"])["airflow-provider-vod"] == info["config"]
+    [got] = said[GET]
+    for kind in ("operators", "sensors", "asset-uris", "filesystems", "plugins"):
+        assert info[kind]
+        assert got[kind] == info[kind]
+
+
+def test_each_module_and_class_that_it_names_is_there() -> None:
+    info = get_provider_info()
+    modules = [
+        name
+        for kind in ("operators", "sensors", "hooks", "triggers")
+        for entry in info[kind]
+        for name in entry["python-modules"]
+    ]
+    [uris] = info["asset-uris"]
+    classes = [
+        *info["notifications"],
+        *info["extra-links"],
+        *(uris[name] for name in uris if name != "schemes"),
+    ]
+    classes += [plugin["plugin-class"] for plugin in info["plugins"]]
+    for name in [*modules, *info["filesystems"]]:
+        assert import_module(name)
+    assert len(modules) == 5
+    for name in classes:
+        assert import_string(name)
+
+
+def test_the_settings_have_their_defaults_without_any_configuration() -> None:
+    options = get_provider_info()["config"]["vod"]["options"]
+    assert {name: conf.get("vod", name) for name in options} == {
+        "allowed_locations": "",
+        "max_manifest_bytes": str(MAX_BYTES),
+        "backfill_pool": "",
+    }
 
 
 def test_the_page_gets_the_form() -> None:

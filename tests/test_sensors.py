@@ -62,6 +62,7 @@ def test_it_returns_audio_and_lets_failures_pass(
     assert (audio["outcome"], audio["asset"]) == ("extracted", submitted[0]["asset"])
     assert audio["uri"] == f"vod://vod_default/{submitted[0]['audio_asset_id']}"
     assert failure == submitted[1]
+    assert context["batch"] == f"2 assets: {submitted[0]['asset']} …", "for map_index_template"
 
 
 def test_bare_ids_will_do(context: Context, submitted: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""URIs with ``vod://`` of Airflow assets: checked when a DAG file names one, made, and told to OpenLineage.
+"""Airflow assets with ``vod://`` URIs: how Airflow checks, makes and names them in lineage.
 
 There are two kinds::
 

@@ -129,7 +129,7 @@ def _require_fields(connection: Connection, extra: dict[str, Any]) -> None:
     if missing:
         raise InvalidConnectionError(
             f"The connection {connection.conn_id!r} has no {', no '.join(missing)}.",
-            remedy="Fill it in under Admin > Connections.",
+            remedy=f"Fill {'them' if len(missing) > 1 else 'it'} in under Admin > Connections.",
         )
 
 
@@ -181,8 +181,9 @@ def _number(conn_id: str, name: str, value: Any, minimum: float, maximum: float)
         number = float("nan")
     if not minimum <= number <= maximum:
         raise InvalidConnectionError(
-            f"The connection {conn_id!r} has the {name} {value!r}.",
-            remedy=f"Set a number from {minimum:g} to {maximum:g}.",
+            f"The connection {conn_id!r}: {name} {value!r} is not a number from {minimum:g} to "
+            f"{maximum:.10g}.",
+            remedy="Correct it under Admin > Connections.",
         )
     return number
 
@@ -196,17 +197,17 @@ def form_fields() -> dict[str, Any]:
     return {
         "region": {
             "label": "Region",
-            "description": "Where the assets are. Project, assets and keys do not cross regions.",
+            "description": "Where the assets are. Projects, assets and keys belong to one region.",
             "schema": {"type": "string", "enum": list(REGIONS), "default": REGIONS[0]},
         },
         "project_id": {
             "label": "Project ID",
-            "description": "Console, My Credentials, Projects. When empty, it is looked up by the region.",
+            "description": "In the console under My Credentials, Projects. Empty: the project of the region.",
             "schema": text,
         },
         "engine": {
             "label": "Default engine",
-            "description": "What extracts when a task does not say: VOD or the worker's ffmpeg.",
+            "description": "Extracts the audio when a task names no engine: VOD, or ffmpeg on the worker.",
             "schema": {
                 "type": "string",
                 "enum": ["vod", "ffmpeg"],
@@ -216,45 +217,46 @@ def form_fields() -> dict[str, Any]:
         },
         "destination": {
             "label": "Default destination",
-            "description": "Where audio files and transcripts land when a task does not say: an absolute "
-            "path, or a URL such as obs://vod_default@bucket/audio.",
+            "description": "Folder for audio and transcripts when a task names none: an absolute path, or a "
+            "URL such as obs://vod_default@bucket/audio.",
             "schema": text,
         },
         "timeout": {
             "label": "Read timeout",
-            "description": "Seconds to wait for an answer, 1 to 600. When empty, 60.",
+            "description": "Seconds to wait for an answer, 1 to 600. Empty: 60.",
             "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
         },
         "quota_share": {
             "label": "Quota share",
-            "description": "Part of the account's quotas that each process may use, 0.01 to 1: with four "
-            "workers 0.25. When empty, 1: all of it.",
+            "description": "Part of the account's quotas that each process may use, 0.01 to 1; with four "
+            "workers 0.25. Empty: 1, all of them.",
             "schema": {"type": ["number", "null"], "minimum": 0.01, "maximum": 1},
         },
         "security_token": {
             "label": "Security token",
-            "description": "Only for temporary keys: the token that was issued with AK and SK.",
+            "description": "Only with temporary keys: the token that was issued with AK and SK.",
             "schema": {**text, "format": "password"},
         },
         "account": {
             "label": "Account",
-            "description": "Only for login with a token: name of the IAM account. Above are then name and "
-            "password of a user of it, instead of AK and SK.",
+            "description": "Only to log in as a user: name of the IAM account. Then enter an IAM user's name "
+            "and password above instead of AK and SK.",
             "schema": text,
         },
         "iam_endpoint": {
             "label": "IAM endpoint",
-            "description": "When empty, https://iam.<region>.myhuaweicloud.com.",
+            "description": "Empty: https://iam.<region>.myhuaweicloud.com.",
             "schema": text,
         },
         "obs_endpoint": {
             "label": "OBS endpoint",
-            "description": "For URLs with obs://. When empty, https://obs.<region>.myhuaweicloud.com.",
+            "description": "For URLs with obs://. Empty: https://obs.<region>.myhuaweicloud.com.",
             "schema": text,
         },
         "ffmpeg": {
             "label": "ffmpeg",
-            "description": "Path of the program on the workers. When empty, it is looked for.",
+            "description": "Path of the program on the workers. Empty: the ffmpeg on PATH, else the one of "
+            "the package imageio-ffmpeg.",
             "schema": text,
         },
     }

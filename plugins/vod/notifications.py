@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from threading import Thread
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,8 +17,7 @@ from airflow.sdk import BaseNotifier
 
 if TYPE_CHECKING:
     import jinja2
-    from airflow.sdk import Connection, Context
-    from requests import Session
+    from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +34,7 @@ _PAUSE = 60.0
 after the other."""
 
 _THREAD = "vod-alert"
-"""Name of the threads that post."""
+"""Name of the threads that send."""
 
 _unanswered_at: dict[str, float] = {}
 """When the webhook of a connection last failed to answer, on the monotonic clock."""
@@ -57,8 +55,8 @@ class VodNotifier(BaseNotifier):
         login and extra count as for Airflow's ``HttpHook``: other keys of the extra become headers.
     :param message: Jinja template of the text, with the variables of Airflow's context and with ``alert``:
         ``dag_id``, ``run_id``, ``event`` (such as ``failed (task_failure)``), ``counts`` (the outcomes of the
-        run as a Markdown table, if its task ``report`` has made one; empty in :meth:`async_notify`, which
-        cannot ask for it) and ``url`` (of the run). What they contain is not rendered again.
+        run as a Markdown table, if its task ``report`` has made one; the triggerer cannot ask for it) and
+        ``url`` (of the run). What they contain is not rendered again.
     :param timeout: Seconds that an alert may take in all. While callbacks run, Airflow does not parse the
         file of their DAG, and deactivates a DAG that was not parsed for 50 s (``[dag_processor]
         stale_dag_threshold``).
@@ -89,61 +87,65 @@ class VodNotifier(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Send the alert, for callbacks in the DAG processor or in a task."""
-        if _is_paused(self.http_conn_id):
-            return
         with _failures_logged(self.http_conn_id, self.timeout):
-            from airflow.sdk import BaseHook
-
-            text = self._text(context, _counts(context))
-            connection = BaseHook.get_connection(self.http_conn_id)
-            self._post(connection, connection.extra_dejson, text).result(self.timeout)
+            self._start(context).result(self.timeout)
 
     async def async_notify(self, context: Context) -> None:
         """Send the alert, for deadline alerts in the triggerer; no call blocks its event loop."""
-        if _is_paused(self.http_conn_id):
-            return
         with _failures_logged(self.http_conn_id, self.timeout):
-            from airflow.sdk import BaseHook
+            await asyncio.wait_for(asyncio.wrap_future(self._start(context)), self.timeout)
 
-            from vod.connection import extra_of
+    def _start(self, context: Any) -> Future[None]:
+        """Send in a thread of its own, which may be left behind.
 
-            text = self._text(context)
-            connection = await BaseHook.aget_connection(self.http_conn_id)
-            sent = self._post(connection, await extra_of(connection), text)
-            await asyncio.wait_for(asyncio.wrap_future(sent), self.timeout)
+        The time limit of requests begins anew with each byte, and looking up a host has none. The triggerer
+        lets threads other than that of its event loop read connections.
+        """
+        sent: Future[None] = Future()
+        if time.monotonic() - _unanswered_at.get(self.http_conn_id, float("-inf")) < _PAUSE:
+            sent.set_exception(_NotSentError(f"did not answer less than {_PAUSE:.0f} s ago."))
+            return sent
 
-    def _text(self, context: Any, counts: str = "") -> str:
+        def run() -> None:
+            sent.set_running_or_notify_cancel()
+            try:
+                self._send(context)
+                sent.set_result(None)
+            except Exception as error:  # noqa: BLE001 - raised again by result()
+                sent.set_exception(error)
+
+        Thread(target=run, name=_THREAD, daemon=True).start()
+        return sent
+
+    def _send(self, context: Any) -> None:
+        from airflow.providers.http.hooks.http import HttpHook  # slow to import, and DAG files import this
+        from requests import Timeout
+
+        _hide_address()
+        hook = HttpHook(http_conn_id=self.http_conn_id)
+        session = hook.get_conn()  # not HttpHook.run, which logs the address
+        text = self._text(context)
+        try:
+            # A redirected POST becomes a GET, which delivers nothing.
+            answer = session.post(
+                hook.base_url, json={"text": text}, timeout=self.timeout, allow_redirects=False
+            )
+        except Timeout:
+            raise TimeoutError from None
+        if not 200 <= answer.status_code < 300:
+            raise _NotSentError(f"answered HTTP {answer.status_code}. Check its address.")
+
+    def _text(self, context: Any) -> str:
         dag = context.get("dag")
         environment = dag.get_template_env(force_sandboxed=True) if dag else self.get_template_env()
-        variables = {**context, "alert": _alert(context, counts)}
-        return str(environment.from_string(self.message).render(variables))
-
-    def _post(self, connection: Connection, extra: dict[str, Any], text: str) -> Future[None]:
-        session, url = _session(connection, extra)
-
-        def post() -> None:
-            from requests import Timeout
-
-            try:
-                # A redirected POST becomes a GET, which delivers nothing.
-                answer = session.post(url, json={"text": text}, timeout=self.timeout, allow_redirects=False)
-            except Timeout:
-                raise TimeoutError from None
-            if not 200 <= answer.status_code < 300:
-                raise _RefusedError(answer.status_code)
-
-        return _in_thread(post)
+        return str(environment.from_string(self.message).render({**context, "alert": _alert(context)}))
 
 
-class _RefusedError(Exception):
-    """The webhook answered with something else than success."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+class _NotSentError(Exception):
+    """Why the webhook did not take an alert: the rest of a sentence."""
 
 
-def _alert(context: Any, counts: str) -> dict[str, str]:
+def _alert(context: Any) -> dict[str, str]:
     """What the message may say of a run. The triggerer gives no DAG, only the run as the REST API has it."""
     from airflow.sdk.configuration import conf
 
@@ -157,15 +159,13 @@ def _alert(context: Any, counts: str) -> dict[str, str]:
         "dag_id": dag_id,
         "run_id": run_id,
         "event": "missed its deadline" if "deadline" in context else f"failed ({reason})",
-        "counts": counts,
+        "counts": _counts(context),
         "url": f"{base}/dags/{quote(dag_id)}/runs/{quote(run_id)}",
     }
 
 
 def _counts(context: Any) -> str:
-    """The first table of the run's report. Airflow gives no task if it knows none that explains the
-    failure.
-    """
+    """The first table of the run's report. Airflow gives no task if none explains the failure."""
     ti = context.get("ti")
     try:
         report = ti.xcom_pull(task_ids="report", key="report") if ti else None
@@ -175,50 +175,9 @@ def _counts(context: Any) -> str:
     return str(report).partition("\n\n")[0] if report else ""
 
 
-def _session(connection: Connection, extra: dict[str, Any]) -> tuple[Session, str]:
-    """A session with what the connection says: login, headers, proxy, certificates; and the webhook's
-    address.
-
-    Not ``HttpHook.run``, which logs the address.
-    """
-    from airflow.providers.http.hooks.http import HttpHook  # slow to import, and DAG files import this
-
-    read = SimpleNamespace(
-        conn_id=connection.conn_id,
-        host=connection.host,
-        schema=connection.schema,
-        port=connection.port,
-        login=connection.login,
-        password=connection.password,
-        extra=bool(extra),
-        extra_dejson=extra,
-    )
-
-    class Webhook(HttpHook):
-        """A hook for the connection that was read already: reading it again could block the triggerer."""
-
-        @classmethod
-        def get_connection(cls, conn_id: str) -> Any:
-            return read
-
-    hook = Webhook(http_conn_id=connection.conn_id)
-    return hook.get_conn(), hook.base_url
-
-
-def _is_paused(conn_id: str) -> bool:
-    paused = time.monotonic() - _unanswered_at.get(conn_id, float("-inf")) < _PAUSE
-    if paused:
-        log.warning(
-            "No alert sent: the webhook of connection %s did not answer less than %.0f s ago.",
-            conn_id,
-            _PAUSE,
-        )
-    return paused
-
-
 @contextmanager
 def _failures_logged(conn_id: str, timeout: float) -> Iterator[None]:
-    """Log why an alert was not sent, without the words of other libraries: they contain the address."""
+    """Log why an alert was not sent, without the messages of other libraries: they contain the address."""
     from airflow.sdk.exceptions import AirflowNotFoundException
     from jinja2 import TemplateError
 
@@ -232,43 +191,18 @@ def _failures_logged(conn_id: str, timeout: float) -> Iterator[None]:
     except (TimeoutError, FutureTimeout, asyncio.TimeoutError):
         _unanswered_at[conn_id] = time.monotonic()
         log.warning("%s did not answer within %g s.", webhook, timeout)
-    except _RefusedError as error:
-        log.warning("%s answered HTTP %d. Check its address.", webhook, error.status)
+    except _NotSentError as error:
+        log.warning("%s %s", webhook, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the run has failed for another reason
-        log.warning("%s could not be reached (%s). Check its address.", webhook, type(error).__name__)
-
-
-def _in_thread(post: Callable[[], None]) -> Future[None]:
-    """Post in a thread of its own, which may be left behind.
-
-    The time limit of requests begins anew with each byte, and looking up a host has none.
-    """
-    _hide_address()
-    sent: Future[None] = Future()
-
-    def run() -> None:
-        sent.set_running_or_notify_cancel()
-        try:
-            post()
-            sent.set_result(None)
-        except Exception as error:  # noqa: BLE001 - raised again by result()
-            sent.set_exception(error)
-
-    Thread(target=run, name=_THREAD, daemon=True).start()
-    return sent
-
-
-class _AlertFilter(logging.Filter):
-    """Drops what an HTTP library says of an alert: at DEBUG it logs the address."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.threadName != _THREAD
+        log.warning("%s could not be reached (%s). Check the connection.", webhook, type(error).__name__)
 
 
 def _hide_address() -> None:
-    """Put the filter on the HTTP libraries' loggers, once each; a filter does not hold for child loggers."""
+    """Keep the HTTP libraries from logging the address at DEBUG. A filter does not hold for child loggers."""
     for name in [*logging.root.manager.loggerDict]:
         if name.partition(".")[0] in ("urllib3", "requests", "charset_normalizer"):
-            logger = logging.getLogger(name)
-            if not any(isinstance(entry, _AlertFilter) for entry in logger.filters):
-                logger.addFilter(_AlertFilter())
+            logging.getLogger(name).addFilter(_is_not_of_an_alert)
+
+
+def _is_not_of_an_alert(record: logging.LogRecord) -> bool:
+    return record.threadName != _THREAD

@@ -67,7 +67,7 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "allowed_locations": {
                         "description": "Folders and URLs, one a line or with commas between them, below "
-                        "which sources and lists may be read and results may be written. When empty, "
+                        "which sources and lists may be read and results may be written. Empty: "
                         "forms and lists may name only the destination of the connection, and DAG "
                         "authors any location.",
                         "version_added": "0.1.0",
@@ -76,7 +76,7 @@ def get_provider_info() -> dict[str, Any]:
                         "default": "",
                     },
                     "max_manifest_bytes": {
-                        "description": "Bytes of a list of assets that a run may read, at most.",
+                        "description": "Largest list of assets that a run reads, in bytes.",
                         "version_added": "0.1.0",
                         "type": "integer",
                         "example": None,
@@ -84,8 +84,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "backfill_pool": {
                         "description": "Pool for the tasks of backfills, and of DAGs with the tag backfill. "
-                        "It concerns DAGs with the tag vod only. The pool must exist. When empty, tasks "
-                        "stay in the pools that they name.",
+                        "Only DAGs with the tag vod are concerned. The pool must exist. Empty: tasks stay "
+                        "in the pools that they name.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "vod_backfill",

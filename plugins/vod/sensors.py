@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from vod.batch.arguments import check_choice, time_limit
 from vod.batch.outcomes import FailedAssets, conclude, fail_at_once
+from vod.batch.progress import name_batch
 from vod.batch.rendering import DataIsNotRendered
 from vod.connection import DEFAULT_CONNECTION
 from vod.engines import is_open
@@ -78,28 +79,28 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
         with fail_at_once():
-            return self._wait(
-                self._records(context), time.time() + time_limit(self.timeout, self.execution_timeout)
-            )
+            deadline = time.time() + time_limit(self.timeout, self.execution_timeout)
+            return self._wait(context, self._records(context), deadline)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look again after the trigger's wait, and wait on while there is time."""
         with fail_at_once():
-            return self._wait([parse_record(record) for record in event["records"]], event["deadline"])
+            records = [parse_record(record) for record in event["records"]]
+            return self._wait(context, records, event["deadline"])
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at all that are not ready yet."""
         with fail_at_once():
-            records = self._look(self._records(context))
+            records = self._look(context, self._records(context))
             if any(map(is_open, records)):
                 return PokeReturnValue(False)
             return PokeReturnValue(True, conclude(records, self.failed_assets))
 
-    def _wait(self, records: Sequence[Record], deadline: float) -> list[dict[str, Any]]:
+    def _wait(self, context: Context, records: Sequence[Record], deadline: float) -> list[dict[str, Any]]:
         from vod.triggers import AudioAssetTrigger
 
         time_is_up = time.time() >= deadline
-        found = self._look(records, time_is_up=time_is_up)
+        found = self._look(context, records, time_is_up=time_is_up)
         if not any(map(is_open, found)):
             return conclude(found, self.failed_assets)
         if time_is_up:
@@ -118,10 +119,11 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
             method_name="execute_complete",
         )
 
-    def _look(self, records: Sequence[Record], *, time_is_up: bool = False) -> list[Record]:
+    def _look(self, context: Context, records: Sequence[Record], *, time_is_up: bool = False) -> list[Record]:
         """The records, with a result for each audio asset that is ready or has failed."""
         from vod.engines.audio_assets import collect
 
+        name_batch(context, [record.asset for record in records])
         known = [self._settled.get(record.asset, record) for record in records]
         waiting = [record for record in known if isinstance(record, SubmittedExtraction)]
         outcomes = collect(self.hook.client, waiting, self.vod_conn_id, time_is_up=time_is_up)

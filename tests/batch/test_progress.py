@@ -109,3 +109,19 @@ def test_a_plan_notes_what_is_to_do_and_what_was_done_before() -> None:
     assert store.values[PLAN_KEY] == {"assets": 3, "before": 3}, "a and b may be done by now, in this run"
     progress.note_plan(store, 0, 9)
     assert store.values[PLAN_KEY] == {"assets": 0, "before": 9}
+
+
+@pytest.mark.parametrize(
+    ("assets", "name"),
+    [
+        ([], "nothing"),
+        (["a"], "a"),
+        (["a", "b", "c"], "3 assets: a …"),
+        (["https://someone:secret@host/a.mp4"], "https://host/a.mp4?"),
+    ],
+)
+def test_a_batch_is_named_by_its_first_asset_without_secrets(assets: list[str], name: str) -> None:
+    context: dict[str, str] = {}
+    progress.name_batch(context, assets)
+    assert context["batch"].startswith(name)
+    assert "secret" not in context["batch"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def test_a_signed_url_is_done_once_and_shown_without_its_signature(tmp_path: Pat
     manifest = tmp_path / "list.txt"
     manifest.write_text(f"{url}\n")
     with pytest.raises(InvalidManifestError, match=r"Line 1 of .*https://media\.example/a\.mp4") as refused:
-        run_over(manifest, engine="vod").plan(DictStore())
+        run_over(manifest, engine="vod").plan(DictStore())  # it is allowed: its name may be shown
     assert "secret" not in str(refused.value)
 
     with_ffmpeg = run_over(manifest, engine="ffmpeg")
@@ -198,3 +199,34 @@ def test_a_list_may_lie_and_name_only_what_is_allowed(tmp_path: Path, connection
         run_over(manifest, engine="ffmpeg").plan(DictStore())
     with pytest.raises(LocationNotAllowedError):
         run_over(Path("/etc/hosts.txt")).plan(DictStore())
+
+
+@pytest.mark.parametrize("engine", ["vod", "ffmpeg"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "root:x:0:0:very-secret",
+        '{"admin": "very-secret"}',
+        "s3://very-secret@bucket/../x",
+        "gopher://very-secret/x",
+        "https://intranet/very-secret",
+        "/etc/very-secret",
+        "file://very-secret/x",
+    ],
+)
+def test_a_refusal_shows_of_a_line_only_what_may_be_read(
+    tmp_path: Path, connection: str, engine: str, line: str
+) -> None:
+    """The file may be another one than the person who names it may read."""
+    manifest = tmp_path / "list.txt"
+    manifest.write_text(f"a\n{line}\n")
+    with pytest.raises(InvalidManifestError, match=r"Line 2 of .*list\.txt") as refused:
+        run_over(manifest, engine=engine).plan(DictStore())
+    assert "very-secret" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_the_first_line_that_cannot_be_worked_on_is_named(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.txt"
+    manifest.write_text("s3://bucket/../x\n\ns3://bucket/../y\n")
+    with pytest.raises(InvalidManifestError, match=r"Line 1 of .*'\.\.'"):
+        run_over(manifest, engine="ffmpeg").plan(DictStore())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import traceback
 import tracemalloc
 from datetime import date
 from pathlib import Path
@@ -203,7 +204,7 @@ def test_no_message_repeats_what_the_file_holds(tmp_path: Path, ending: str, con
     try:
         list(read(str(path), ANYWHERE))
     except InvalidManifestError as error:
-        said = str(error)
+        said = "".join(traceback.format_exception(error))
     assert SECRET not in said
 
 
@@ -232,7 +233,7 @@ def test_a_list_has_a_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_result_list_starts_no_formula_and_can_be_given_back(tmp_path: Path) -> None:
     path = tmp_path / "list.results.csv"
-    names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "plain"]
+    names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "'=1", "''=1", "'quoted'", "plain"]
     write_results(str(path), ANYWHERE, ({"asset": name, "reason": name, "priority": -5} for name in names))
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -242,6 +243,14 @@ def test_a_result_list_starts_no_formula_and_can_be_given_back(tmp_path: Path) -
         assert row["priority"] == "-5", "a number is none"
     entries = list(read(str(path), ANYWHERE))
     assert [(entry.asset, entry.priority) for entry in entries] == [(name, -5) for name in names]
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", "'=1\n"), ("a.jsonl", '"\'=1"\n')])
+def test_an_apostrophe_of_a_list_that_is_no_table_belongs_to_the_name(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    [entry] = read(put(tmp_path, name, content), ANYWHERE)
+    assert entry.asset == "'=1"
 
 
 def test_a_result_list_is_no_wider_readable_than_its_folder(tmp_path: Path) -> None:

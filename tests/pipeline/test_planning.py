@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.sdk import DAG
@@ -15,6 +16,7 @@ from vod.batch.progress import PLAN_KEY
 from vod.errors import InvalidInputError
 from vod.locations import AllowedLocations
 from vod.pipeline import planning
+from vod.records import ExtractedAudio
 from vod.standin import Standin
 
 MIDNIGHT = datetime(2026, 1, 10, tzinfo=timezone.utc)
@@ -93,18 +95,47 @@ def test_without_any_destination_nothing_is_begun(standin: Standin, monkeypatch:
     assert planning.plan_videos(without, FORM_DAG, DictStore()), "a form that has no such field needs none"
 
 
-def test_audio_of_an_event_lies_where_it_may_be_read(connection: str, tmp_path: Path) -> None:
+def audio(asset: str, uri: str, **more: Any) -> dict[str, Any]:
+    """What an asset event says of extracted audio."""
+    of_file = {"audio_format": "MP3", "codec": "mp3", "duration": 1.0, "size": 1, "engine": "vod"}
+    return ExtractedAudio(asset=asset, uri=uri, **of_file, **more).to_json()
+
+
+def plan_event(records: Any) -> list[dict[str, Any]]:
     dag = DAG("d", schedule=None, params={"model": "m", "force": False})
-    good = {"asset": "a", "uri": (tmp_path / "audio" / "a.mp3").as_uri()}
-    in_vod = {"asset": "b", "uri": f"vod://vod_default/{ASSET}"}
-    event = SimpleNamespace(extra={"audio": [good, in_vod]})
-    params = {"model": "m", "force": False}
-    planned = planning.plan_audio(params, dag, [event], DictStore())
+    event = SimpleNamespace(extra={"audio": records})
+    return planning.plan_audio({"model": "m", "force": False}, dag, [event], DictStore())
+
+
+def test_audio_of_an_event_lies_where_it_may_be_read(connection: str, tmp_path: Path) -> None:
+    here = (tmp_path / "audio" / "a.mp3").as_uri()
+    good, in_vod = audio("a", here), audio("b", f"vod://vod_default/{ASSET}")
+    planned = plan_event([good, in_vod])
     assert [batch["audio"] for batch in planned] == [[good], [in_vod]]
     assert {batch["model"] for batch in planned} == {"m"}
-    event.extra["audio"].append({"asset": "c", "uri": "file:///etc/passwd"})
-    with pytest.raises(AirflowFailException, match="not allowed"):
-        planning.plan_audio(params, dag, [event], DictStore())
+    elsewhere = "file:///etc/passwd"
+    for bad in (audio("c", elsewhere), audio("c", here, speech_uri=elsewhere)):
+        with pytest.raises(AirflowFailException, match="not allowed"):
+            plan_event([good, bad])
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{}],
+        ["a"],
+        [audio("a", 5)],
+        [{"asset": "a", "outcome": "extracted"}],
+        [{"outcome": "no", "asset": "a", "message": ""}],
+        5,
+    ],
+)
+def test_an_event_of_others_that_holds_no_audio_is_refused(connection: str, records: Any) -> None:
+    """Whoever may write asset events can send any JSON."""
+    with pytest.raises(
+        AirflowFailException, match="The asset event does not hold records of extracted audio"
+    ):
+        plan_event(records)
 
 
 def test_batches_hold_assets_with_the_same_arguments() -> None:

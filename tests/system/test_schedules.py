@@ -259,6 +259,25 @@ def test_by_hand_with_ffmpeg_in_batches_with_one_bad_file(
     assert not reported(webhook, good)
 
 
+def test_audio_is_submitted_by_one_task_and_awaited_by_another(airflow: Airflow, standin: Standin) -> None:
+    assets = standin.add_virtual(5)
+    dag = "submit_then_wait"
+    run = airflow.api.trigger(dag, assets=assets, batch_size=2)
+    ends(airflow, dag, run, "success")
+    assert submissions(standin, assets) == {1}
+    tasks = airflow.api.tasks(dag, run)
+    assert sorted(task["task_id"] for task in tasks) == [
+        *["batch.submit"] * 3,
+        *["batch.wait"] * 3,
+        "plan",
+        "report",
+    ]
+    names = {task["rendered_map_index"] for task in tasks if task["task_id"] == "batch.wait"}
+    assert names == {f"2 assets: {assets[0]} …", f"2 assets: {assets[2]} …", assets[4]}
+    path = f"/dags/{dag}/dagRuns/{run}/taskInstances/report/xcomEntries/report"
+    assert "| extracted | 5 |" in airflow.api.call("GET", path)["value"]
+
+
 def test_a_week_of_intervals_is_caught_up_with_each_asset_once(airflow: Airflow, standin: Standin) -> None:
     expected: dict[str, list[str]] = {}
     for number in range(-1, 8):

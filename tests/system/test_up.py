@@ -61,7 +61,7 @@ def test_the_page_of_a_task_tells_how_far_its_batch_is(stack: Stack, page: Page)
     [run] = api(stack, "/dags/extract_and_transcribe/dagRuns")["dag_runs"]
     task = f"/dags/extract_and_transcribe/runs/{run['dag_run_id']}/tasks/batch.extract/mapped/0"
     page.goto(f"{stack.url}{task}/task-state-store")
-    page.get_by_text("Of 3: 3 extracted.").wait_for()
+    page.get_by_text("Of 3 assets: 3 extracted.").wait_for()
     page.goto(f"{stack.url}{task}/details")
     link = page.get_by_role("link", name="VOD console")
     assert link.get_attribute("href") == "https://console.huaweicloud.com/vod/?region=cn-north-4"
@@ -83,9 +83,9 @@ def test_how_far_a_run_is_is_told_to_those_who_may_see_it(stack: Stack) -> None:
     of_run = {"dag_id": "extract_and_transcribe", "run_id": run["dag_run_id"]}
     for path in ("progress", "progress.json"):
         assert httpx.get(f"{stack.url}/vod/{path}", params=of_run).status_code == 401
-    told = api(stack, "/progress.json", of_run, under="/vod")
-    assert (told["planned"], told["before"], told["state"]) == (3, 0, "success")
-    assert [(task["task"], task["percent"]) for task in told["tasks"]] == [
+    shown = api(stack, "/progress.json", of_run, under="/vod")
+    assert (shown["planned"], shown["before"], shown["state"]) == (3, 0, "success")
+    assert [(task["task"], task["percent"]) for task in shown["tasks"]] == [
         ("batch.extract", 100),
         ("batch.transcribe", 100),
     ]

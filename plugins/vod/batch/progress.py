@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from vod.batch.ledger import Store
+from vod.locations import public_name
 from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction
 
 log = logging.getLogger(__name__)
@@ -58,3 +60,12 @@ class BatchProgress:
 def note_plan(store: Store, assets: int, before: int) -> None:
     """Note how many assets a run works on, and how many had been done before it."""
     store.set(PLAN_KEY, {"assets": assets, "before": before})
+
+
+def name_batch(context: Any, assets: Sequence[str]) -> None:
+    """Let ``map_index_template="{{ batch }}"`` show in Airflow's pages what a mapped task works on.
+
+    :param context: Airflow's context of the task, which gets the key ``batch``.
+    """
+    first = public_name(assets[0]) if assets else "nothing"
+    context["batch"] = f"{len(assets)} assets: {first} …" if len(assets) > 1 else first

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset, BaseOperator
 
@@ -15,7 +15,6 @@ from vod.batch.progress import BatchProgress
 from vod.batch.rendering import DataIsNotRendered
 from vod.connection import DEFAULT_CONNECTION
 from vod.errors import InvalidInputError
-from vod.locations import public_name
 from vod.records import AssetFailure, Record
 from vod.storage.files import Destination
 
@@ -80,13 +79,6 @@ class BatchOperator(DataIsNotRendered, BaseOperator):
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra = {self.event_key: [*self.finished]}
         return result
-
-    @staticmethod
-    def _name_batch(context: Context, assets: Sequence[str]) -> None:
-        """Let ``map_index_template="{{ batch }}"`` show in the UI what a mapped task holds."""
-        first = public_name(assets[0]) if assets else "nothing"
-        named = f"{len(assets)} assets: {first} …" if len(assets) > 1 else first
-        cast("dict[str, Any]", context)["batch"] = named
 
     def _destination(self, destination: str | None) -> Destination:
         location = destination or self.hook.settings.destination

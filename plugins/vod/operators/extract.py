@@ -15,7 +15,7 @@ from airflow.sdk.configuration import conf
 from vod.batch.arguments import asset_list, check_choice, is_true, time_limit
 from vod.batch.ledger import Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
-from vod.batch.progress import BatchProgress
+from vod.batch.progress import BatchProgress, name_batch
 from vod.engines import Engine, Outcomes
 from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.options import FfmpegOptions
@@ -188,7 +188,7 @@ class ExtractAudioOperator(BatchOperator):
         deadline: float,
         outcomes: Outcomes | None = None,
     ) -> ExtractionBatch:
-        self._name_batch(context, assets)
+        name_batch(context, assets)
         pages = LedgerPages(context["task_state_store"])
         progress = BatchProgress(context["task_state_store"], len(assets))
         fallback_ledger = None

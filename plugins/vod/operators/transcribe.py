@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vod.batch.arguments import choices
 from vod.batch.ledger import Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
-from vod.batch.progress import BatchProgress
+from vod.batch.progress import BatchProgress, name_batch
 from vod.errors import InvalidInputError, VodError
 from vod.locations import file_stem
 from vod.operators.base import BatchOperator
@@ -78,7 +78,7 @@ class TranscribeAudioOperator(BatchOperator):
         """Transcribe each audio that has no transcript yet."""
         with fail_at_once():
             records = _audio_records(self.audio)
-            self._name_batch(context, [record.asset for record in records])
+            name_batch(context, [record.asset for record in records])
             destination = self._destination(self.destination)
             transcriber = Transcriber(self.model)
             transcriber.prepare(self.language or None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -13,7 +13,7 @@ from vod.batch.outcomes import fail_at_once
 from vod.connection import DEFAULT_CONNECTION
 from vod.errors import InvalidInputError
 from vod.library.catalogue import Catalogue
-from vod.locations import AllowedLocations, public_name
+from vod.locations import AllowedLocations, parse_location, public_name
 from vod.pipeline import forms, manifests, planning
 from vod.pipeline.manifests import Entry, InvalidManifestError
 from vod.pipeline.reports import assets_of, collect, summary_of
@@ -95,8 +95,8 @@ class ManifestRun:
         for entry in manifests.read(self.manifest, self.allowed):
             if self._part and entry.date is None:
                 raise InvalidManifestError(
-                    f"Line {entry.line} of {self.manifest} has no date.",
-                    remedy="To work the list off by date, give each line one.",
+                    f"Line {entry.line} of {self._name} has no date.",
+                    remedy="Give each line a date, or leave the dates of the run empty.",
                 )
             if self.since and entry.date and entry.date < self.since:
                 continue
@@ -110,7 +110,7 @@ class ManifestRun:
                 )
         if not entries:
             raise InvalidManifestError(
-                f"{self.manifest} has no assets of {self._part}.", remedy="Check the dates of the run."
+                f"{self._name} has no assets of {self._part}.", remedy="Check the dates of the run."
             )
         return sorted(entries, key=lambda entry: -entry.priority)
 
@@ -120,16 +120,7 @@ class ManifestRun:
         :raises InvalidInputError: the list, or a line of it, cannot be worked on; nothing was submitted.
         """
         planning.check_destination(self.destination, self.vod_conn_id, self.allowed)
-        lines = {public_name(entry.asset): entry.line for entry in self.entries}
-        try:
-            planning.check_sources(
-                (entry.asset for entry in self.entries), self.engine, self.vod_conn_id, self.allowed
-            )
-        except InvalidInputError as error:
-            raise InvalidManifestError(
-                f"Line {lines[error.asset or '']} of {self.manifest}: {error}",
-                remedy="Correct it and run again.",
-            ) from error
+        self._check_sources()
         done = self._done()
         missing = {
             entry.asset: self._arguments(entry)
@@ -161,6 +152,30 @@ class ManifestRun:
         )
         return records, len(self.entries) - len(records)
 
+    def _check_sources(self) -> None:
+        checked: Entry | None = None
+
+        def assets() -> Iterator[str]:
+            nonlocal checked
+            for checked in self.entries:
+                yield checked.asset
+
+        try:
+            planning.check_sources(assets(), self.engine, self.vod_conn_id, self.allowed)
+        except InvalidInputError as error:
+            if checked is None:  # the connection is wrong
+                raise
+            subject = f"{public_name(checked.asset)}: " if _may_be_shown(checked.asset, self.allowed) else ""
+            # Not "from error", which names the asset in the log.
+            raise InvalidManifestError(
+                f"Line {checked.line} of {self._name}: {subject}{error.message} {error.remedy}",
+                remedy="Correct the list and run again.",
+            ) from None
+
+    @property
+    def _name(self) -> str:
+        return public_name(self.manifest)
+
     @property
     def _part(self) -> str | None:
         """The range of dates, as part of a file name."""
@@ -185,6 +200,16 @@ class ManifestRun:
             "language": entry.language,
             "destination": self.destination,
         }
+
+
+def _may_be_shown(asset: str, allowed: AllowedLocations) -> bool:
+    """Whether a message may repeat an asset of a list: the file may be another one than its author thinks."""
+    try:
+        location = parse_location(asset)
+        allowed.check(location)
+    except InvalidInputError:
+        return False
+    return location.path is None or location.path.is_absolute()
 
 
 def _row(entry: Entry, record: Record, transcript: str | None) -> dict[str, Any]:

@@ -25,13 +25,13 @@ from vod.records import AUDIO_FORMATS
 from vod.storage.files import Destination, remote_path, replacing, require_regular_file
 
 COLUMNS = ("asset", "date", "language", "format", "priority")
-"""What a manifest may say of an asset; only the first is needed. Other columns are ignored."""
+"""Columns of a manifest; only the first is needed. Other columns are ignored."""
 
 RESULT_COLUMNS = (*COLUMNS, "audio", "transcript", "status", "reason")
-"""What a result manifest says. It can be given back as a manifest."""
+"""Columns of a result manifest, which can be given back as a manifest."""
 
 ENDINGS = (".csv", ".jsonl", ".txt")
-"""How the name of a manifest ends: CSV with a header, JSON Lines, one asset a line."""
+"""Endings of manifests: CSV with a header, JSON Lines, one asset a line."""
 
 MAX_BYTES = 64 << 20
 """Bytes of a manifest at most, when the setting ``[vod] max_manifest_bytes`` says no other number."""
@@ -42,7 +42,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class InvalidManifestError(InvalidInputError):
-    """The list cannot be worked off as it is; nothing was submitted."""
+    """The list cannot be worked on as it is; nothing was submitted."""
 
     outcome = "invalid_manifest"
 
@@ -101,7 +101,7 @@ def read(location: str, allowed: AllowedLocations) -> Iterator[Entry]:
 def results_location(manifest: str, part: str | None = None) -> str:
     """Where the result manifest of a manifest is: beside it. That of a whole result manifest is itself.
 
-    :param part: Name of the part of the list that a run works off, such as its date.
+    :param part: Name of the part of the list that a run works on, such as its date.
     """
     folder, slash, name = manifest.rpartition("/")
     stem = name.removesuffix(_RESULTS if name.endswith(_RESULTS) else PurePosixPath(name).suffix)
@@ -126,7 +126,7 @@ def write_results(location: str, allowed: AllowedLocations, rows: Iterable[Mappi
     ):
         writer = csv.DictWriter(file, RESULT_COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        writer.writerows({name: _to_cell(value) for name, value in row.items()} for row in rows)
 
 
 @contextmanager
@@ -184,10 +184,10 @@ def _lines(location: str, file: IO[bytes]) -> Iterator[str]:
             return
         try:
             line.encode()
-        except UnicodeEncodeError as error:
+        except UnicodeEncodeError:
             raise InvalidManifestError(
                 f"Line {number} of {location} is not UTF-8.", remedy="Save the list as UTF-8."
-            ) from error
+            ) from None
         if len(line) == _MAX_LINE or "\0" in line:
             raise _wrong(location, number, "This is not text with one asset a line.")
         yield line
@@ -205,8 +205,8 @@ def _json_rows(location: str, lines: Iterator[str]) -> Iterator[tuple[int, dict[
             continue
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise _wrong(location, number, "This is not JSON.") from error
+        except (ValueError, RecursionError):
+            raise _wrong(location, number, "This is not JSON.") from None
         if isinstance(row, str):
             row = {"asset": row}
         if not isinstance(row, dict) or "asset" not in row:
@@ -227,7 +227,7 @@ def _csv_rows(location: str, lines: Iterator[str]) -> Iterator[tuple[int, dict[s
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield reader.line_num + 1, dict(zip(names, cells, strict=False))
+                yield reader.line_num + 1, dict(zip(names, map(_from_cell, cells), strict=False))
     except csv.Error as error:
         raise _wrong(location, reader.line_num + 1, f"This is not CSV ({error}).") from error
 
@@ -244,10 +244,10 @@ def _entry(location: str, line: int, row: Mapping[str, Any]) -> Entry:
     try:
         day = _day(given["date"]) if given.get("date") else None
         priority = int(given.get("priority") or 0)
-    except ValueError as error:
+    except ValueError:  # it repeats the value
         raise _wrong(
             location, line, "A date is written 2026-01-31, and a priority is a whole number."
-        ) from error
+        ) from None
     return Entry(
         asset=asset,
         line=line,
@@ -259,12 +259,17 @@ def _entry(location: str, line: int, row: Mapping[str, Any]) -> Entry:
 
 
 def _text(value: Any) -> str:
-    text = value.strip() if isinstance(value, str) else json.dumps(value)
-    return text[1:] if text[:1] == "'" and text[1:2] in _FORMULA else text
+    return value.strip() if isinstance(value, str) else json.dumps(value)
 
 
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA and value else value
+def _to_cell(value: Any) -> Any:
+    """A value that no spreadsheet takes for a formula, by an apostrophe before what could begin one."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip("'").startswith(_FORMULA) else value
+
+
+def _from_cell(text: str) -> str:
+    """What :func:`_to_cell` was given."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA) else text
 
 
 def _day(text: str) -> date:

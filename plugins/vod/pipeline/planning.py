@@ -19,6 +19,7 @@ from vod.errors import InvalidInputError
 from vod.library.catalogue import Catalogue
 from vod.locations import AllowedLocations, is_asset_id, public_name
 from vod.pipeline import forms
+from vod.records import ExtractedAudio, parse_record
 from vod.storage.files import Destination, allowed_locations, check_source
 
 MAX_ASSETS_OF_A_FORM = 10_000
@@ -92,16 +93,38 @@ def plan_audio(
 
     :param events: What ``triggering_asset_events`` holds for the asset.
     :param store: ``context["task_state_store"]`` of the task that plans.
-    :raises AirflowFailException: the audio lies where it may not be read; nothing is transcribed.
+    :raises AirflowFailException: an event holds something else, or the audio lies where it may not be read;
+        nothing is transcribed.
     """
     form = forms.read(params, dag)
-    audio = [record for event in events for record in event.extra.get("audio", ())]
+    audio = _announced(events)
     allowed = form_locations(vod_conn_id)
     for record in audio:
-        check_source(str(record["uri"]), allowed)
-    force = form.pop("force")
-    batches = audio_batches(audio, store, size, force=force, vod_conn_id=vod_conn_id)
+        for location in filter(None, (record.uri, record.speech_uri)):
+            check_source(location, allowed)
+    records = [record.to_json() for record in audio]
+    batches = audio_batches(records, store, size, force=form.pop("force"), vod_conn_id=vod_conn_id)
     return [{**form, **batch} for batch in batches]
+
+
+def _announced(events: Iterable[Any]) -> list[ExtractedAudio]:
+    """The audio that asset events announce. Whoever may write events can write any JSON."""
+    try:
+        elements = [element for event in events for element in event.extra.get("audio", ())]
+        records = [parse_record(dict(element)) for element in elements]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        records = None
+    audio = [
+        record
+        for record in records or ()
+        if isinstance(record, ExtractedAudio) and isinstance(record.uri, str)
+    ]
+    if records is None or len(audio) < len(records):
+        raise InvalidInputError(
+            "The asset event does not hold records of extracted audio.",
+            remedy="Let ExtractAudioOperator write it, by the asset among its outlets.",
+        )
+    return audio
 
 
 def form_locations(vod_conn_id: str = DEFAULT_CONNECTION) -> AllowedLocations:

@@ -19,7 +19,7 @@ _MAX_ROWS = 100
 _MAX_REASONS = 20
 
 NO_RESULT = "no_result"
-"""Outcome of an asset whose batch ended without saying anything of it."""
+"""Outcome of an asset whose batch failed as a whole."""
 
 
 def report(
@@ -130,7 +130,7 @@ def _lost(asset: str) -> AssetFailure:
 
 
 def summary_of(record: Record) -> str:
-    """What there is to say of an asset: why it failed, its text, or where its audio is."""
+    """One line on an asset: why it failed, its text, or where its audio is."""
     if isinstance(record, AssetFailure):
         return f"{record.message} {record.remedy}".strip()
     return getattr(record, "text", "") or getattr(record, "uri", "")

@@ -50,7 +50,7 @@ class RunProgress:
     """How far a run is.
 
     :param before: Assets of its list that had been done before the run.
-    :param planned: Assets that it works off; none when nothing says so.
+    :param planned: Assets that it works on; ``None`` when no task has noted them.
     :param at_work: Batches that are being worked on and have said something.
     """
 

@@ -28,7 +28,7 @@ MAX_AT_WORK = 50
 """Batches that the page names."""
 
 app = FastAPI(
-    title="Progress of runs that work off videos",
+    title="Progress of runs over videos",
     # As for the page of a task instance: who may not see that, does not learn of it here.
     dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))],
     # These pages would be open to everybody: Airflow protects its own routes only.
