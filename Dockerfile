@@ -1,4 +1,4 @@
-# The official Airflow image with this package, its DAGs, ffmpeg and the small English speech model.
+# The official Airflow image, by its exact version, with this package, its DAGs, ffmpeg and the small English speech model.
 FROM apache/airflow:3.3.2
 
 USER root

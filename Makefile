@@ -11,7 +11,7 @@ LOCK := --universal --python-version 3.10 --generate-hashes --quiet
 override export VIDEO := $(value VIDEO)
 override export MEDIA := $(value MEDIA)
 
-.PHONY: help setup demo up down test test-lowest test-next test-slow check-media test-system bench lint requirements clean
+.PHONY: help setup demo up down test test-lowest test-next test-slow test-hostile check-media test-system bench lint requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ test-next: ## the quick tests with the newest pre-release of Airflow (needs uv)
 
 test-slow: $(READY) ## hundreds of damaged files, processes killed again and again
 	@$(BIN)/python -m pytest -n auto --dist worksteal -q -m slow
+
+test-hostile: $(READY) ## attacks on whole Airflow: template text everywhere, forms, three roles and a stranger
+	@$(BIN)/python -m pytest -q -m hostile tests/hostile
 
 check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/folder", and what came of it
 	@$(BIN)/python -m dev.check_media "$$MEDIA"

@@ -71,9 +71,7 @@ class Airflow:
 
     def prepare(self) -> None:
         """Bring the database to this version, and everything else that is done before the start."""
-        passwords = self.state / "passwords.json"
-        passwords.touch(mode=0o600)
-        passwords.write_text(json.dumps({USER: self.password}))
+        stack.write_secret(self.state / "passwords.json", json.dumps({USER: self.password}))
         stack.migrate(self.environment, self.log_of("migration"))
 
     def start(self) -> None:

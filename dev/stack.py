@@ -170,6 +170,12 @@ def secret(path: Path) -> str:
     """A random secret that stays the same from one start to the next, in a file that only its owner reads."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(32))
+        write_secret(path, secrets.token_urlsafe(32))
     return path.read_text()
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner reads. One that is there, maybe open to all, is replaced."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)

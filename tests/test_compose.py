@@ -1,10 +1,13 @@
-"""docker-compose.yaml and its Dockerfile, as far as they can be checked without a container engine."""
+"""docker-compose.yaml and its Dockerfile hold, as far as that shows without a container engine."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import shutil
+import subprocess
 from configparser import ConfigParser
 from importlib.resources import files
 from pathlib import Path
@@ -41,10 +44,11 @@ ON_PURPOSE_DIFFERENT = {
     "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "AIRFLOW__CORE__EXECUTOR",
     "AIRFLOW__CORE__FERNET_KEY",
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    "AIRFLOW__CORE__TEST_CONNECTION",
     "AIRFLOW__VOD__ALLOWED_LOCATIONS",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
 }
-"""Addresses, keys, folders, and Celery for LocalExecutor."""
+"""Addresses, keys, folders, Celery for LocalExecutor, and the Test button, which `make up` has."""
 
 
 def interpolated(text: str, variables: dict[str, str]) -> str:
@@ -139,6 +143,7 @@ def test_no_secret_is_in_the_file() -> None:
     secrets = {option: value for option, value in settings if SECRET.search(option)}
 
     assert {"POSTGRES_PASSWORD", "AIRFLOW__CORE__FERNET_KEY", "password", "secret-key"} <= secrets.keys()
+    assert {"VOD_STANDIN_ADMIN_TOKEN"} <= secrets.keys()
     for option, value in secrets.items():
         match = VARIABLE.fullmatch(value)
         assert match, f"{option} is written out"
@@ -149,6 +154,7 @@ def test_no_secret_is_in_the_file() -> None:
 def test_example_of_the_variables_is_complete_and_holds_no_secret() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     pairs = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", "\n".join(lines), re.MULTILINE))
+    assert pairs.pop("COMPOSE_PROJECT_NAME") == "vod"  # read by Compose itself
     assert pairs.keys() == {match["name"] for match in VARIABLE.finditer(TEXT)}
     secrets = {name: value for name, value in pairs.items() if SECRET.search(name)}
     demo = standin.StandinSettings(data=Path())
@@ -179,6 +185,57 @@ def test_connection_leads_to_the_standin(variables: dict[str, str]) -> None:
     assert "audio:/audio" in COMPOSE["x-airflow"]["volumes"]
 
 
+def test_broker_wants_a_password() -> None:
+    redis = SERVICES["redis"]
+    assert redis["command"][:2] == ["redis-server", "--requirepass"]
+    password = VARIABLE.fullmatch(redis["command"][2])
+    assert password
+    assert password["how"] == ":?"
+    assert f"redis://:{password[0]}@redis:" in ENVIRONMENT["AIRFLOW__CELERY__BROKER_URL"]
+    assert redis["environment"] == {"REDISCLI_AUTH": password[0]}
+
+
+def test_connections_are_tested_only_if_somebody_asked_for_it(variables: dict[str, str]) -> None:
+    value = ENVIRONMENT["AIRFLOW__CORE__TEST_CONNECTION"]
+    assert interpolated(value, variables) == "Disabled"
+
+
+def test_runs_may_read_the_videos_and_write_the_audio(variables: dict[str, str]) -> None:
+    text = interpolated(ENVIRONMENT["AIRFLOW__VOD__ALLOWED_LOCATIONS"], variables)
+    assert [prefix.name for prefix in AllowedLocations.from_text(text).prefixes or ()] == [
+        "/videos",
+        "/audio",
+    ]
+
+
+def test_base_images_have_a_version_and_nothing_runs_as_root() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^USER (\w+)", dockerfile, re.MULTILINE)[-1] == "airflow"
+    bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    assert all(re.search(r":\d+\.\d+\.\d+", base) for base in bases)
+    for name, service in SERVICES.items():
+        assert re.search(r":\d", service["image"]), name
+        assert not {"privileged", "cap_add", "user"} & service.keys(), name
+        assert not [mount for mount in service.get("volumes", []) if "docker.sock" in mount]
+
+
+@pytest.mark.skipif(not shutil.which("docker-compose"), reason="needs Debian's package docker-compose")
+def test_compose_itself_reads_it(tmp_path: Path, variables: dict[str, str]) -> None:
+    shutil.copy(ROOT / "docker-compose.yaml", tmp_path)
+    command = ["docker-compose", "config"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    missing = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert missing.returncode != 0
+    assert "set it in .env" in missing.stderr
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    read = yaml.safe_load(done.stdout)["services"]
+    assert read["redis"]["command"] == ["redis-server", "--requirepass", "filled-in"]
+    # Compose leaves doubled what the shell of the container is to expand.
+    assert "Bearer $$VOD_STANDIN_ADMIN_TOKEN" in str(read["standin"]["healthcheck"]["test"])
+
+
 def test_connection_leads_to_the_real_service_without_an_endpoint(variables: dict[str, str]) -> None:
     settings = connection({**variables, "VOD_ENDPOINT": ""})
     assert settings.service.endpoint == "https://vod.cn-north-4.myhuaweicloud.com"
@@ -203,6 +260,8 @@ def test_standin_understands_its_command_and_knows_the_connection(variables: dic
     assert settings.service.project_id == options.project_id
     assert f"standin:{options.data}" in service["volumes"]
     assert options.host == "0.0.0.0", "the other containers must reach it"
+    assert options.names == ["standin"], "under this name"
+    assert "VOD_STANDIN_ADMIN_TOKEN" in service["environment"]
 
 
 def test_it_agrees_with_make_up(variables: dict[str, str], tmp_path: Path) -> None:
@@ -219,6 +278,7 @@ def test_it_agrees_with_make_up(variables: dict[str, str], tmp_path: Path) -> No
     )
     for record in (mine, theirs):
         del record["host"], record["extra"]["destination"]
+        record["extra"].pop("allow_http", None)
     assert mine == theirs
 
 
@@ -267,7 +327,9 @@ def test_the_image_has_what_is_pinned_and_no_test_tools() -> None:
 
 
 def test_runs_may_read_and_write_the_mounted_folders_and_no_others(variables: dict[str, str]) -> None:
-    allowed = AllowedLocations.from_text(ENVIRONMENT["AIRFLOW__VOD__ALLOWED_LOCATIONS"])
+    allowed = AllowedLocations.from_text(
+        interpolated(ENVIRONMENT["AIRFLOW__VOD__ALLOWED_LOCATIONS"], variables)
+    )
     mounts = {
         volume.rpartition("}")[2].split(":")[-2 if volume.endswith(":ro") else -1]
         for volume in COMPOSE["x-airflow"]["volumes"]

@@ -16,7 +16,7 @@ from tests.cloud.test_client import Script, say
 from tests.conftest import connection_json, stats
 from vod.cloud.budget import budget_of
 from vod.cloud.errors import AnswerLostError, AssetNotFoundError, AuthenticationError, InvalidRequestError
-from vod.connection import InvalidConnectionError
+from vod.connection import InsecureEndpointError, InvalidConnectionError
 from vod.hooks import VodHook
 from vod.standin import Standin
 from vod.standin.faults import parse
@@ -144,6 +144,7 @@ def test_nothing_of_the_extra_becomes_a_header(standin: Standin, monkeypatch: py
         ({"extra": {"quotas": {"extract": 0}}}, "quota of extract 0 is not a number from 1 to 1000000"),
         ({"extra": {"quotas": [1]}}, "has invalid quotas"),
         ({"host": "", "extra": {"region": ""}}, "region, or an endpoint"),
+        ({"extra": {"allow_http": "perhaps"}}, "allow_http 'perhaps'"),
         ({"extra": {"engine": "gstreamer"}}, "unknown engine 'gstreamer'"),
     ],
 )
@@ -172,6 +173,36 @@ def test_the_endpoint(
     standin: Standin, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], endpoint: str
 ) -> None:
     assert define(monkeypatch, standin, **changes).settings.service.endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"host": "http://vod.example.com"},
+        {"host": "HTTP://vod.example.com"},
+        {"host": "http://user@vod.example.com:8600"},
+        {"host": "http://127.0.0.1.example.com"},
+        {"host": "http://10.0.0.1", "port": 8600},
+        {"host": "http://localhost@vod.example.com"},
+        {"extra": {"iam_endpoint": "http://iam.example.com"}},
+        {"extra": {"account": "company", "iam_endpoint": " http://iam.example.com"}},
+        {"extra": {"obs_endpoint": "http://obs.example.com"}},
+        {"host": "http://vod.example.com", "extra": {"allow_http": False}},
+    ],
+)
+def test_secrets_are_not_sent_in_clear(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(InsecureEndpointError, match=r"without encryption.*allow_http"):
+        define(monkeypatch, standin, **changes).settings  # noqa: B018 - reading it is the test
+
+
+@pytest.mark.parametrize("allowed", [True, "true", "True", "1"])
+def test_a_trusted_network_can_be_allowed(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch, allowed: object
+) -> None:
+    changes = {"host": "http://vod.example.com", "extra": {"allow_http": allowed}}
+    assert define(monkeypatch, standin, **changes).settings.service.endpoint == "http://vod.example.com"
 
 
 def test_a_missing_connection_is_one_sentence_with_a_remedy() -> None:

@@ -153,6 +153,7 @@ def test_every_field_is_one_that_the_hook_reads() -> None:
         "engine": "ffmpeg",
         "timeout": 5,
         "quota_share": 0.5,
+        "allow_http": True,
     }
     usual = ConnectionSettings.from_connection(Connection(), {"region": REGIONS[0]})  # type: ignore[arg-type]
     for name in FIELDS:

@@ -17,7 +17,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -124,6 +126,8 @@ def _login(standin: Standin, password: str) -> str:
 def main(folder: Path, connections: dict[str, str]) -> None:
     for name, value in connections.items():
         os.environ[f"AIRFLOW_CONN_{name}"] = value
+    web = _redirecting()
+    os.environ["AIRFLOW__VOD__ALLOWED_LOCATIONS"] = f"/\n{web}"
     # Unbuffered: several threads write, and a text file's buffer is not made for that.
     with (folder / "sent").open("wb", buffering=0) as sent:
         _write_down_what_is_sent(
@@ -135,6 +139,7 @@ def main(folder: Path, connections: dict[str, str]) -> None:
         _log_everything()
         for conn_id in ("vod_keys", "vod_token"):
             _work(conn_id, folder / conn_id)
+        _download(web, folder / "web")
         for conn_id in ("vod_wrong", "vod_wrong_login", "vod_nowhere"):
             _fail(conn_id)
 
@@ -251,6 +256,52 @@ def _work(conn_id: str, folder: Path) -> None:
         VodHook(conn_id).run(f"/v1.0/{project}/asset/nonsense")
     _tell(hook.test_connection(), client.delete(assets))
     _tell_all_objects()
+
+
+class _Redirecting(BaseHTTPRequestHandler):
+    """Serves a video behind two redirects, one relative and one absolute, each to a signed URL."""
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        there = {
+            "/first.mov": "/second.mov?Signature=of-a-relative-redirect",
+            "/second.mov": f"http://{self.headers['Host']}/lake.mov?Signature=of-an-absolute-redirect",
+        }.get(path)
+        if path not in ("/first.mov", "/second.mov", "/lake.mov"):
+            self.send_error(404)
+            return
+        body = b"" if there else (SAMPLES / "lake.mov").read_bytes()
+        self.send_response(302 if there else 200)
+        if there:
+            self.send_header("Location", there)
+        self.send_header("Set-Cookie", "Signature=of-a-cookie")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def _redirecting() -> str:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Redirecting)
+    Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def _download(web: str, folder: Path) -> None:
+    """A signed URL as source, which redirects to others."""
+    from vod.operators import ExtractAudioOperator
+
+    url = f"{web}/first.mov?Signature=of-the-source"
+    common: dict[str, Any] = {"engine": "ffmpeg", "destination": str(folder), "failed_assets": "return"}
+    [record] = _run(ExtractAudioOperator(task_id="w", assets=[url], **common))
+    assert record["outcome"] == "extracted", record
+    wrong = f"{web}/nothing.mov?Signature=of-a-missing-source"
+    _run(ExtractAudioOperator(task_id="w", assets=[wrong], **common))
 
 
 def _fail(conn_id: str) -> None:

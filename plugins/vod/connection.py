@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ class InvalidConnectionError(InvalidInputError):
     outcome = "invalid_connection"
 
 
+class InsecureEndpointError(InvalidConnectionError):
+    """An endpoint is plain HTTP: everybody on the way could read keys, tokens and passwords."""
+
+    outcome = "insecure_endpoint"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConnectionSettings:
     """What a connection of type ``vod`` says.
@@ -43,6 +50,7 @@ class ConnectionSettings:
     :param obs_endpoint: URL of OBS for ``obs://``; the region's when ``None``.
     :param ffmpeg: Path of the program on the workers. When ``None``, the ffmpeg on the ``PATH``, else the one
         of the package imageio-ffmpeg.
+    :param allow_http: Whether secrets may be sent to endpoints with ``http://`` on other machines.
     """
 
     conn_id: str
@@ -51,6 +59,7 @@ class ConnectionSettings:
     destination: str | None = None
     obs_endpoint: str | None = None
     ffmpeg: str | None = None
+    allow_http: bool = False
 
     @classmethod
     def from_connection(cls, connection: Connection, extra: dict[str, Any]) -> ConnectionSettings:
@@ -59,6 +68,7 @@ class ConnectionSettings:
         :param extra: Its extra as a mapping; reading it blocks or not, depending on where this is called.
         :raises InvalidConnectionError: something that VOD needs is missing or wrong; the message names the
             field.
+        :raises InsecureEndpointError: an endpoint is plain HTTP, on another machine, and that is not allowed.
         """
         from vod.cloud.settings import ServiceSettings  # loads an HTTP client: not to parse a DAG file
 
@@ -70,10 +80,14 @@ class ConnectionSettings:
                 f"The connection {conn_id!r} names the unknown engine {engine!r}.",
                 remedy=f"Choose one of {', '.join(ENGINES)}.",
             )
+        endpoint = _endpoint(connection, extra)
+        allow_http = _is_true(conn_id, "allow_http", extra.get("allow_http"))
+        if not allow_http:
+            _require_encryption(conn_id, endpoint, extra)
         return cls(
             conn_id=conn_id,
             service=ServiceSettings(
-                endpoint=_endpoint(connection, extra),
+                endpoint=endpoint,
                 project_id=extra.get("project_id") or None,
                 credentials=_credentials(connection, extra),
                 region=extra.get("region") or REGIONS[0],
@@ -86,6 +100,7 @@ class ConnectionSettings:
             destination=extra.get("destination") or None,
             obs_endpoint=extra.get("obs_endpoint") or None,
             ffmpeg=extra.get("ffmpeg") or None,
+            allow_http=allow_http,
         )
 
     def client(self, **options: Any) -> VodClient:
@@ -141,6 +156,44 @@ def _endpoint(connection: Connection, extra: dict[str, Any]) -> str:
     if connection.port and not re.search(r":\d+$", (parts := urlsplit(endpoint)).netloc):
         endpoint = parts._replace(netloc=f"{parts.netloc}:{connection.port}").geturl()
     return endpoint
+
+
+def _require_encryption(conn_id: str, endpoint: str, extra: dict[str, Any]) -> None:
+    """Refuse to send secrets in clear: a signature can be replayed, a token and a password taken."""
+    places = {
+        "Endpoint": endpoint,
+        "IAM endpoint": extra.get("iam_endpoint") or "",
+        "OBS endpoint": extra.get("obs_endpoint") or "",
+    }
+    for label, url in places.items():
+        try:
+            parts = urlsplit(str(url).strip())
+            host = parts.hostname or ""
+        except ValueError:
+            continue  # whoever calls it says what is wrong with it
+        if parts.scheme.lower() == "http" and not _is_loopback(host):
+            raise InsecureEndpointError(
+                f"The connection {conn_id!r} would send its secrets to {host} without encryption.",
+                remedy=f"Set its {label} to https://, or its extra allow_http to true if the network between "
+                "is trusted.",
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+def _is_true(conn_id: str, name: str, value: Any) -> bool:
+    words = {"true": True, "1": True, "": False, "false": False, "0": False, "none": False}
+    answer = words.get(str("" if value is None else value).strip().lower())
+    if answer is None:
+        raise InvalidConnectionError(
+            f"The connection {conn_id!r} has the {name} {value!r}.", remedy="Set true or false."
+        )
+    return answer
 
 
 def _credentials(connection: Connection, extra: dict[str, Any]) -> Credentials | Login:
@@ -252,6 +305,11 @@ def form_fields() -> dict[str, Any]:
             "label": "OBS endpoint",
             "description": "For URLs with obs://. Empty: https://obs.<region>.myhuaweicloud.com.",
             "schema": text,
+        },
+        "allow_http": {
+            "label": "Allow plain http",
+            "description": "Send keys, tokens and passwords also to http:// endpoints on other machines.",
+            "schema": {"type": ["boolean", "null"], "default": False},
         },
         "ffmpeg": {
             "label": "ffmpeg",

@@ -5,8 +5,10 @@ Each class lives beside what raises it; messages say what failed, for which asse
     VodError
       InvalidInputError                the input cannot work as written; nothing was submitted
         InvalidConnectionError
+          InsecureEndpointError        plain http://, not to this machine
         InvalidLocationError           no asset id, path or URL
         LocationNotAllowedError        [vod] allowed_locations
+        SignedUrlError                 a secret in a form
         InvalidManifestError           a list of assets
         TooManyAssetsError
       NoAudioTrackError                readable, but without sound
@@ -59,9 +61,13 @@ Each class lives beside what raises it; messages say what failed, for which asse
 
 from __future__ import annotations
 
+from vod.text import printable
+
 
 class VodError(Exception):
     """A failure in words: what failed, for which asset, and what to do next.
+
+    Each is on one line, whatever a file or a service has put into it (:func:`vod.text.printable`).
 
     :param message: One sentence that says what failed. Never contains a secret or a signed URL.
     :param asset: The asset (VOD id, path or URL) that the failure belongs to, if it belongs to one.
@@ -80,11 +86,21 @@ class VodError(Exception):
     remedy: str = ""
 
     def __init__(self, message: str, *, asset: str | None = None, remedy: str | None = None) -> None:
+        message = printable(message)
         super().__init__(message)
         self.message = f"{message}." if message[-1:].isalnum() else message
         self.asset = asset
         if remedy is not None:
-            self.remedy = remedy
+            self.remedy = printable(remedy)
+
+    @property
+    def asset(self) -> str | None:
+        """The asset that the failure belongs to."""
+        return self._asset
+
+    @asset.setter
+    def asset(self, asset: str | None) -> None:
+        self._asset = None if asset is None else printable(asset)
 
     def __str__(self) -> str:
         subject = f"{self.asset}: " if self.asset else ""

@@ -18,12 +18,18 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from vod.errors import InvalidInputError
+from vod.text import printable
 
 _ASSET_ID = re.compile(r"[0-9A-Za-z_-]+")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://")
 _CONNECTION = re.compile(r"[\w.-]+")
 _MAX_STEM = 100  # bytes; a name takes 255, and suffixes are to come
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_SECRET_NAMES = re.compile(
+    r"sig|hmac|token|auth|key|secret|passw|pwd|credential|policy|jwt|session|^(mac|se|sp|sv)$", re.IGNORECASE
+)
+_LOOKS_RANDOM = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=_.~-]{24,}")
 
 SETTING = "[vod] allowed_locations"
 """The line of Airflow's configuration that says what may be read and written."""
@@ -262,6 +268,24 @@ def public_name(asset: str) -> str:
         return error.asset or "…"
 
 
+def secrets_of(url: str) -> list[str]:
+    """What of a URL looks like a secret: its password, and parts of its query by name or by looks.
+
+    Each is given as it is written, and decoded.
+    """
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        return []
+    found = [parts.netloc.rpartition("@")[0].partition(":")[2]]
+    for pair in re.split("[&;]", f"{parts.query}&{parts.fragment}"):
+        name, _, value = pair.partition("=")
+        secret = value or name
+        if (value and _SECRET_NAMES.search(unquote(name))) or _LOOKS_RANDOM.fullmatch(unquote(secret)):
+            found.append(secret)
+    return list(dict.fromkeys(text for secret in found if secret for text in (secret, unquote(secret))))
+
+
 def local_path(location: str) -> Path | None:
     """The local path that a path or ``file://`` URL means; ``None`` for anything else."""
     return parse_location(location).path if not is_asset_id(location) else Path(location)
@@ -269,13 +293,6 @@ def local_path(location: str) -> Path | None:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-
-
-def printable(text: str) -> str:
-    """*text* on one line: without control characters, which could forge log lines or drive a terminal."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
 
 
 def file_stem(asset: str) -> str:

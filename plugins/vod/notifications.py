@@ -15,11 +15,13 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseNotifier
 
+from vod.logs import get_logger
+
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 DEFAULT_CONNECTION = "vod_alerts"
 """The connection of notifiers that name none. Without it no alert is sent."""

@@ -6,6 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from vod.errors import VodError
+from vod.text import printable
 
 Engine = Literal["vod", "ffmpeg"]
 AudioFormat = Literal["MP3", "AAC"]
@@ -176,7 +177,8 @@ class AssetFailure(_Record):
 
     def __str__(self) -> str:
         subject = f"{self.asset}: " if self.asset else ""
-        return f"{subject}{self.message}{' ' + self.remedy if self.remedy else ''} [{self.outcome}]"
+        text = f"{subject}{self.message}{' ' + self.remedy if self.remedy else ''} [{self.outcome}]"
+        return printable(text)  # a record that was read back may be anybody's
 
 
 Record = ExtractedAudio | SubmittedExtraction | PostponedExtraction | Transcript | AssetFailure

@@ -143,8 +143,18 @@ def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str)
     assert [row["status"] for row in rows.values()] == ["transcribed", "extracted", "extracted"]
 
 
-def test_a_signed_url_is_done_once_and_shown_without_its_signature(tmp_path: Path, connection: str) -> None:
-    url = "https://media.example/a.mp4?Signature=secret"
+def test_a_signed_url_is_refused_with_its_line(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.txt"
+    manifest.write_text("/media/b.mp4\nhttps://media.example/a.mp4?Signature=secret\n")
+    store = DictStore()
+    with pytest.raises(InvalidManifestError, match=r"Line 2 of .*stored with the run") as refused:
+        run_over(manifest, engine="ffmpeg").plan(store)
+    assert "secret" not in str(refused.value)
+    assert store.values == {}
+
+
+def test_a_url_with_a_query_is_done_once_and_shown_without_it(tmp_path: Path, connection: str) -> None:
+    url = "https://media.example/a.mp4?id=secret"
     manifest = tmp_path / "list.txt"
     manifest.write_text(f"{url}\n")
     with pytest.raises(InvalidManifestError, match=r"Line 1 of .*https://media\.example/a\.mp4") as refused:

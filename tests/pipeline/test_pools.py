@@ -38,7 +38,14 @@ def look(**environment: str) -> dict[str, Any]:
 def test_the_policy_is_off_and_cheap_until_a_pool_is_configured() -> None:
     seen = look()
     assert (seen["registered"], seen["asked"]) == ([], False)
-    info = {"vod", "vod.provider_info", "vod.connection", "vod.records", "vod.errors"}  # loaded anyway
+    info = {
+        "vod",
+        "vod.provider_info",
+        "vod.connection",
+        "vod.records",
+        "vod.errors",
+        "vod.text",
+    }  # loaded anyway
     assert set(seen["ours"]) - info == {"vod.pipeline", "vod.pipeline.pools"}
     configured = look(AIRFLOW__VOD__BACKFILL_POOL="slow_lane")
     assert (configured["registered"], configured["asked"]) == (["vod_backfill_pool"], True)

@@ -235,7 +235,7 @@ def test_the_counters_are_for_this_machine_only(shared):
 
     async def ask(address: str) -> int:
         transport = httpx.ASGITransport(application, client=(address, 1))
-        async with httpx.AsyncClient(transport=transport, base_url="http://standin") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return (await client.get("/admin/stats", headers={"X-Forwarded-For": "127.0.0.1"})).status_code
 
     assert asyncio.run(ask("10.1.2.3")) == 403

@@ -143,7 +143,8 @@ def test_the_content_network_refuses_what_is_not_published(vod, clip, media):
     assert httpx.get(f"{url}.exe").status_code == 404
 
 
-def test_urls_are_those_of_the_caller(vod, clip):
+def test_urls_are_those_of_the_caller(vod, clip, settings):
+    settings.names.append("standin.example")
     answer = vod.http.get(
         vod.root + "/info", params={"asset_id": clip}, headers={"Host": "standin.example:1234"}
     )

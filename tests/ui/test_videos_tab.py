@@ -43,6 +43,13 @@ def test_ids_that_cannot_exist_are_not_looked_up(client: TestClient, text: str) 
         assert client.get("/progress", params=params).status_code == 404
 
 
+@pytest.mark.parametrize("query", ["dag_id=a%00b&run_id=b", "dag_id=a&run_id=%00", "dag_id=&run_id=%00"])
+def test_odd_bytes_are_no_failure_of_the_server(client: TestClient, query: str) -> None:
+    assert client.get(f"/progress.json?{query}").status_code == 404
+    # Not UTF-8: decoded to something that no run is called; that needs a login, as every question does.
+    assert client.get("/progress?dag_id=%ff%fe&run_id=%ed%a0%80").status_code in (401, 403)
+
+
 def test_the_page_has_no_script_and_no_style_that_its_policy_forbids() -> None:
     source = videos_tab._templates.loader.get_source(videos_tab._templates, "videos_tab.html")[0]  # type: ignore[union-attr]
     assert "<script" not in source

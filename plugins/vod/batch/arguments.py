@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from vod.errors import InvalidInputError
-from vod.locations import printable
+from vod.text import printable
 
 MAX_ASSETS_PER_TASK = 1000
 """Assets that one task takes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -10,9 +9,11 @@ from typing import Any, Literal
 from airflow.sdk.exceptions import AirflowFailException
 
 from vod.errors import VodError
+from vod.logs import get_logger
 from vod.records import AssetFailure, Record
+from vod.text import Lines
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 FailedAssets = Literal["raise", "return"]
 
@@ -23,8 +24,8 @@ class AssetsFailedError(VodError):
     outcome = "assets_failed"
 
     def __init__(self, failures: Sequence[AssetFailure], total: int) -> None:
-        lines = "\n".join(f"  {failure}" for failure in failures)
-        super().__init__(f"{len(failures)} of {total} assets failed:\n{lines}")
+        super().__init__(f"{len(failures)} of {total} assets failed:")
+        self.message = Lines([self.message, *(f"  {failure}" for failure in failures)])
         self.failures = list(failures)
         self.retryable = any(failure.retryable for failure in failures)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,9 +9,10 @@ from typing import Any
 
 from vod.batch.ledger import Store
 from vod.locations import public_name
+from vod.logs import get_logger
 from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 PROGRESS_KEY = "progress"
 """Key in the task state store of a task that works on a batch."""

@@ -1,12 +1,15 @@
-"""Keeps data out of Airflow's templates."""
+"""Keeps data out of Airflow's templates, and secrets out of what it keeps of rendered fields."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
 from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk.log import mask_secret
+
+from vod.locations import secrets_of
 
 if TYPE_CHECKING:
     import jinja2
@@ -39,3 +42,20 @@ class DataIsNotRendered:
             if isinstance(data, ListOfDictsExpandInput) and not isinstance(data.value, (list, tuple)):
                 template_fields = [field for field in template_fields if field in mapped.partial_kwargs]
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)  # type: ignore[misc]
+        # Airflow stores the rendered fields right after this.
+        for field in getattr(parent, "template_fields", ()):
+            _mask_secrets(getattr(parent, field, None))
+
+
+def _mask_secrets(value: Any) -> None:
+    """Let Airflow hide what is secret in URLs, wherever it shows or stores the value of a field."""
+    if isinstance(value, str):
+        for text in value.split() if "://" in value else ():
+            for secret in secrets_of(text):
+                mask_secret(secret)
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            _mask_secrets(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            _mask_secrets(part)

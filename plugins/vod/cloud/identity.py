@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import logging
 import os
 import tempfile
 import time
@@ -20,8 +19,10 @@ import httpx
 from vod.cloud.errors import MISSHAPEN, AuthenticationError
 from vod.cloud.runtime import LoopRuntime
 from vod.cloud.signing import Credentials, SignatureAuth
+from vod.cloud.transport import replacing
+from vod.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RENEWAL_MARGIN = 30 * 60.0
 """Seconds before its end at which a token is renewed (section 1.2)."""
@@ -220,10 +221,8 @@ def _read(cache: Path | None) -> _Token | None:
 def _write(cache: Path | None, token: _Token) -> None:
     if cache is None:
         return
-    part = cache.with_suffix(f".{os.getpid()}")
     try:
-        part.touch(mode=0o600)
-        part.write_text(json.dumps([token.value, token.expires, token.project_id]))
-        part.replace(cache)
+        with replacing(cache, mode=0o600) as file:
+            file.write(json.dumps([token.value, token.expires, token.project_id]).encode())
     except OSError as error:  # a full disk, for one; this process has its token
         log.warning("The token cannot be shared between processes: %s", error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,8 +14,9 @@ from dataclasses import dataclass, field
 from vod.cloud.assets import Asset
 from vod.cloud.client import IDS_PER_CALL, AsyncVodClient
 from vod.cloud.errors import CloudError
+from vod.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 OnPoll = Callable[[Mapping[str, Asset], float], None]
 

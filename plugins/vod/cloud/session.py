@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
@@ -29,10 +28,11 @@ from vod.cloud.errors import (
 from vod.cloud.identity import Identity, KeyIdentity, Login, TokenIdentity
 from vod.cloud.runtime import LoopRuntime
 from vod.cloud.settings import ServiceSettings
-from vod.cloud.transport import AnswerTooLargeError, bounded, redact_secrets
+from vod.cloud.transport import AnswerTooLargeError, bounded
+from vod.logs import get_logger, redact_http_libraries
 
-log = logging.getLogger(__name__)
-redact_secrets()
+log = get_logger(__name__)
+redact_http_libraries()
 
 T = TypeVar("T")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 from vod.cloud.assets import Asset, UploadGrant
 from vod.cloud.errors import CloudError, TransferError
 from vod.cloud.session import Session
-from vod.cloud.transport import AnswerTooLargeError, FileStream, bounded
+from vod.cloud.transport import AnswerTooLargeError, FileStream, bounded, replacing
 
 PUT_LIMIT = 20 * 1024 * 1024
 """Bytes that one PUT may carry; above, parts (section 8)."""
@@ -54,14 +53,8 @@ class Transfers:
         """
         if not isinstance(target, Path):
             return await self._stream(details, target, asset)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                received = await self._stream(details, file, asset)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-        return received
+        with replacing(target) as file:
+            return await self._stream(details, file, asset)
 
     async def upload(self, grant: UploadGrant, source: Path, content_type: str) -> None:
         """Upload a file to where a grant allows it: one PUT up to 20 MB, parts above.

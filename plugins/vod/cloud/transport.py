@@ -1,11 +1,13 @@
-"""What httpx needs to serve coroutines on a thread that may block, and to keep signed URLs to itself."""
+"""What httpx needs to serve coroutines on a thread that may block, and not to read without end."""
 
 from __future__ import annotations
 
-import logging
-import re
+import os
+import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from urllib.request import getproxies, proxy_bypass
 
 import anyio.to_thread
@@ -88,6 +90,24 @@ async def bounded(response: httpx.Response, request: httpx.Request) -> httpx.Res
     )
 
 
+@contextmanager
+def replacing(target: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Give a new file that takes the place of *target* when the block ends well.
+
+    :param mode: Its permissions, less those that the process's umask takes away.
+    :raises OSError: it cannot be created. Its name cannot be foreseen, and no file or link that is there
+        already is opened.
+    """
+    part = target.with_name(f".download-{secrets.token_hex(8)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
+            yield file
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 class FileStream(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A part of a file as a request body, read in pieces.
 
@@ -110,32 +130,3 @@ class FileStream(httpx.SyncByteStream, httpx.AsyncByteStream):
         chunks = iter(self)
         while chunk := await anyio.to_thread.run_sync(next, chunks, b""):
             yield chunk
-
-
-class _SecretFilter(logging.Filter):
-    """Cuts from the records of httpx and httpcore what must not be read: queries of signed URLs, and tokens.
-
-    httpx logs every URL at INFO, and the query of a signed one is a secret (contract, section 6); httpcore
-    logs the headers of answers at DEBUG, and IAM gives its token in one (section 1.2).
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                arg.copy_with(query=None) if isinstance(arg, httpx.URL) and arg.query else arg
-                for arg in record.args
-            )
-        if isinstance(record.msg, str) and "ubject-" in record.msg:
-            record.msg = _TOKEN.sub(r"\1***", record.msg)
-        return True
-
-
-_TOKEN = re.compile(r"(x-subject-token', b')[^']*", re.IGNORECASE)
-
-
-def redact_secrets() -> None:
-    """Keep signed URLs and tokens out of the logs of the HTTP libraries, once per process."""
-    for name in ("httpx", "httpcore.http11", "httpcore.http2"):
-        logger = logging.getLogger(name)
-        if not any(isinstance(entry, _SecretFilter) for entry in logger.filters):
-            logger.addFilter(_SecretFilter())

@@ -19,6 +19,7 @@ from vod.errors import InvalidInputError, VodError
 from vod.locations import ANYWHERE, is_asset_id, public_name
 from vod.records import LOCAL_AUDIO_FORMATS, AssetFailure, ExtractedAudio
 from vod.storage.files import Destination
+from vod.text import printable
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     def tell(record: Record) -> None:
         if bar:
             bar.clear()
-        sys.stdout.write(f"{json.dumps(_full(record)) if options.json else _sentence(record)}\n")
+        sys.stdout.write(f"{json.dumps(_full(record)) if options.json else printable(_sentence(record))}\n")
         sys.stdout.flush()
         if bar:
             bar.done(record.asset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,9 +10,10 @@ from vod.cloud.assets import Asset, Readiness
 from vod.cloud.client import VodClient
 from vod.cloud.errors import CloudError, ExtractionFailedError, InvalidRequestError
 from vod.locations import asset_uri
+from vod.logs import get_logger
 from vod.records import AssetFailure, ExtractedAudio, Record, SubmittedExtraction
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 VISIBILITY_GRACE = 60.0
 """Seconds after the acceptance in which VOD may not know the audio asset yet (contract, section 5.3)."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 
 from vod.cloud.errors import AccountError, AuthenticationError, CloudError, ForbiddenError, NotSentError
 from vod.connection import ConnectionSettings
+from vod.logs import get_logger
 from vod.records import SubmittedExtraction
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _CALLS_AT_ONCE = 8
 

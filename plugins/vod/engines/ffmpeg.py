@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import threading
 import time
@@ -21,13 +20,14 @@ from vod.engines import Outcomes
 from vod.engines.options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
+from vod.logs import get_logger
 from vod.records import AssetFailure, ExtractedAudio, Record, parse_record
 from vod.storage.files import Destination, check_source, local_copy, version
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 SPEECH_SUFFIX = ".16k.wav"
 """Ends the name of what is written for speech recognition."""

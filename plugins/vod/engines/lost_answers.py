@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -12,8 +11,9 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from vod.cloud.assets import Asset
 from vod.cloud.client import CLOCK_MARGIN, VodClient
 from vod.cloud.errors import AmbiguousExtractionError, CloudError
+from vod.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RECOVERY_WINDOW = 15.0
 """Seconds in which the list may not show a new audio asset yet: a guess, the contract has no number."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from vod.engines.lost_answers import RECOVERY_WINDOW, find_audio_assets
 from vod.errors import InvalidInputError, VodError
 from vod.hooks import VodHook
 from vod.locations import file_stem, is_asset_id
+from vod.logs import get_logger
 from vod.records import (
     AssetFailure,
     ExtractedAudio,
@@ -40,7 +40,7 @@ from vod.records import (
 )
 from vod.storage.files import Destination, not_written
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _NONE_WOULD_BE_ACCEPTED = (*CONCERNS_THE_ACCOUNT, ThrottledError, NotSentError)
 _MAX_LOST = 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from vod.connection import DEFAULT_CONNECTION
 from vod.errors import InvalidInputError
 from vod.locations import file_stem
+from vod.logs import get_logger
 from vod.records import ExtractedAudio, parse_record
 from vod.storage.files import Destination, replacing
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _PARALLEL = 16
 """Requests to an object store at a time."""

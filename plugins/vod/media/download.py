@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
+from vod.logs import redact_http_libraries
 from vod.media.addresses import REDIRECTS, requests_for
 from vod.media.errors import DownloadError, NoSpaceError, SlowDownloadError, TooLargeError
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from vod.locations import AllowedLocations, Location
     from vod.media.limits import Limits
+
+redact_http_libraries()
 
 _MAX_FRUITLESS_TRIES = 5
 _TIMEOUT = httpx.Timeout(30.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from vod.engines import SubmissionStoppedError
+from vod.logs import get_logger
 
 if TYPE_CHECKING:
     from vod.engines import Engine
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _ENDED_BY_A_PERSON = ("failed", "success", "skipped", "restarting", "removed")
 """States that a running task gets only when a person marks, clears or deletes it."""

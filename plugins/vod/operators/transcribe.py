@@ -13,6 +13,7 @@ from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
 from vod.errors import InvalidInputError, VodError
 from vod.locations import file_stem
+from vod.logs import get_logger
 from vod.operators.base import BatchOperator
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record
 from vod.speech import WRITERS, Transcriber
@@ -20,6 +21,8 @@ from vod.storage.files import Destination, local_copy, not_written, replacing
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = get_logger(__name__)
 
 
 class TranscriptionError(VodError):
@@ -131,7 +134,7 @@ class TranscribeAudioOperator(BatchOperator):
             raise
         except Exception as error:
             # The trouble of one audio must not be that of the others.
-            self.log.exception("%s: the transcription itself failed.", record.asset)
+            log.exception("%s: the transcription itself failed.", record.asset)
             raise TranscriptionError(f"{type(error).__name__} in the transcription.") from error
         uris = {}
         for caption in captions:

@@ -9,8 +9,8 @@ from airflow.sdk import Param
 
 from vod.batch.arguments import MAX_ASSETS_PER_TASK
 from vod.errors import InvalidInputError
-from vod.locations import printable
 from vod.records import AUDIO_FORMATS
+from vod.text import printable
 
 PATH_OR_URL = r"^(/|[a-z][a-z0-9+.-]*://).+$"
 """An absolute path, or a URL that Airflow's ``ObjectStoragePath`` knows."""

@@ -19,6 +19,7 @@ from vod.errors import InvalidInputError
 from vod.library.catalogue import Catalogue
 from vod.locations import AllowedLocations, is_asset_id, public_name
 from vod.pipeline import forms
+from vod.pipeline.signed_urls import refuse_signed_url
 from vod.records import ExtractedAudio, parse_record
 from vod.storage.files import Destination, allowed_locations, check_source
 
@@ -150,8 +151,8 @@ def check_sources(
     """Refuse assets that the engine cannot take, before anything is submitted.
 
     :param engine: ``vod`` or ``ffmpeg``; the connection's default engine when empty.
-    :raises InvalidInputError: a file or URL for VOD, a relative path, an unknown kind of URL, or a location
-        that is not allowed.
+    :raises InvalidInputError: a file or URL for VOD, a relative path, an unknown kind of URL, a location that
+        is not allowed, or a URL with a secret in it.
     """
     from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
 
@@ -159,6 +160,7 @@ def check_sources(
     for asset in assets:
         if not in_vod:
             check_source(asset, allowed)
+            refuse_signed_url(asset)
         elif not is_asset_id(asset):
             raise InvalidInputError(
                 "VOD extracts only from its own assets.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,9 +10,11 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowFailException
 
 from vod.locations import public_name
+from vod.logs import get_logger
 from vod.records import AssetFailure, Record, parse_record
+from vod.text import Lines, printable
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _MAX_ROWS = 100
 _MAX_REASONS = 20
@@ -89,13 +90,13 @@ def conclude(ti: Any, records: Sequence[Record], *, skipped: int = 0) -> None:
     failures = [record for record in records if isinstance(record, AssetFailure)]
     done = f"{len(records) - len(failures)} of {len(records)} videos done" if records else "Nothing to do"
     before = f"; {skipped} were done before" if skipped else ""
-    log.info("%s%s.\n%s", done, before, text)
+    log.info("%s%s.\n%s", done, before, Lines(text.split("\n")))
     ti.xcom_push("report", text)
     if failures:
         reasons = [f"  {failure}" for failure in failures[:_MAX_REASONS]]
         if len(failures) > _MAX_REASONS:
             reasons.append(f"  … and {len(failures) - _MAX_REASONS} more, see the report.")
-        raise AirflowFailException(f"{len(failures)} of {len(records)} assets failed:\n" + "\n".join(reasons))
+        raise AirflowFailException(f"{len(failures)} of {len(records)} assets failed:\n{Lines(reasons)}")
 
 
 def table(records: Sequence[Record], skipped: int = 0) -> str:
@@ -137,5 +138,5 @@ def summary_of(record: Record) -> str:
 
 
 def _cell(text: str, longest: int = 120) -> str:
-    line = " ".join(text.split()).replace("|", "\\|")
+    line = printable(" ".join(text.split())).replace("|", "\\|")
     return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vod.containers import OPEN_OPTIONS
 from vod.errors import NoAudioTrackError
+from vod.logs import get_logger
 from vod.speech.errors import UnreadableAudioError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _SEARCH = 30.0
 
 _FRAME = SAMPLE_RATE // 5
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def windows(audio: Path) -> Iterator[tuple[float, NDArray[np.float32]]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from vod.logs import get_logger
 from vod.speech.errors import ModelDownloadError, ModelNotFoundError, SpeechNotInstalledError
 
 DEFAULT_MODEL = "tiny.en"
@@ -19,7 +19,7 @@ HUB_PATIENCE = 10.0
 
 _REQUIRED_FILES = ("model.bin", "tokenizer.json")
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def resolve_model(name: str) -> Path:

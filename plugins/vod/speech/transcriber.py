@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vod.logs import get_logger
 from vod.speech.audio import SAMPLE_RATE, windows
 from vod.speech.errors import SpeechNotInstalledError, UnsupportedLanguageError, UnusableModelError
 from vod.speech.models import DEFAULT_MODEL, resolve_model
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)

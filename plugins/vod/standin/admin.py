@@ -1,8 +1,7 @@
-"""The stand-in's controls beside the API, ``/admin/...``: counters and switches, for this machine only."""
+"""The stand-in's controls beside the API, ``/admin/...``: counters and switches, not for everybody."""
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from vod.standin.access import Warden
     from vod.standin.extraction import Extractor
     from vod.standin.library import Library
     from vod.standin.notifications import Topic
@@ -39,6 +39,7 @@ class Admin:
         uploads: Uploads,
         topic: Topic,
         stats: Stats,
+        warden: Warden,
     ) -> None:
         self._behaviour = behaviour
         self._library = library
@@ -46,6 +47,7 @@ class Admin:
         self._uploads = uploads
         self._topic = topic
         self._stats = stats
+        self._warden = warden
 
     def routes(self, description: dict[str, Any]) -> list[Route]:
         """:param description: What ``/admin/openapi.json`` is to say."""
@@ -54,12 +56,27 @@ class Admin:
             return description
 
         return [
-            Route("/admin/openapi.json", _local(openapi), methods=["GET"]),
-            Route("/admin/stats", _local(self.stats), methods=["GET"]),
-            Route("/admin/faults", _local(self.faults), methods=["GET", "PUT", "POST", "DELETE"]),
-            Route("/admin/assets", _local(self.assets), methods=["POST"]),
-            Route("/admin/subscriptions", _local(self.subscriptions), methods=["GET", "POST", "DELETE"]),
+            Route("/admin/openapi.json", self._guarded(openapi), methods=["GET"]),
+            Route("/admin/stats", self._guarded(self.stats), methods=["GET"]),
+            Route("/admin/faults", self._guarded(self.faults), methods=["GET", "PUT", "POST", "DELETE"]),
+            Route("/admin/assets", self._guarded(self.assets), methods=["POST"]),
+            Route(
+                "/admin/subscriptions", self._guarded(self.subscriptions), methods=["GET", "POST", "DELETE"]
+            ),
         ]
+
+    def _guarded(
+        self, endpoint: Callable[[Request], Awaitable[Any]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            if not self._warden.admit(request):
+                return JSONResponse({"error": "only for callers on this machine, or with the token"}, 403)
+            try:
+                return JSONResponse(await endpoint(request))
+            except BadRequestError as error:
+                return JSONResponse({"error": str(error)}, 400)
+
+        return guarded
 
     async def stats(self, _: Request) -> dict[str, Any]:
         """Calls, accepted extractions by source, assets by state."""
@@ -109,18 +126,3 @@ async def _json(request: Request) -> Any:
         return json.loads(await request.body())
     except (ValueError, RecursionError):
         raise BadRequestError("the body is not JSON") from None
-
-
-def _local(endpoint: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint, for callers on this machine and without a web page in between."""
-
-    async def guarded(request: Request) -> Response:
-        near = request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
-        if not near or "origin" in request.headers:
-            return JSONResponse({"error": "only for callers on this machine"}, 403)
-        try:
-            return JSONResponse(await endpoint(request))
-        except BadRequestError as error:
-            return JSONResponse({"error": str(error)}, 400)
-
-    return guarded

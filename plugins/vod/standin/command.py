@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from dataclasses import fields
@@ -18,6 +19,7 @@ from vod.standin.server import Standin
 from vod.standin.settings import Behaviour, FinalStatus, StandinSettings
 
 DEFAULT_PORT = 8600
+ADMIN_TOKEN = "VOD_STANDIN_ADMIN_TOKEN"  # noqa: S105 - its name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +50,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--public-url", help="under which subscribers reach the stand-in, where that is not host and port"
+    )
+
+    parser.add_argument(
+        "--name",
+        dest="names",
+        metavar="HOST",
+        action="append",
+        help="under which callers reach it, besides localhost and --host; may be given more than once",
+    )
+    for flag, field_name, help_text in (
+        ("--pull-from", "pull_from", "URL below which sources of uploads by URL may be"),
+        ("--notify", "notify", "URL below which subscribers may be, besides --subscriber"),
+    ):
+        parser.add_argument(
+            flag,
+            dest=field_name,
+            metavar="URL",
+            type=_url,
+            action="append",
+            help=f"{help_text}; by default this machine, or nothing if --host is another",
+        )
+    parser.add_argument(
+        "--admin-token",
+        default=os.environ.get(ADMIN_TOKEN),
+        help=f"what callers of /admin must show (environment variable {ADMIN_TOKEN}); by default nothing, or "
+        "a made-up one if --host is not this machine",
     )
 
     odd = parser.add_argument_group("behaviour", "what the real service does now and then")
@@ -105,7 +133,7 @@ def serve(options: argparse.Namespace) -> int:
     given = {
         field.name: getattr(options, field.name)
         for field in fields(StandinSettings)
-        if hasattr(options, field.name)
+        if getattr(options, field.name, None) is not None
     }
     try:
         standin = Standin(StandinSettings(**given, behaviour=behaviour))
@@ -121,6 +149,8 @@ def serve(options: argparse.Namespace) -> int:
     # uvicorn raises the signal again once it has stopped: by then there is nothing left to do.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: standin.stop())
+    if standin.admin_token and not options.admin_token:
+        sys.stdout.write(f"Token for /admin: {standin.admin_token}\n")
     standin.run(ready=lambda: _announce(standin.url))
     return 0
 

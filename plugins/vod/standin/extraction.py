@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import heapq
-import logging
 import math
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vod import media
 from vod.errors import VodError
+from vod.logs import get_logger
 from vod.standin import records, virtual
 from vod.standin.faults import Fail, Latency
 from vod.standin.library import QUEUED, RUNNING
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vod.standin.library import Asset, Library
     from vod.standin.settings import StandinSettings
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 MAX_SECONDS = 6 * 3600
 """Seconds that one extraction may take."""

@@ -130,9 +130,9 @@ def _files(parts: Path) -> list[Path]:
 
 
 def _join(files: list[Path], target: Path) -> None:
-    whole = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
+    whole = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
     try:
-        with whole.open("wb") as joined:
+        with whole.open("xb") as joined:
             for file in files:
                 with file.open("rb") as part:
                     shutil.copyfileobj(part, joined, 1024 * 1024)

@@ -9,7 +9,6 @@ import asyncio
 import base64
 import functools
 import json
-import logging
 import time
 import uuid
 from collections import Counter
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from starlette.responses import JSONResponse, Response
 
+from vod.logs import get_logger, redact_http_libraries
 from vod.standin import records
 from vod.standin.faults import Drop, Duplicate, Forge, Latency, Prose
 from vod.standin.storage import Links
@@ -34,10 +34,12 @@ from vod.standin.storage import Links
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from vod.standin.access import Targets
     from vod.standin.library import Asset
     from vod.standin.settings import StandinSettings
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
+redact_http_libraries()
 
 TOPIC = "vod"
 PATIENCE = 5
@@ -106,10 +108,12 @@ class Topic:
     """The topic that VOD publishes to, and its subscribers.
 
     :param url: Under which subscribers reach the stand-in.
+    :param targets: Where subscribers may be, besides those of the settings.
     """
 
-    def __init__(self, settings: StandinSettings, url: str) -> None:
+    def __init__(self, settings: StandinSettings, url: str, targets: Targets) -> None:
         self._settings = settings
+        self._targets = targets
         self._url = url
         self.urn = f"urn:smn:{settings.region}:{settings.project_id}:{TOPIC}"
         self._subscriptions: dict[str, Subscription] = {}
@@ -133,8 +137,10 @@ class Topic:
     def subscribe(self, url: str) -> None:
         """Invites a subscriber; it gets notifications once it has confirmed.
 
-        :raises ValueError: the URL is not an HTTP URL.
+        :raises ValueError: the URL is not an HTTP URL, or not one to call.
         """
+        if url not in self._settings.subscribers and not self._targets.allow(web_url(url)):
+            raise ValueError("the stand-in may not call this (--notify)")
         subscription = Subscription(web_url(url))
         self._subscriptions[subscription.id] = subscription
         self._invite(subscription, "SubscriptionConfirmation", "You are invited to subscribe to the topic")

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from vod.standin import openapi
+from vod.standin.access import KnownHosts, Targets, Warden, is_loopback
 from vod.standin.admin import Admin
 from vod.standin.errors import RefusedError
 from vod.standin.extraction import Extractor
@@ -62,18 +63,28 @@ class Standin:
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
         self._gateway = Gateway(settings, self._library)
         behaviour = settings.behaviour
-        self._topic = Topic(settings, settings.public_url or self.url)
+        here = is_loopback(settings.host)
+        self._warden = Warden(settings)
+        self._topic = Topic(
+            settings, settings.public_url or self.url, targets=Targets(settings.notify, loopback=here)
+        )
         self._extractor = Extractor(self._library, settings, ended=self._topic.ended)
         self._service = Service(self._library, self._extractor, behaviour, self._gateway.stats)
-        self._uploads = Uploads(self._library, behaviour)
+        self._uploads = Uploads(self._library, behaviour, Targets(settings.pull_from, loopback=here))
         self._storage = Storage(settings, self._library)
         self._admin = Admin(
-            behaviour, self._library, self._extractor, self._uploads, self._topic, self._gateway.stats
+            behaviour,
+            self._library,
+            self._extractor,
+            self._uploads,
+            self._topic,
+            self._gateway.stats,
+            self._warden,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server = _Server(
             uvicorn.Config(
-                self._application(),
+                KnownHosts(self._application(), settings),
                 log_config=None,
                 http=Protocol,
                 lifespan="on",
@@ -89,6 +100,11 @@ class Standin:
     def behaviour(self) -> Behaviour:
         """May be changed while the stand-in runs."""
         return self.settings.behaviour
+
+    @property
+    def admin_token(self) -> str | None:
+        """What callers of ``/admin`` must show as ``Authorization: Bearer ...``, if they must."""
+        return self._warden.token
 
     def run(self, *, ready: Callable[[], None]) -> None:
         """Serves until :meth:`stop`, SIGTERM or SIGINT. *ready* is called once connections are accepted."""

@@ -79,6 +79,12 @@ class StandinSettings:
         of virtual assets are like that in any case.
     :param subscribers: URLs that are invited to subscribe to notifications.
     :param public_url: Under which subscribers reach the stand-in, where that is not host and port.
+    :param names: Hosts under which callers reach it, besides those of this machine and ``host``.
+    :param admin_token: What callers of ``/admin`` must show. When ``None``, nothing if ``host`` is this
+        machine, else one that is made up (:attr:`vod.standin.server.Standin.admin_token`).
+    :param pull_from: Prefixes of URLs that it may pull from. When ``None``, from this machine if ``host`` is
+        this machine, else from nowhere.
+    :param notify: Prefixes of URLs that it may send notifications to besides ``subscribers``, likewise.
     """
 
     data: Path
@@ -95,4 +101,8 @@ class StandinSettings:
     virtual: bool = False
     subscribers: list[str] = field(default_factory=list)
     public_url: str | None = None
+    names: list[str] = field(default_factory=list)
+    admin_token: str | None = field(default=None, repr=False)
+    pull_from: list[str] | None = None
+    notify: list[str] | None = None
     behaviour: Behaviour = field(default_factory=Behaviour)

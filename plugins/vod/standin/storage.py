@@ -218,7 +218,7 @@ class Storage:
         """A file beside the *target* with the body, and its MD5 in hexadecimal digits."""
         if "content-length" not in request.headers:
             raise StorageError(411, "MissingContentLength", "You must provide the Content-Length header.")
-        received = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
+        received = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
         try:
             digest = await _write(request, received)
         except BaseException:
@@ -246,7 +246,7 @@ async def _write(request: Request, file: Path) -> str:
     """Writes the body, and returns its MD5."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        async with await anyio.open_file(file, "wb") as opened:
+        async with await anyio.open_file(file, "xb") as opened:
             async for chunk in request.stream():
                 digest.update(chunk)
                 await opened.write(chunk)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from vod.standin.access import Targets
     from vod.standin.gateway import Received
     from vod.standin.library import Asset, Library
     from vod.standin.settings import Behaviour
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 
 class Uploads:
-    def __init__(self, library: Library, behaviour: Behaviour) -> None:
+    def __init__(self, library: Library, behaviour: Behaviour, sources: Targets) -> None:
         self._library = library
-        self.puller = Puller(library, behaviour, arrived=self._parse)
+        self.puller = Puller(library, behaviour, sources, arrived=self._parse)
 
     def calls(self) -> tuple[Call, ...]:
         asset = "/v1.0/{project_id}/asset"

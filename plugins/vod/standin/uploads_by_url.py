@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from typing import TYPE_CHECKING
 
 import anyio
 import httpx
 
+from vod.logs import get_logger, redact_http_libraries
 from vod.standin.errors import RefusedError
 from vod.standin.faults import Fail, Latency
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from vod.standin.access import Targets
     from vod.standin.library import Asset, Library
     from vod.standin.settings import Behaviour
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
+redact_http_libraries()
 
 PARALLEL = 4
 PATIENCE = 30
@@ -31,14 +33,21 @@ MAX_SECONDS = 2 * 3600
 class Puller:
     """Downloads what assets in CREATING are to be made of.
 
+    :param sources: Where it may download from, also after a redirect.
     :param arrived: Makes an asset of a downloaded file.
     """
 
     def __init__(
-        self, library: Library, behaviour: Behaviour, *, arrived: Callable[[Asset], Awaitable[None]]
+        self,
+        library: Library,
+        behaviour: Behaviour,
+        sources: Targets,
+        *,
+        arrived: Callable[[Asset], Awaitable[None]],
     ) -> None:
         self._library = library
         self._behaviour = behaviour
+        self._sources = sources
         self._arrived = arrived
         self._room: asyncio.Semaphore
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,7 +70,14 @@ class Puller:
     @functools.cached_property
     def _http(self) -> httpx.AsyncClient:
         """Made when it is needed: loading the certificates of the world takes a while."""
-        return httpx.AsyncClient(follow_redirects=True, timeout=PATIENCE)
+        return httpx.AsyncClient(
+            follow_redirects=True, timeout=PATIENCE, event_hooks={"request": [self._check]}
+        )
+
+    async def _check(self, request: httpx.Request) -> None:
+        """Also called for each redirect."""
+        if not self._sources.allow(str(request.url)):
+            raise _DownloadError("the stand-in may not pull from there (--pull-from)")
 
     def submit(self, asset: Asset, url: str) -> None:
         self._library.pull(asset, url)
