@@ -162,6 +162,7 @@ def test_filled_in_by_keyboard_saved_and_tested(stack: Stack, page: Page) -> Non
         "account": None,
         "iam_endpoint": stack.standin,
         "obs_endpoint": None,
+        "allow_http": False,
         "ffmpeg": None,
     }
 
