@@ -176,11 +176,15 @@ def test_no_advice_names_a_package_that_no_index_has() -> None:
         assert "airflow-provider-vod[" not in path.read_text(), path
 
 
-@pytest.mark.parametrize("python", ["nonsense-python"])
-def test_a_missing_interpreter_is_said_so(python: str) -> None:
+@pytest.mark.parametrize("kind", ["missing", "a shim of pyenv for a version that is not chosen"])
+def test_a_missing_interpreter_is_said_so(kind: str, tmp_path: Path) -> None:
+    python = tmp_path / "python3.12"
+    if kind != "missing":
+        python.write_text("#!/bin/sh\necho 'pyenv: python3.12: command not found' >&2\nexit 127\n")
+        python.chmod(0o755)
     done = subprocess.run(
         [ROOT / "dev" / "setup.sh"],
-        env={**os.environ, "PYTHON": python},
+        env={**os.environ, "PYTHON": str(python)},
         capture_output=True,
         text=True,
         check=False,
