@@ -43,8 +43,8 @@ test-next: ## the quick tests with the newest pre-release of Airflow (needs uv)
 test-slow: $(READY) ## hundreds of damaged files, processes killed again and again
 	@$(BIN)/python -m pytest -n auto --dist worksteal -q -m slow
 
-test-hostile: $(READY) ## attacks on whole Airflow: template text everywhere, forms, three roles and a stranger
-	@$(BIN)/python -m pytest -q -m hostile tests/hostile
+test-hostile: $(READY) ## attacks: on whole Airflow by three roles and a stranger, floods, readers taken over
+	@$(BIN)/python -m pytest -q -m hostile
 
 check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/folder", and what came of it
 	@$(BIN)/python -m dev.check_media "$$MEDIA"

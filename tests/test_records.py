@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from vod.errors import NoAudioTrackError
+from vod.errors import NoAudioTrackError, VodError
 from vod.records import AssetFailure, ExtractedAudio, Record, SubmittedExtraction, Transcript, parse_record
 
 RECORDS: list[Record] = [
@@ -96,3 +96,9 @@ def test_a_record_is_small() -> None:
         seconds=12.0,
     )
     assert len(json.dumps(record.to_json())) < 400
+
+
+def test_the_texts_of_a_failure_have_an_end() -> None:
+    failure = AssetFailure.from_error("a", VodError("x" * 10_000, remedy="y" * 10_000))
+    assert (len(failure.message), len(failure.remedy)) == (500, 500)
+    assert failure.message.endswith("x…")

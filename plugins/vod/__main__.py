@@ -1,4 +1,4 @@
-"""``python -m vod extract``: the engine without a scheduler; ``standin``: a VOD service on this machine."""
+"""``python -m vod extract``: the engine without a scheduler; ``check``: its parts; ``standin``: a service."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 _COMMANDS = {
     "extract": ("vod.commands.extract", "run", "extract the audio of videos with ffmpeg"),
+    "check": ("vod.commands.check", "run", "what reads files here, its limits, and its known holes"),
     "standin": ("vod.standin", "serve", "serve a stand-in for Huawei Cloud VOD"),
 }
 

@@ -1,24 +1,38 @@
 """What may be opened of a stranger's file: containers, decoders and protocols, for ffmpeg and PyAV alike.
 
 Playlists and scripts (hls, dash, concat, …) are not among the containers, because they make ffmpeg open
-files that they name; nor are formats that take any bytes for sound (amr, raw PCM). Pictures are never
-decoded. Containers and codecs that are rare, and whose parsers few people test, are read only where the
-environment variable
-``VOD_RARE_FORMATS`` is ``1``.
+files that they name; nor are formats that take any bytes for sound (amr, raw PCM). Containers and codecs that
+are rare, and whose parsers few people test, are read only where Airflow's setting ``[vod] rare_formats`` or,
+outside of Airflow, the environment variable ``VOD_RARE_FORMATS`` says so.
 """
 
 from __future__ import annotations
 
 import os
 
-RARE = os.environ.get("VOD_RARE_FORMATS") == "1"
+RARE_VARIABLE = "VOD_RARE_FORMATS"
+
+_rare = os.environ.get(RARE_VARIABLE, "").lower() in {"1", "true", "yes"}
+
+
+def read_rare_formats(wanted: bool = True) -> None:
+    """Read the rare ones too, in this process."""
+    global _rare
+    _rare = wanted
+
+
+def reads_rare_formats() -> bool:
+    """Whether the rare ones are read."""
+    return _rare
+
 
 CONTAINERS = (
     *("mov", "matroska", "mpegts", "mpeg", "avi", "flv", "asf", "mxf", "ogg", "wav", "w64", "aiff", "caf"),
     *("mp3", "aac", "flac", "ac3", "eac3"),
-    *(("gxf", "dv", "rm", "nut") if RARE else ()),
 )
 """Names of ffmpeg's demuxers."""
+
+RARE_CONTAINERS = ("gxf", "dv", "rm", "nut")
 
 DECODERS = (
     *("aac", "aac_latm", "ac3", "eac3", "dca", "truehd", "mlp", "alac", "flac", "ape", "tta", "wavpack"),
@@ -46,13 +60,21 @@ DECODERS = (
     ),
     *("vp8", "vp9", "av1", "libdav1d", "libaom-av1", "theora", "mjpeg", "png", "prores", "dnxhd", "dvvideo"),
     *("wmv1", "wmv2", "wmv3", "vc1", "rawvideo"),
-    *(("dvaudio", "cook", "real_144", "real_288", "ralf", "sipr") if RARE else ()),
 )
 """Names of ffmpeg's decoders."""
 
-OPEN_OPTIONS = {
-    "format_whitelist": ",".join(CONTAINERS),
-    "codec_whitelist": ",".join(DECODERS),
-    "protocol_whitelist": "file",
-}
-"""Options for opening a file."""
+RARE_DECODERS = ("dvaudio", "cook", "real_144", "real_288", "ralf", "sipr")
+
+
+def decoders() -> tuple[str, ...]:
+    """Those that may run."""
+    return DECODERS + (RARE_DECODERS if _rare else ())
+
+
+def open_options() -> dict[str, str]:
+    """Options for opening a file."""
+    return {
+        "format_whitelist": ",".join(CONTAINERS + (RARE_CONTAINERS if _rare else ())),
+        "codec_whitelist": ",".join(decoders()),
+        "protocol_whitelist": "file",
+    }

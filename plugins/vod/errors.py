@@ -29,6 +29,8 @@ Each class lives beside what raises it; messages say what failed, for which asse
         AmbiguousExtractionError
       MediaError                       a source, its audio, or ffmpeg
         UnreadableMediaError
+          CrashedReaderError           a decoder crashed
+        ReaderNotStartedError          retryable
         EmptyTrackError
         UnsupportedTrackError
         LanguageNotFoundError

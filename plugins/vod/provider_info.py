@@ -82,6 +82,14 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": str(64 << 20),
                     },
+                    "rare_formats": {
+                        "description": "Read also containers and codecs that are rare, and whose parsers few "
+                        "people test: GXF, DV, RealMedia, NUT.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "False",
+                    },
                     "backfill_pool": {
                         "description": "Pool for the tasks of backfills, and of DAGs with the tag backfill. "
                         "Only DAGs with the tag vod are concerned. The pool must exist. Empty: tasks stay "

@@ -18,6 +18,16 @@ LOCAL_AUDIO_FORMATS = (*AUDIO_FORMATS, "WAV", "FLAC", "OPUS")
 """What the ffmpeg engine makes."""
 
 
+MAX_LENGTH_TEXT = 500
+"""Characters of one text in a record: it travels through the database."""
+MAX_WARNINGS = 50
+
+
+def shortened(text: str) -> str:
+    """*text*, cut at :data:`MAX_LENGTH_TEXT`."""
+    return text if len(text) <= MAX_LENGTH_TEXT else f"{text[: MAX_LENGTH_TEXT - 1]}…"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Record:
     def to_json(self) -> dict[str, Any]:
@@ -169,8 +179,8 @@ class AssetFailure(_Record):
         return cls(
             asset=asset,
             outcome=error.outcome,
-            message=error.message,
-            remedy=error.remedy,
+            message=shortened(error.message),
+            remedy=shortened(error.remedy),
             retryable=error.retryable,
             other_engine=error.other_engine,
         )

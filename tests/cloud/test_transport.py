@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -48,6 +50,10 @@ async def test_the_proxies_of_the_environment_are_those_of_both_clients(
         VodClient(service(ELSEWHERE, "p", KEYS), retry_seconds=0.0).asset_info(["a"])
 
 
+gone = Event()
+"""Never set: a wait that nobody has to sleep for."""
+
+
 class Flood(BaseHTTPRequestHandler):
     """Answers with more than anybody wants, packed or not."""
 
@@ -55,6 +61,13 @@ class Flood(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         packed = "packed" in self.path
+        if "drops" in self.path:
+            self.drip()
+            return
+        for packing, window in (("gzip", 31), ("deflate", 15)):
+            if packing in self.path:
+                self.answer(packing, window)
+                return
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Connection", "close")
@@ -75,6 +88,27 @@ class Flood(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.do_GET()
+
+    def drip(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        with suppress(OSError):
+            for _ in range(400):
+                self.wfile.write(b" ")
+                gone.wait(0.05)
+        self.close_connection = True
+
+    def answer(self, packing: str, window: int) -> None:
+        packer = zlib.compressobj(wbits=window)
+        data = packer.compress(b'{"fine": true}') + packer.flush()
+        if "broken" in self.path:
+            data = b"no" + data
+        self.send_response(200)
+        self.send_header("Content-Encoding", packing)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def log_message(self, *_: object) -> None: ...
 
@@ -102,3 +136,35 @@ async def test_an_answer_without_end_is_not_read_to_its_end(flood: str, path: st
         assert tracemalloc.get_traced_memory()[1] < 150 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("path", ["packed", "plain"])
+def test_memory_does_not_grow_with_an_answer(flood: str, path: str) -> None:
+    """By what the system counts, in a process of its own."""
+    code = (
+        "import resource, sys; from vod.cloud.client import VodClient; from vod.cloud.errors import *; "
+        "from tests.cloud.test_client import KEYS; from tests.conftest import service\n"
+        "client = VodClient(service(sys.argv[1], 'p', KEYS), retry_seconds=0.0)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: client.asset_info(['a'])\n"
+        "except AnswerLostError: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    command = [sys.executable, "-c", code, f"{flood}/{path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100_000  # kilobytes
+
+
+def test_an_answer_in_drops_has_an_end(flood: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vod.cloud.transport.ANSWER_SECONDS", 0.3)
+    client = VodClient(service(f"{flood}/drops", "p", KEYS), retry_seconds=0.0)
+    with pytest.raises(AnswerLostError, match="took more than 0 s"):
+        client.extract_audio("a")
+
+
+@pytest.mark.parametrize("packing", ["gzip", "deflate"])
+def test_packed_answers_are_read(flood: str, packing: str) -> None:
+    client = VodClient(service(f"{flood}/{packing}", "p", KEYS), retry_seconds=0.0)
+    assert client.request("GET", "/x").json() == {"fine": True}
+    with pytest.raises(AnswerLostError, match="DecodingError"):
+        client.request("GET", f"/broken-{packing}")

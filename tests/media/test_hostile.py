@@ -26,7 +26,7 @@ from vod.media import (
     extract,
     probe,
 )
-from vod.media.info import MAX_TRACKS, OPEN_OPTIONS
+from vod.media.info import MAX_TRACKS, open_options
 
 from .conftest import SECONDS, ffmpeg
 from .test_download import serving
@@ -92,7 +92,7 @@ def test_playlists_in_disguise_open_nothing(engine: str, media: Media, tmp_path:
         with pytest.raises(UnreadableMediaError):
             extract(source, tmp_path / "out.mp3")
         # Probing stops them already; ffmpeg, which may take a file for something else, must do so too.
-        limits = [part for key, value in OPEN_OPTIONS.items() for part in (f"-{key}", value)]
+        limits = [part for key, value in open_options().items() for part in (f"-{key}", value)]
         command = [engine, "-nostdin", *limits, "-i", f"file:{source}", "-f", "null", "-"]
         assert subprocess.run(command, capture_output=True, check=False).returncode != 0
     assert not (tmp_path / "out.mp3").exists()
@@ -260,5 +260,5 @@ def test_a_title_longer_than_a_command_line_may_be(media: Media, tmp_path: Path)
     titles.write_text(f";FFMETADATA1\ntitle={'long ' * 60_000}\n")
     source = tmp_path / "long.mkv"
     ffmpeg("-i", media("sound.mp3"), "-i", titles, "-map_metadata", "1", "-c", "copy", source)
-    assert len(probe(source).title or "") > 200_000
+    assert probe(source).title == ("long " * 100)
     assert extract(source, tmp_path / "out.mp3").duration == pytest.approx(SECONDS, abs=0.1)

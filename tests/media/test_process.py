@@ -29,7 +29,8 @@ from vod.media import (
     process,
 )
 from vod.media.limits import Limits
-from vod.media.process import _KEPT_VARIABLES, run
+from vod.media.process import run
+from vod.sandbox import KEPT_VARIABLES
 
 from .conftest import WHEEL
 
@@ -335,7 +336,7 @@ def test_ffmpeg_sees_nothing_of_the_environment_but_what_it_needs(
     found = {line.partition("=")[0] for line in seen.read_text().splitlines()}
     assert "secret" not in seen.read_text()
     assert found <= {
-        *_KEPT_VARIABLES,
+        *KEPT_VARIABLES,
         "AV_LOG_FORCE_NOCOLOR",
         "MALLOC_ARENA_MAX",
         "PWD",

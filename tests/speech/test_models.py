@@ -157,3 +157,8 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     with pytest.raises(SpeechNotInstalledError, match=r"pip install faster-whisper"):
         Transcriber(model).prepare()
+
+
+def test_a_name_of_any_length_ends_in_a_sentence() -> None:
+    with pytest.raises(ModelNotFoundError, match="has 5000 characters"):
+        resolve_model("x" * 5000)

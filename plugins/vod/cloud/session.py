@@ -28,7 +28,7 @@ from vod.cloud.errors import (
 from vod.cloud.identity import Identity, KeyIdentity, Login, TokenIdentity
 from vod.cloud.runtime import LoopRuntime
 from vod.cloud.settings import ServiceSettings
-from vod.cloud.transport import AnswerTooLargeError, bounded
+from vod.cloud.transport import ACCEPTED_PACKINGS, AnswerTooLargeError, bounded
 from vod.logs import get_logger, redact_http_libraries
 
 log = get_logger(__name__)
@@ -58,7 +58,10 @@ class Session:
         self.http = httpx.AsyncClient(
             transport=runtime.transport(),
             timeout=httpx.Timeout(settings.timeout, connect=min(10.0, settings.timeout)),
-            headers={"User-Agent": f"airflow-provider-vod/{__version__}"},
+            headers={
+                "User-Agent": f"airflow-provider-vod/{__version__}",
+                "Accept-Encoding": ACCEPTED_PACKINGS,
+            },
         )
         self._project_id = settings.project_id
         self._region = settings.region

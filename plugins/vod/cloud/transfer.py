@@ -116,7 +116,7 @@ class Transfers:
         except BaseException:
             with suppress(CloudError, httpx.HTTPError):
                 url = await self._authority(grant, "DELETE", upload_id=upload_id)
-                await self._session.http.delete(_url(url))
+                await self._storage("DELETE", url, headers={})
             raise
 
     async def _initiate(self, grant: UploadGrant, content_type: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,13 @@ import httpx
 _CHUNK = 1024 * 1024
 MAX_ANSWER = 16 << 20
 """Bytes of an answer at most; a full page of asset/list has some hundred kilobytes."""
+
+ANSWER_SECONDS = 120.0
+"""Seconds from the first byte of an answer to its last, at most."""
+
+ACCEPTED_PACKINGS = "gzip, deflate"
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""What zlib calls them."""
 
 
 class BlockingTransport(httpx.AsyncBaseTransport):
@@ -63,20 +72,34 @@ class _BlockingStream(httpx.AsyncByteStream):
 
 
 class AnswerTooLargeError(Exception):
-    """An answer has more bytes than any that the contract knows."""
+    """An answer has more bytes than any that the contract knows, or takes longer to come."""
 
 
 async def bounded(response: httpx.Response, request: httpx.Request) -> httpx.Response:
     """Read a streamed answer to its end, but not without end: a small packed answer may hold gigabytes.
 
-    :raises AnswerTooLargeError: it has more than :data:`MAX_ANSWER` bytes, unpacked.
+    What is packed in a way that was not asked for, or twice, stays packed.
+
+    :raises AnswerTooLargeError: it has more than :data:`MAX_ANSWER` bytes, unpacked, or takes longer than
+        :data:`ANSWER_SECONDS`.
+    :raises httpx.DecodingError: it is packed and damaged.
     """
+    read = response.is_stream_consumed  # by a transport that had it in memory, and it is unpacked
+    window = None if read else _WINDOWS.get(response.headers.get("Content-Encoding", "").strip().lower())
+    unpacking = zlib.decompressobj(window) if window else None
     content = bytearray()
+    until = time.monotonic() + ANSWER_SECONDS
     try:
-        async for chunk in response.aiter_bytes():
-            content += chunk
+        # httpx would unpack a piece as a whole, whatever comes out of it.
+        pieces = _whole(response) if read else response.aiter_raw()
+        async for chunk in pieces:
+            content += unpacking.decompress(chunk, MAX_ANSWER + 1 - len(content)) if unpacking else chunk
             if len(content) > MAX_ANSWER:
                 raise AnswerTooLargeError(f"The answer has more than {MAX_ANSWER >> 20} MB.")
+            if time.monotonic() > until:
+                raise AnswerTooLargeError(f"The answer took more than {ANSWER_SECONDS:.0f} s.")
+    except zlib.error as error:
+        raise httpx.DecodingError("The answer is packed and damaged.", request=request) from error
     finally:
         await response.aclose()
     of_packing = (b"content-encoding", b"content-length", b"transfer-encoding")
@@ -106,6 +129,10 @@ def replacing(target: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+async def _whole(response: httpx.Response) -> AsyncIterator[bytes]:
+    yield response.content
 
 
 class FileStream(httpx.SyncByteStream, httpx.AsyncByteStream):

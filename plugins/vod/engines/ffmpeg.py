@@ -21,7 +21,14 @@ from vod.engines.options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger
-from vod.records import AssetFailure, ExtractedAudio, Record, parse_record
+from vod.records import (
+    MAX_WARNINGS,
+    AssetFailure,
+    ExtractedAudio,
+    Record,
+    parse_record,
+    shortened,
+)
 from vod.storage.files import Destination, check_source, local_copy, version
 
 if TYPE_CHECKING:
@@ -34,6 +41,8 @@ SPEECH_SUFFIX = ".16k.wav"
 
 _PROGRESS_EVERY = 10.0
 """Seconds between two lines about the same asset."""
+_LONGEST = 6 * 3600.0
+"""Seconds for looking for earlier audio and fetching the source, when no timeout is given."""
 _VOD_ROUNDS = 1.0
 """Seconds by which VOD's durations, whole seconds in its samples, may be too long."""
 
@@ -199,7 +208,8 @@ class FfmpegEngine:
 
     def _extract_one(self, program: str, asset: str) -> ExtractedAudio:
         began = time.monotonic()
-        limits = media.Limits(self._options.timeout or float("inf"), self._stopping)
+        timeout = self._options.timeout
+        limits = media.Limits(_LONGEST if timeout is None else timeout, self._stopping)
         limits.check()
         source = _Source.describe(asset, self._hook)
         source.fingerprint = self._fingerprint(asset, limits)
@@ -226,7 +236,8 @@ class FfmpegEngine:
                 ),
                 strict=self._options.strict,
                 program=program,
-                timeout=self._options.timeout,
+                # What fetching it took is part of its time.
+                timeout=None if timeout is None else round(max(timeout - (time.monotonic() - began), 0.0), 1),
                 expected_duration=source.duration,
                 on_progress=self._progress_of(asset),
                 cancelled=self._stopping,
@@ -266,7 +277,7 @@ class FfmpegEngine:
             silent=first.silent,
             corrupt_frames=first.corrupt_frames,
             copied=first.copied,
-            warnings=[*first.warnings],
+            warnings=[shortened(warning) for warning in first.warnings[:MAX_WARNINGS]],
         )
 
     def _reusable(self, program: str, source: _Source, limits: media.Limits) -> ExtractedAudio | None:
@@ -364,7 +375,8 @@ class _Source:
 
     @property
     def shown_title(self) -> str | None:
-        return self.title or Path(self.name).stem or None
+        title = self.title or Path(self.name).stem
+        return shortened(title) if title else None
 
 
 def _cores() -> int:

@@ -81,7 +81,8 @@ class FfmpegOptions:
         known = {entry.name: entry for entry in fields(cls)}
         if unknown := sorted(set(given) - set(known)):
             raise InvalidInputError(
-                f"The ffmpeg engine has no option {unknown[0]!r}.", remedy=f"Use one of {', '.join(known)}."
+                f"The ffmpeg engine has no option {unknown[0][:100]!r}.",
+                remedy=f"Use one of {', '.join(known)}.",
             )
         return cls(
             **{
@@ -106,5 +107,6 @@ def _read(option: Field[Any], value: Any) -> Any:
         return option.metadata["read"](value)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(
-            f"The option {option.name!r} cannot be {value!r}.", remedy=f"Give {option.metadata['kind']}."
+            f"The option {option.name!r} cannot be {str(value)[:100]!r}.",
+            remedy=f"Give {option.metadata['kind']}.",
         ) from error

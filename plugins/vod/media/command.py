@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ffmpeg
 
 from vod.media.formats import Output
-from vod.media.info import OPEN_OPTIONS
+from vod.media.info import open_options
 from vod.media.process import QUIET
 from vod.media.provenance import Provenance
 
@@ -84,7 +84,7 @@ def extraction(
     :param check: Decode also what is only copied, so that damaged frames are counted.
     """
     base = _base(info, selection)
-    media = ffmpeg.input("SOURCE", threads=1, **OPEN_OPTIONS, **({"ss": base} if base else {}))
+    media = ffmpeg.input("SOURCE", threads=1, **open_options(), **({"ss": base} if base else {}))
     outputs, names = [], {"SOURCE": f"file:{source}"}
     for number, piece in enumerate(pieces):
         names[f"PARTIAL{number}"] = f"file:{piece.partial}"
@@ -101,7 +101,7 @@ def extraction(
 def loudness(program: str, source: Path, info: MediaInfo, piece: Piece, selection: Selection) -> list[str]:
     """The command that measures by EBU R128 what *piece* would sound like without its gain."""
     base = _base(info, selection)
-    media = ffmpeg.input("SOURCE", threads=1, **OPEN_OPTIONS, **({"ss": base} if base else {}))
+    media = ffmpeg.input("SOURCE", threads=1, **open_options(), **({"ss": base} if base else {}))
     channels = piece.output.channels
     mix = {1: ["aformat=channel_layouts=mono"], 2: ["aformat=channel_layouts=stereo"]}
     filters = [

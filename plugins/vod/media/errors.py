@@ -18,6 +18,23 @@ class UnreadableMediaError(MediaError):
     remedy = "Check that the file plays in a media player, or name another file."
 
 
+class CrashedReaderError(UnreadableMediaError):
+    """What reads the source crashed: a bug in a decoder, or an attempt to use one. Nothing else was hit."""
+
+    outcome = "reader_crashed"
+    remedy = "Do not open the file elsewhere before you know where it comes from; convert it in a safe place."
+
+
+class ReaderNotStartedError(MediaError):
+    """The process that reads sources cannot be started."""
+
+    outcome = "reader_not_started"
+    retryable = True
+    remedy = (
+        "See that PyAV is installed (`python -m vod check`) and that this machine is not out of processes."
+    )
+
+
 class EmptyTrackError(MediaError):
     """The source announces audio and then delivers none."""
 

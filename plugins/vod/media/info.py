@@ -1,40 +1,48 @@
-"""What is in a media file, read in-process with PyAV."""
+"""What is in a media file, read in the sandbox with PyAV."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import av
-from av.stream import Disposition
-
-from vod import containers
-from vod.media.errors import MediaError, TruncatedMediaError, UnreadableMediaError
+from vod import containers, sandbox
+from vod.media.errors import (
+    CrashedReaderError,
+    MediaError,
+    ReaderNotStartedError,
+    TooLargeError,
+    TruncatedMediaError,
+    UnreadableMediaError,
+)
 from vod.media.integrity import lost_bytes
 from vod.media.languages import canonical
 from vod.media.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    from av.container import InputContainer
 
 MAX_TRACKS = 256
 """Tracks of all kinds in one file; more is an attack or an accident."""
 
+_MAX_LENGTH_TITLE = 80
+"""Characters of a track's title where tracks are listed."""
+
 UNKNOWN_CODEC = "unknown"
 
-DISPOSITIONS = tuple(mark.name for mark in Disposition if mark.name)
+DISPOSITIONS = (
+    *("default", "dub", "original", "comment", "lyrics", "karaoke", "forced", "hearing_impaired"),
+    *("visual_impaired", "clean_effects", "attached_pic", "timed_thumbnails", "non_diegetic", "captions"),
+    *("descriptions", "metadata", "dependent", "still_image", "multilayer"),
+)
 """What a track may be marked as, in ffmpeg's words."""
 
-_LOSSLESS = ("pcm_", "flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp")
 
-OPEN_OPTIONS = {**containers.OPEN_OPTIONS, "max_streams": str(MAX_TRACKS)}
-"""Limits for opening a file, the same for PyAV and ffmpeg."""
+def open_options() -> dict[str, str]:
+    """Limits for opening a file, the same for PyAV and ffmpeg."""
+    return {**containers.open_options(), "max_streams": str(MAX_TRACKS)}
+
 
 PROBE_TIMEOUT = 60.0
 """Seconds for reading headers."""
@@ -76,7 +84,7 @@ class AudioTrack:
         return self.language is not None and canonical(self.language) == canonical(language)
 
     def __str__(self) -> str:
-        title = f" “{self.title}”" if self.title else ""
+        title = f" “{self.title[:_MAX_LENGTH_TITLE]}”" if self.title else ""
         return f"{self.language or 'no language'} (track {self.index}, {self.codec}{title})"
 
 
@@ -120,95 +128,58 @@ def probe(source: Path, *, limits: Limits | None = None) -> MediaInfo:
     """
     try:
         size = _regular_file_size(source)
-        with open_media(source, limits or Limits(PROBE_TIMEOUT)) as container:
-            tags = _tags(container)
-            return MediaInfo(
-                container=_container_name(container.format.name, source),
-                duration=container.duration / av.time_base if container.duration else None,
-                size=size,
-                bit_rate=container.bit_rate or None,
-                title=tags.get("title") or None,
-                comment=tags.get("comment") or None,
-                audio=tuple(_audio_track(container, index) for index in range(len(container.streams.audio))),
-                video=_video_track(container),
-            )
+        found = read_media("probe", source, limits or Limits(PROBE_TIMEOUT))
+        if isinstance(found, dict):
+            found["size"] = size
+            found["container"] = _container_name(str(found.get("container")), source)
+        try:
+            info = sandbox.build(MediaInfo, found)
+        except sandbox.CrashedError as error:
+            raise CrashedReaderError("The decoder crashed while it read this file.") from error
+        if len(info.audio) > MAX_TRACKS:
+            raise UnreadableMediaError(f"The file has more than {MAX_TRACKS} tracks.")
     except MediaError as error:
         error.asset = error.asset or printable(source)
         raise
+    return info
 
 
-@contextlib.contextmanager
-def open_media(source: Path, limits: Limits, demuxer: str | None = None) -> Iterator[InputContainer]:
-    """Open *source* for reading, within the limits that ffmpeg gets too.
+def read_media(function: str, source: Path, limits: Limits, **arguments: Any) -> Any:
+    """Call a function of :mod:`vod.media.sandboxed` on *source*, in the sandbox.
 
-    :param demuxer: ffmpeg's name of the format, when it is known and need not be guessed.
-    :raises UnreadableMediaError: it is no media that is read here.
+    :returns: what it answers, to be checked with :func:`vod.sandbox.build`.
+    :raises UnreadableMediaError: it is no media that is read here, or what reads it crashed.
     :raises TruncatedMediaError: so much of its end is missing that it cannot be opened.
-    :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say, at the latest at the end.
+    :raises TooLargeError: reading it takes too much memory.
+    :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
     """
+    limits.check()
     try:
-        file = _LimitedFile(source, limits)
+        return sandbox.call(
+            "vod.media.sandboxed", function, source, check=limits.check, options=open_options(), **arguments
+        )
     except PermissionError as error:
         raise UnreadableMediaError(
             "The file may not be read by this process.", remedy="Give this process permission to read it."
         ) from error
     except OSError as error:
         raise UnreadableMediaError(f"The file cannot be opened: {error.strerror}.") from error
-    with contextlib.closing(file):
-        try:
-            container = av.open(
-                file,
-                mode="r",
-                format=demuxer,
-                # Without "replace" one byte of Latin-1 in a title makes the whole file unreadable.
-                metadata_errors="replace",
-                options=OPEN_OPTIONS,
-            )
-        except (OSError, ValueError, av.FFmpegError) as error:
-            file.check()
-            if lost := lost_bytes(source, slack=0):
-                raise TruncatedMediaError(
-                    f"The file is cut off: at least {lost} bytes are missing, and nothing opens without them."
-                ) from error
-            raise UnreadableMediaError("This is not a video or audio file that can be read.") from error
-        with container:
-            yield container
-            file.check()
-
-
-class _LimitedFile:
-    """A file that ends when its limits are reached.
-
-    PyAV reading by itself can be busy for minutes in a damaged or sparse file, deaf to Ctrl-C and to being
-    cancelled. It swallows what is raised while it reads, so that is kept for :meth:`check`.
-    """
-
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._limits = limits
-        self._failure: BaseException | None = None
-        self.tell = self._file.tell
-        self.close = self._file.close
-
-    def read(self, size: int) -> bytes:
-        if self._failure is None:
-            try:
-                self._limits.check()
-                return self._file.read(size) or b""
-            except BaseException as error:  # noqa: BLE001
-                self._failure = error
-        return b""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except (OSError, OverflowError, ValueError):
-            return -1  # a damaged file points anywhere; PyAV would print a traceback
-
-    def check(self) -> None:
-        """Raise what ended the file early."""
-        if self._failure is not None:
-            raise self._failure
+    except sandbox.RefusedError as error:
+        if error.kind == "no_track":
+            raise UnreadableMediaError("The file has no such audio track.") from error
+        if lost := lost_bytes(source, slack=0):
+            raise TruncatedMediaError(
+                f"The file is cut off: at least {lost} bytes are missing, and nothing opens without them."
+            ) from error
+        raise UnreadableMediaError("This is not a video or audio file that can be read.") from error
+    except sandbox.OutOfMemoryError as error:
+        raise TooLargeError(
+            f"Reading the file takes more than {sandbox.MEMORY / 1e9:.3g} GB of memory."
+        ) from error
+    except sandbox.CrashedError as error:
+        raise CrashedReaderError("The decoder crashed while it read this file.") from error
+    except sandbox.NotStartedError as error:
+        raise ReaderNotStartedError(str(error)) from error
 
 
 def printable(path: Path) -> str:
@@ -246,68 +217,3 @@ def _container_name(demuxer: str, source: Path) -> str:
     if "mp4" in names:
         return suffix if suffix in names else "mp4"
     return names[0]
-
-
-def _tags(container: InputContainer) -> dict[str, str]:
-    """The tags of the whole file, by lower-case name; Ogg has them in its first track."""
-    ogg = (
-        container.streams.audio[0].metadata
-        if "ogg" in container.format.name and container.streams.audio
-        else {}
-    )
-    return {name.lower(): text for name, text in {**ogg, **container.metadata}.items()}
-
-
-def _audio_track(container: InputContainer, index: int) -> AudioTrack:
-    stream = container.streams.audio[index]
-    context = stream.codec_context  # None when no decoder is known
-    language = (stream.language or "und").lower()
-    codec = context.codec.canonical_name if context else UNKNOWN_CODEC
-    readable = bool(context and context.codec.name in containers.DECODERS)
-    start = _start(container, stream)
-    return AudioTrack(
-        index=index,
-        codec=codec,
-        sample_rate=(context.sample_rate or None) if context else None,
-        channels=(context.layout.nb_channels or None) if context else None,
-        bit_rate=(context.bit_rate or None) if context else None,
-        language=None if language == "und" else language,
-        default=bool(stream.disposition & Disposition.default),
-        title=stream.metadata.get("title") or None,
-        duration=_duration(stream, start),
-        start=start,
-        readable=readable,
-        bits=context.format.bits if context and context.format and codec.startswith(_LOSSLESS) else None,
-        dispositions=tuple(mark.name for mark in Disposition if mark.name and mark & stream.disposition),
-    )
-
-
-def _start(container: InputContainer, stream: av.AudioStream | av.VideoStream) -> float:
-    if stream.start_time is None or stream.time_base is None:
-        return 0.0
-    return float(stream.start_time * stream.time_base) - (container.start_time or 0) / av.time_base
-
-
-def _duration(stream: av.AudioStream, start: float) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    # Matroska keeps the track's end in a tag, DURATION or DURATION-eng: 00:00:10.025000000
-    tag = next((value for key, value in stream.metadata.items() if key.startswith("DURATION")), "")
-    hours, _, rest = tag.partition(":")
-    minutes, _, seconds = rest.partition(":")
-    try:
-        return max(int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start, 0.0)
-    except ValueError:
-        return None
-
-
-def _video_track(container: InputContainer) -> VideoTrack | None:
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            context, start = stream.codec_context, _start(container, stream)
-            if context is None:
-                return VideoTrack(codec=UNKNOWN_CODEC, width=0, height=0, start=start)
-            return VideoTrack(
-                codec=context.codec.canonical_name, width=context.width, height=context.height, start=start
-            )
-    return None

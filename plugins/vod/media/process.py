@@ -21,6 +21,7 @@ except ImportError:  # no such limits on this system
     resource = None  # type: ignore[assignment]
 
 from vod.media.errors import FfmpegNotFoundError, TooLargeError
+from vod.sandbox import kept_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from vod.media.limits import Limits
 
 FFMPEG_VARIABLE = "VOD_FFMPEG"
-
-_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
-"""Variables that ffmpeg gets."""
 
 QUIET = ("-nostdin", "-hide_banner", "-nostats")
 """Options for running ffmpeg without a terminal."""
@@ -160,7 +158,7 @@ def inspect(path: str) -> Ffmpeg:
     try:
         answer = subprocess.run(  # noqa: S603
             [path, "-nostdin", "-encoders"],
-            env=_environment(),
+            env=kept_environment() | {"AV_LOG_FORCE_NOCOLOR": "1"},
             capture_output=True,
             text=True,
             errors="replace",
@@ -207,7 +205,7 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env=kept_environment() | {"AV_LOG_FORCE_NOCOLOR": "1"},
             start_new_session=True,
         )
     except OSError as error:
@@ -233,13 +231,6 @@ def run(
         return code, complaints
     finally:
         _end(process)
-
-
-def _environment() -> dict[str, str]:
-    """What ffmpeg needs of the environment: no key, no connection, no setting of Airflow reaches it."""
-    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    # Each thread's own heap would reserve 64 MB of address space.
-    return {**kept, "AV_LOG_FORCE_NOCOLOR": "1", "MALLOC_ARENA_MAX": "2"}
 
 
 def _limit(pid: int, ceiling: Ceiling) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import array
 import re
 from typing import TYPE_CHECKING
 
-import av
-
 from vod.media.errors import FfmpegError
-from vod.media.info import OPEN_OPTIONS, open_media
+from vod.media.info import open_options, read_media
 from vod.media.process import QUIET, run
 
 if TYPE_CHECKING:
@@ -25,7 +22,6 @@ _PLACES = (0.5, 0.25, 0.75, 0.1, 0.9, 0.0)
 """Where to listen first, as parts of the whole."""
 _LISTEN = 0.5
 """Seconds to listen at each place."""
-_RATE = 8000
 
 _HIGHEST_PEAK = -1.0
 """dBTP that a gain for loudness may raise the true peak to (EBU R128)."""
@@ -41,24 +37,12 @@ def is_silent(program: str, path: Path, duration: float, *, demuxer: str, limits
     :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
     """
     threshold = round(32768 * 10 ** (SILENCE / 20))
-    with open_media(path, limits, demuxer) as container:
-        stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=_RATE)
-        for place in _PLACES:
-            try:
-                container.seek(int(duration * place * av.time_base))
-                heard = 0
-                for frame in container.decode(stream):
-                    for part in resampler.resample(frame):
-                        samples = array.array("h", bytes(part.planes[0])[: part.samples * 2])
-                        if max(samples) > threshold or min(samples) < -threshold:
-                            return False
-                    heard += frame.samples
-                    if heard > _LISTEN * frame.sample_rate:
-                        break
-            except (OSError, ValueError, av.FFmpegError):
-                continue
-    limits_of_input = [part for key, value in OPEN_OPTIONS.items() for part in (f"-{key}", value)]
+    places = [duration * place for place in _PLACES]
+    if read_media(
+        "is_heard", path, limits, places=places, seconds=_LISTEN, threshold=threshold, demuxer=demuxer
+    ):
+        return False
+    limits_of_input = [part for key, value in open_options().items() for part in (f"-{key}", value)]
     command = [program, *QUIET, "-v", "info", *limits_of_input, "-i", f"file:{path}"]
     _, said = run([*command, "-af", "volumedetect", "-f", "null", "-"], limits=limits)
     loudest = _figure(r"max_volume: (\S+) dB", [*said.notes, *said.last])

@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset, BaseOperator
+from airflow.sdk.configuration import conf
 
+from vod import containers
 from vod.batch.arguments import check_choice
 from vod.batch.outcomes import FailedAssets, conclude
 from vod.batch.progress import BatchProgress
@@ -57,6 +59,12 @@ class BatchOperator(DataIsNotRendered, BaseOperator):
         from vod.hooks import VodHook
 
         return VodHook(self.vod_conn_id)
+
+    def pre_execute(self, context: Any) -> None:
+        """Take over what Airflow's configuration says about rare formats."""
+        super().pre_execute(context)
+        if conf.getboolean("vod", "rare_formats", fallback=False):
+            containers.read_rare_formats()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """The datasets read and written, for the provider openlineage if it is installed."""

@@ -1,11 +1,13 @@
-"""Decoding audio for recognition, in this process, with PyAV."""
+"""Decoding audio for recognition, in the sandbox, with PyAV."""
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vod.containers import OPEN_OPTIONS
+from vod import containers, sandbox
 from vod.errors import NoAudioTrackError
 from vod.logs import get_logger
 from vod.speech.errors import UnreadableAudioError
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
-    from av.container import InputContainer
     from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000
@@ -41,32 +42,19 @@ def windows(audio: Path) -> Iterator[tuple[float, NDArray[np.float32]]]:
     :raises NoAudioTrackError: the file is media without audio.
     :raises UnreadableAudioError: the file is missing, empty, damaged throughout, or no media.
     """
-    import av
-    import av.error
     import numpy as np
 
     start = 0
-    try:
-        if not audio.exists():
-            raise UnreadableAudioError("There is no such audio file.", asset=str(audio))
-        if not audio.is_file():
-            raise UnreadableAudioError("This is not a regular file.", asset=str(audio))
-        with av.open(f"file:{audio.resolve()}", options=OPEN_OPTIONS, metadata_errors="replace") as container:
-            if not container.streams.audio:
-                raise NoAudioTrackError("The file has no audio track.", asset=str(audio))
-            pending = np.zeros(0, dtype=np.int16)
-            for part in _read(container, audio):
-                pending = np.concatenate([pending, part])
-                while len(pending) >= (WINDOW + _SEARCH) * SAMPLE_RATE:
-                    cut = _quietest(pending)
-                    yield start / SAMPLE_RATE, _scaled(pending[:cut])
-                    start, pending = start + cut, pending[cut:]
-            if len(pending):
-                yield start / SAMPLE_RATE, _scaled(pending)
-                start += len(pending)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise UnreadableAudioError(f"The audio cannot be read ({reason}).", asset=str(audio)) from error
+    pending = np.zeros(0, dtype=np.int16)
+    for part in _read(audio):
+        pending = np.concatenate([pending, part])
+        while len(pending) >= (WINDOW + _SEARCH) * SAMPLE_RATE:
+            cut = _quietest(pending)
+            yield start / SAMPLE_RATE, _scaled(pending[:cut])
+            start, pending = start + cut, pending[cut:]
+    if len(pending):
+        yield start / SAMPLE_RATE, _scaled(pending)
+        start += len(pending)
     if not start:
         raise UnreadableAudioError("The audio track holds no sound that can be decoded.", asset=str(audio))
 
@@ -88,31 +76,45 @@ def _quietest(samples: NDArray[np.int16]) -> int:
     return first + int((frames**2).mean(axis=1).argmin()) * _FRAME + _FRAME // 2
 
 
-def _read(container: InputContainer, audio: Path) -> Iterator[NDArray[np.int16]]:
-    """The samples, about a second at a time."""
-    import av
+def _read(audio: Path) -> Iterator[NDArray[np.int16]]:
+    """The samples, some seconds at a time, decoded in the sandbox."""
     import numpy as np
-    from av.error import FFmpegError
 
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-    samples = bytearray()
-    damaged = 0
-    for packet in container.demux(audio=0):
-        try:
-            frames = packet.decode()
-        except FFmpegError:
-            damaged += 1
-            continue
-        for frame in frames:
-            frame.pts = None  # a gap in the time stamps would stop the resampler
-            for resampled in resampler.resample(frame):
-                samples += resampled.to_ndarray().tobytes()
-        if len(samples) >= 2 * SAMPLE_RATE * 10:
-            yield np.frombuffer(bytes(samples), dtype=np.int16)
-            samples.clear()
-    for resampled in resampler.resample(None):
-        samples += resampled.to_ndarray().tobytes()
-    if samples:
-        yield np.frombuffer(bytes(samples), dtype=np.int16)
+    name, damaged, odd = str(audio), 0, b""
+    try:
+        if not audio.exists():
+            raise UnreadableAudioError("There is no such audio file.", asset=name)
+        if not audio.is_file():
+            raise UnreadableAudioError("This is not a regular file.", asset=name)
+        options = containers.open_options()
+        with contextlib.closing(
+            sandbox.frames("vod.speech.sandboxed", "decode", audio, rate=SAMPLE_RATE, options=options)
+        ) as frames:
+            for frame in frames:
+                if isinstance(frame, bytes):
+                    data = odd + frame
+                    whole = len(data) // 2 * 2
+                    odd = data[whole:]
+                    yield np.frombuffer(data[:whole], dtype=np.int16)
+                else:
+                    damaged = sandbox.build(_Damage, frame).damaged
+    except sandbox.RefusedError as error:
+        if error.kind == "no_audio":
+            raise NoAudioTrackError("The file has no audio track.", asset=name) from error
+        raise UnreadableAudioError(f"The audio cannot be read ({error}).", asset=name) from error
+    except sandbox.NotStartedError as error:
+        raise UnreadableAudioError(f"The audio cannot be read. {error}", asset=name) from error
+    except sandbox.SandboxError as error:
+        raise UnreadableAudioError(
+            f"The decoder failed while it read this audio. {error}", asset=name
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise UnreadableAudioError(f"The audio cannot be read ({reason}).", asset=name) from error
     if damaged:
         log.warning("%s: %d damaged packets of audio were skipped.", audio.name, damaged)
+
+
+@dataclass(frozen=True)
+class _Damage:
+    damaged: int

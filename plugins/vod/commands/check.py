@@ -1,0 +1,86 @@
+"""``python -m vod check``: what reads strangers' files here, within which limits, and its known holes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+from vod import containers, media, sandbox
+from vod.media.errors import FfmpegNotFoundError
+from vod.media.holes import known_holes
+from vod.speech.errors import SpeechError
+from vod.speech.models import DEFAULT_MODEL, resolve_model
+
+SAMPLE = (
+    b"RIFF\x2c\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00"
+    b"\x02\x00\x10\x00data\x08\x00\x00\x00" + bytes(8)
+)
+"""A WAV file with four samples."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options to a (sub)command."""
+    parser.add_argument("--ffmpeg", metavar="PATH", help="as a connection names it")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints what is found; returns 0 if all works and no known hole can be reached."""
+    lines: list[str] = []
+    bad: list[str] = []
+    versions: list[tuple[str, str]] = []
+    try:
+        ffmpeg = media.inspect(media.find_ffmpeg(options.ffmpeg))
+        lines.append(f"ffmpeg: {ffmpeg.version} ({ffmpeg.path})")
+        versions.append(("ffmpeg", ffmpeg.version))
+    except FfmpegNotFoundError as error:
+        bad.append(str(error))
+    if importlib.util.find_spec("av") is None:
+        bad.append("PyAV is not installed, so no file can be read. Install it: pip install av.")
+    else:
+        import av
+
+        lines.append(f"PyAV: {av.__version__} with FFmpeg {av.ffmpeg_version_info}")
+        versions.append(("PyAV", av.ffmpeg_version_info))
+    lines.append(f"speech model: {_model(bad)}")
+    lines.append(_sandbox(bad))
+    ceiling = media.Ceiling()
+    lines.append(
+        f"limits of ffmpeg: {ceiling.memory / 1e9:.3g} GB of memory, {ceiling.file / 1e9:.3g} GB a file, "
+        "ten minutes more than the source lasts, six hours at most"
+    )
+    rare = "read" if containers.reads_rare_formats() else "not read"
+    lines.append(f"rare formats ({', '.join(containers.RARE_CONTAINERS)}): {rare}")
+    day, holes = known_holes()
+    lines.append(f"known holes, as of {day}:")
+    for name, version in versions:
+        there = [hole for hole in holes if hole.is_in(version)]
+        lines += [f"  {name} {version}: {hole}" for hole in there] or [
+            f"  {name} {version}: none in the table"
+        ]
+        bad += [f"{name} {version} has {hole.id}, and files can reach it." for hole in there if hole.reached]
+    lines += [f"PROBLEM: {problem}" for problem in bad]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return int(bool(bad))
+
+
+def _model(bad: list[str]) -> str:
+    try:
+        return f"{DEFAULT_MODEL} ({resolve_model(DEFAULT_MODEL)})"
+    except SpeechError as error:
+        if importlib.util.find_spec("faster_whisper"):
+            bad.append(str(error))
+        return f"{DEFAULT_MODEL}, not here: {error.message}"
+
+
+def _sandbox(bad: list[str]) -> str:
+    with media.scratch_folder() as folder:
+        sample = Path(folder, "sample.wav")
+        sample.write_bytes(SAMPLE)
+        try:
+            media.probe(sample)
+        except media.MediaError as error:
+            bad.append(f"Files cannot be read: {error.message}")
+            return "reading: does not work"
+    return f"reading: in a process of its own, with {sandbox.MEMORY / 1e9:.3g} GB of memory and one open file"

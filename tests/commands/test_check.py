@@ -1,0 +1,77 @@
+"""``python -m vod check`` says what reads files here, and fails where a known hole can be reached."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+
+from vod import containers
+from vod.media.holes import known_holes
+
+
+def check(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vod", "check", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+
+
+def test_what_is_in_use() -> None:
+    said = check()
+    assert (said.returncode, said.stderr) == (0, ""), said.stdout
+    assert f"PyAV: {av.__version__} with FFmpeg {av.ffmpeg_version_info}" in said.stdout
+    for words in (
+        "ffmpeg: ",
+        "speech model: tiny.en (",
+        "limits of ffmpeg: 4.29 GB",
+        "in a process of its own",
+    ):
+        assert words in said.stdout
+
+
+def test_a_hole_that_can_be_reached_is_a_problem() -> None:
+    said = check(VOD_RARE_FORMATS="1")
+    assert said.returncode == 1
+    assert "has CVE-2026-125182, and files can reach it" in said.stdout
+
+
+def test_no_ffmpeg_is_a_problem(tmp_path: Path) -> None:
+    said = check(VOD_FFMPEG=str(tmp_path / "none"))
+    assert said.returncode == 1
+    assert "PROBLEM: " in said.stdout
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "ids"),
+    [
+        ("8.1.2", {"125203", "125267", "125244", "125182"}),
+        ("5.1.9-0+deb12u1", {"125203", "125267", "125244", "125182"}),
+        ("8.1.3", {"125182"}),
+        ("n9.0.2-17-gabc", {"125182"}),
+        ("9.0.3", set()),
+        ("of unknown version", {"125203", "125267", "125244", "125182"}),
+    ],
+)
+def test_which_versions_have_which(version: str, ids: set[str]) -> None:
+    _, holes = known_holes()
+    assert {hole.id.rpartition("-")[2] for hole in holes if hole.is_in(version)} == ids
+
+
+def test_none_is_reached_unless_switched_on() -> None:
+    _, holes = known_holes()
+    assert not any(hole.reached for hole in holes)
+    containers.read_rare_formats()
+    try:
+        assert {hole.decoder for hole in holes if hole.reached} == {"cook"}
+    finally:
+        containers.read_rare_formats(False)
