@@ -117,6 +117,7 @@ def test_the_settings_have_their_defaults_without_any_configuration() -> None:
         "allowed_locations": "",
         "max_manifest_bytes": str(MAX_BYTES),
         "backfill_pool": "",
+        "rare_formats": "False",
     }
 
 

@@ -75,8 +75,9 @@ def test_whatever_ends_it_the_next_one_goes_on(start, tmp_path, long_video, conn
         vod.post("/status/uploaded", {"asset_id": created["asset_id"], "status": "CREATED"})
         audio = vod.extract(created["asset_id"])
         vod.wait(audio, "TRANSCODING")
-        wait_until(lambda: psutil.Process(first.process.pid).children())
+        wait_until(lambda: ffmpegs(first.process.pid))
         children = psutil.Process(first.process.pid).children(recursive=True)
+        converting = ffmpegs(first.process.pid)
     try:
         if number == signal.SIGKILL:
             first.end(number)
@@ -84,7 +85,9 @@ def test_whatever_ends_it_the_next_one_goes_on(start, tmp_path, long_video, conn
                 wait_until(lambda: not any(map(lives, children)))
         else:
             assert first.end(number) == 0
-            assert not [child for child in children if child.is_running()]
+            assert not [child for child in converting if child.is_running()]
+            # What reads media ends by itself, once it sees that nobody is left to ask.
+            wait_until(lambda: not any(map(lives, children)))
             assert not list((library / "objects" / audio).iterdir()), "it was waited for, not ended"
     finally:
         for child in children:
@@ -117,6 +120,11 @@ def test_kill_loses_nothing_that_was_answered(start, tmp_path, connect):
     assert set(submissions.values()) == {1}
     assert set(answered) <= set(submissions)
     assert len(submissions) <= len(answered) + 1
+
+
+def ffmpegs(parent: int) -> list[psutil.Process]:
+    children = psutil.Process(parent).children(recursive=True)
+    return [child for child in children if child.name().startswith("ffmpeg")]
 
 
 def lives(process: psutil.Process) -> bool:

@@ -359,7 +359,7 @@ def ffmpegs(cluster: Cluster) -> list[psutil.Process]:
     return [
         process
         for process in cluster.airflow.process("scheduler").children(recursive=True)
-        if process.is_running() and process.name() == "ffmpeg"
+        if process.is_running() and process.name().startswith("ffmpeg")
     ]
 
 

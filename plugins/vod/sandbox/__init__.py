@@ -250,12 +250,12 @@ class _Server:
                 raise NotStartedError(f"No process can be started ({error.strerror}).") from error
         until = time.monotonic() + _START
 
-        def patience() -> None:
+        def in_time() -> None:
             if time.monotonic() > until:
                 raise CrashedError("It does not start.")
 
         try:
-            _receive(self._control, 1, patience)
+            _receive(self._control, 1, in_time)
         except CrashedError as error:
             self.close()
             raise NotStartedError("The process that reads media does not start.") from error
