@@ -139,7 +139,7 @@ def test_nobody_cancels_a_thousand_times_what_is_refused(
     standin.behaviour.queue_seconds = 60
     standin.behaviour.quota_scale = 100
     operator = ExtractAudioOperator(
-        task_id="extract", assets=standin.add_virtual(30), wait_for_completion=False
+        task_id="extract", assets=standin.add_virtual(12), wait_for_completion=False
     )
     standin.behaviour.faults = [parse("refuse,call=cancel_extract_audio,code=VOD.10120")]
     operator.execute(context)
