@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vod.batch.ledger import Ledger, LedgerPages
 from vod.engines.ffmpeg import FfmpegEngine
-from vod.engines.options import FfmpegOptions
+from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.locations import ANYWHERE
 from vod.records import ExtractedAudio, Record
 from vod.storage.files import Destination

@@ -8,7 +8,11 @@ import sys
 
 _COMMANDS = {
     "extract": ("vod.commands.extract", "run", "extract the audio of videos with ffmpeg"),
-    "check": ("vod.commands.check", "run", "what reads files here, its limits, and its known holes"),
+    "check": (
+        "vod.commands.check",
+        "run",
+        "what reads files here, its limits and known vulnerabilities",
+    ),
     "standin": ("vod.standin", "serve", "serve a stand-in for Huawei Cloud VOD"),
 }
 

@@ -1,4 +1,4 @@
-"""``python -m vod check`` says what reads files here, and fails where a known hole can be reached."""
+"""``python -m vod check`` says what reads files here, and fails where a file can reach a vulnerability."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import av
 import pytest
 
-from vod import containers
-from vod.media.holes import known_holes
+from vod import allowed_formats
+from vod.media.vulnerabilities import known_vulnerabilities
 
 
 def check(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -63,15 +63,19 @@ def test_no_ffmpeg_is_a_problem(tmp_path: Path) -> None:
     ],
 )
 def test_which_versions_have_which(version: str, ids: set[str]) -> None:
-    _, holes = known_holes()
-    assert {hole.id.rpartition("-")[2] for hole in holes if hole.is_in(version)} == ids
+    _, vulnerabilities = known_vulnerabilities()
+    assert {
+        vulnerability.id.rpartition("-")[2]
+        for vulnerability in vulnerabilities
+        if vulnerability.is_in(version)
+    } == ids
 
 
 def test_none_is_reached_unless_switched_on() -> None:
-    _, holes = known_holes()
-    assert not any(hole.reached for hole in holes)
-    containers.read_rare_formats()
+    _, vulnerabilities = known_vulnerabilities()
+    assert not any(vulnerability.reached for vulnerability in vulnerabilities)
+    allowed_formats.read_rare_formats()
     try:
-        assert {hole.decoder for hole in holes if hole.reached} == {"cook"}
+        assert {known.decoder for known in vulnerabilities if known.reached} == {"cook"}
     finally:
-        containers.read_rare_formats(False)
+        allowed_formats.read_rare_formats(False)

@@ -18,7 +18,7 @@ from tests.media.test_download import serving
 from vod import media
 from vod.batch.ledger import Ledger, LedgerPages
 from vod.engines.ffmpeg import FfmpegEngine
-from vod.engines.options import FfmpegOptions
+from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import InvalidInputError
 from vod.hooks import VodHook
 from vod.locations import ANYWHERE

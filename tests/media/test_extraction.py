@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vod import containers
+from vod import allowed_formats
 from vod.errors import InvalidInputError, NoAudioTrackError
 from vod.media import (
     EXTENSIONS,
@@ -270,6 +270,8 @@ def test_an_unknown_format(media: Media, tmp_path: Path) -> None:
 def test_a_codec_that_is_not_read_here_is_named(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(containers, "DECODERS", tuple(name for name in containers.DECODERS if name != "aac"))
+    monkeypatch.setattr(
+        allowed_formats, "DECODERS", tuple(name for name in allowed_formats.DECODERS if name != "aac")
+    )
     with pytest.raises(UnsupportedTrackError, match="has the codec aac, which is not read here"):
         extract(video, tmp_path / "a.mp3")

@@ -80,7 +80,7 @@ import sys
 from pathlib import Path
 from vod.batch.ledger import Ledger, LedgerPages
 from vod.engines.ffmpeg import FfmpegEngine
-from vod.engines.options import FfmpegOptions
+from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.storage.files import Destination
 ledger = Ledger(LedgerPages(None), {})
 options = FfmpegOptions(speech=True)

@@ -23,7 +23,7 @@ from vod.batch.progress import PROGRESS_KEY
 from vod.cloud import session
 from vod.cloud.client import VodClient
 from vod.cloud.errors import TransferError
-from vod.engines.options import FfmpegOptions
+from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.engines.vod import VodEngine
 from vod.errors import InvalidInputError
 from vod.locations import local_path

@@ -1,4 +1,4 @@
-"""``python -m vod check``: what reads strangers' files here, within which limits, and its known holes."""
+"""``python -m vod check``: what reads files here, within which limits, and its known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from vod import containers, media, sandbox
+from vod import allowed_formats, media, sandbox
 from vod.media.errors import FfmpegNotFoundError
-from vod.media.holes import known_holes
+from vod.media.vulnerabilities import known_vulnerabilities
 from vod.speech.errors import SpeechError
 from vod.speech.models import DEFAULT_MODEL, resolve_model
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints what is found; returns 0 if all works and no known hole can be reached."""
+    """Prints what is found; returns 0 if all works and no known vulnerability can be reached."""
     lines: list[str] = []
     bad: list[str] = []
     versions: list[tuple[str, str]] = []
@@ -50,16 +50,20 @@ def run(options: argparse.Namespace) -> int:
         f"limits of ffmpeg: {ceiling.memory / 1e9:.3g} GB of memory, {ceiling.file / 1e9:.3g} GB a file, "
         "ten minutes more than the source lasts, six hours at most"
     )
-    rare = "read" if containers.reads_rare_formats() else "not read"
-    lines.append(f"rare formats ({', '.join(containers.RARE_CONTAINERS)}): {rare}")
-    day, holes = known_holes()
-    lines.append(f"known holes, as of {day}:")
+    rare = "read" if allowed_formats.reads_rare_formats() else "not read"
+    lines.append(f"rare formats ({', '.join(allowed_formats.RARE_CONTAINERS)}): {rare}")
+    day, vulnerabilities = known_vulnerabilities()
+    lines.append(f"known vulnerabilities, as of {day}:")
     for name, version in versions:
-        there = [hole for hole in holes if hole.is_in(version)]
-        lines += [f"  {name} {version}: {hole}" for hole in there] or [
+        there = [vulnerability for vulnerability in vulnerabilities if vulnerability.is_in(version)]
+        lines += [f"  {name} {version}: {vulnerability}" for vulnerability in there] or [
             f"  {name} {version}: none in the table"
         ]
-        bad += [f"{name} {version} has {hole.id}, and files can reach it." for hole in there if hole.reached]
+        bad += [
+            f"{name} {version} has {vulnerability.id}, and files can reach it."
+            for vulnerability in there
+            if vulnerability.reached
+        ]
     lines += [f"PROBLEM: {problem}" for problem in bad]
     sys.stdout.write("\n".join(lines) + "\n")
     return int(bool(bad))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vod import media
 from vod.batch.ledger import Ledger, LedgerPages
 from vod.engines.ffmpeg import FfmpegEngine
-from vod.engines.options import FfmpegOptions
+from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import InvalidInputError, VodError
 from vod.locations import ANYWHERE, is_asset_id, public_name
 from vod.records import LOCAL_AUDIO_FORMATS, AssetFailure, ExtractedAudio

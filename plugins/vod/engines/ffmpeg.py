@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from vod import media
 from vod.batch.ledger import Ledger
 from vod.engines import Outcomes
-from vod.engines.options import FfmpegOptions
+from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vod import containers, sandbox
+from vod import allowed_formats, sandbox
 from vod.media.errors import (
     CrashedReaderError,
     MediaError,
@@ -41,7 +41,7 @@ DISPOSITIONS = (
 
 def open_options() -> dict[str, str]:
     """Limits for opening a file, the same for PyAV and ffmpeg."""
-    return {**containers.open_options(), "max_streams": str(MAX_TRACKS)}
+    return {**allowed_formats.open_options(), "max_streams": str(MAX_TRACKS)}
 
 
 PROBE_TIMEOUT = 60.0
@@ -61,7 +61,7 @@ class AudioTrack:
     :param duration: Seconds that the file claims for this track. Headers lie: compare with what was written.
     :param start: Seconds on the file's clock at which it starts, on which the earliest track starts at 0.
     :param bits: Bits of a sample, of a codec that loses nothing.
-    :param readable: Whether its decoder is one of :data:`vod.containers.DECODERS`.
+    :param readable: Whether its decoder is one of :data:`vod.allowed_formats.DECODERS`.
     :param dispositions: What the file marks it as, in ffmpeg's words, for example ``default``, ``comment``.
     """
 

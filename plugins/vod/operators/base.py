@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.configuration import conf
 
-from vod import containers
+from vod import allowed_formats
 from vod.batch.arguments import check_choice
 from vod.batch.outcomes import FailedAssets, conclude
 from vod.batch.progress import BatchProgress
@@ -64,7 +64,7 @@ class BatchOperator(DataIsNotRendered, BaseOperator):
         """Take over what Airflow's configuration says about rare formats."""
         super().pre_execute(context)
         if conf.getboolean("vod", "rare_formats", fallback=False):
-            containers.read_rare_formats()
+            allowed_formats.read_rare_formats()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """The datasets read and written, for the provider openlineage if it is installed."""

@@ -18,7 +18,7 @@ from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
 from vod.engines import Engine, Outcomes
 from vod.engines.ffmpeg import FfmpegEngine
-from vod.engines.options import FfmpegOptions
+from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import InvalidInputError
 from vod.links import AudioLink, VodConsoleLink
 from vod.operators.base import BatchOperator
@@ -60,8 +60,9 @@ class ExtractAudioOperator(BatchOperator):
         the connection; the vod engine copies the audio there only if it is given here. (templated)
     :param language: Which audio track the ffmpeg engine takes, ISO 639; its default track when omitted.
         (templated)
-    :param options: What else is asked of the ffmpeg engine: :class:`vod.engines.options.FfmpegOptions`, or
-        its fields as a mapping, such as ``{"track": "speech", "speech": True}``. (templated)
+    :param options: What else is asked of the ffmpeg engine:
+        :class:`vod.engines.ffmpeg_options.FfmpegOptions`, or its fields as a mapping, such as
+        ``{"track": "speech", "speech": True}``. (templated)
     :param fallback: ``ffmpeg`` extracts on the worker, from the original, what VOD refuses for quota,
         arrears, type or state, or ends without audio. (templated)
     :param force: Extract again what an earlier attempt of this task finished. Retries of the same attempt

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vod import containers, sandbox
+from vod import allowed_formats, sandbox
 from vod.errors import NoAudioTrackError
 from vod.logs import get_logger
 from vod.speech.errors import UnreadableAudioError
@@ -86,7 +86,7 @@ def _read(audio: Path) -> Iterator[NDArray[np.int16]]:
             raise UnreadableAudioError("There is no such audio file.", asset=name)
         if not audio.is_file():
             raise UnreadableAudioError("This is not a regular file.", asset=name)
-        options = containers.open_options()
+        options = allowed_formats.open_options()
         with contextlib.closing(
             sandbox.frames("vod.speech.sandboxed", "decode", audio, rate=SAMPLE_RATE, options=options)
         ) as frames:

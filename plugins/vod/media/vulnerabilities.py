@@ -1,4 +1,4 @@
-"""Published holes of ffmpeg's versions, from a dated table, and whether they can be reached here."""
+"""Published vulnerabilities of ffmpeg's versions, from a dated table, and which a file can reach."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vod import containers
+from vod import allowed_formats
 
-_TABLE = Path(__file__).with_name("known_holes.json")
+_TABLE = Path(__file__).with_name("known_vulnerabilities.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hole:
-    """A published hole.
+class Vulnerability:
+    """A published vulnerability.
 
     :param decoder: ffmpeg's name of the decoder that has it.
     :param fixed_in: First version without it, if there is one.
@@ -30,12 +30,12 @@ class Hole:
     @property
     def reached(self) -> bool:
         """Whether a file can make its decoder run here."""
-        return self.decoder in containers.decoders()
+        return self.decoder in allowed_formats.decoders()
 
     def is_in(self, version: str) -> bool:
         """Whether *version* has it. Versions that say no number are taken to have it.
 
-        Older branches get mends under their own numbers, which the table does not know: better one hole too
+        Older branches get mends under their own numbers, which the table does not know: better one too
         many.
         """
         number = _number(version)
@@ -55,10 +55,10 @@ class Hole:
         return f"{self.id} ({self.decoder}: {self.what}; {end}): {reach}"
 
 
-def known_holes() -> tuple[str, tuple[Hole, ...]]:
+def known_vulnerabilities() -> tuple[str, tuple[Vulnerability, ...]]:
     """The day on which the table was made, and what is in it."""
     table = json.loads(_TABLE.read_text())
-    return table["looked_up"], tuple(Hole(**entry) for entry in table["holes"])
+    return table["looked_up"], tuple(Vulnerability(**entry) for entry in table["vulnerabilities"])
 
 
 def _number(version: str) -> tuple[int, ...] | None:
