@@ -20,6 +20,17 @@ class SubmissionStoppedError(VodError):
     remedy = "Clear the task to go on: what was submitted and not cancelled is not submitted again."
 
 
+class ClaimedElsewhereError(VodError):
+    """Another task was still extracting the same audio when this task's time was up."""
+
+    outcome = "claimed_elsewhere"
+    retryable = True
+    remedy = "Look at that task, or run this one again: what is there by then is not extracted twice."
+
+    def __init__(self, holder: str, asset: str | None = None) -> None:
+        super().__init__(f"The task {holder} is extracting this audio and has not finished.", asset=asset)
+
+
 class Engine(Protocol):
     """Extracts the audio of a batch of assets.
 
@@ -41,6 +52,9 @@ class Engine(Protocol):
         :returns: an outcome for each of them.
         :raises vod.errors.VodError: something that concerns all assets and will not pass.
         """
+
+    def release(self, assets: Sequence[str]) -> None:
+        """Let other tasks go on with assets that this one has given up."""
 
     def cancel(self) -> None:
         """Stop, from any thread and at any time. What is under way is ended where that is possible."""

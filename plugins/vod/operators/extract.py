@@ -20,6 +20,17 @@ from vod.engines import Engine, Outcomes
 from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import InvalidInputError
+from vod.library.pace import Pace
+from vod.library.register import (
+    Register,
+    Store,
+    ffmpeg_inputs,
+    holder_of,
+    lease,
+    store_of,
+    vod_inputs,
+    with_register,
+)
 from vod.links import AudioLink, VodConsoleLink
 from vod.operators.base import BatchOperator
 from vod.operators.cancellation import Cancellation
@@ -111,7 +122,7 @@ class ExtractAudioOperator(BatchOperator):
         cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_register(kwargs))
         self.assets = assets
         self.engine = engine
         self.audio_format = audio_format
@@ -127,6 +138,11 @@ class ExtractAudioOperator(BatchOperator):
         self.cancel_on_kill = cancel_on_kill
         self._cancellation: Cancellation | None = None
         self._check_choices(engine)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As Airflow's own; the register is among the inlets of the mapped task as well."""
+        return super().partial(**with_register(kwargs))
 
     def execute(self, context: Context) -> Any:
         """Extract, or submit and wait.
@@ -191,17 +207,22 @@ class ExtractAudioOperator(BatchOperator):
     ) -> ExtractionBatch:
         name_batch(context, assets)
         pages = LedgerPages(context["task_state_store"])
+        store = store_of(context)
         progress = BatchProgress(context["task_state_store"], len(assets))
         fallback_ledger = None
         by_engine: Engine
         fallback: Engine | None = None
         if engine == "ffmpeg":
-            by_engine = self._ffmpeg_engine(self._ledger(context, pages, engine), progress)
+            by_engine = self._ffmpeg_engine(
+                self._ledger(context, pages, engine), progress, self._register_for(context, store, "ffmpeg")
+            )
         else:
-            by_engine = self._vod_engine(self._ledger(context, pages, engine), progress)
+            by_engine = self._vod_engine(context, self._ledger(context, pages, engine), progress, store)
             if self.fallback:  # what it cannot do is said before anything is submitted
                 fallback_ledger = self._ledger(context, pages, self.fallback)
-                fallback = self._ffmpeg_engine(fallback_ledger, progress)
+                fallback = self._ffmpeg_engine(
+                    fallback_ledger, progress, self._register_for(context, store, "ffmpeg")
+                )
         return ExtractionBatch(
             assets,
             by_engine,
@@ -212,12 +233,27 @@ class ExtractAudioOperator(BatchOperator):
             outcomes=outcomes,
         )
 
-    def _ffmpeg_engine(self, ledger: Ledger, progress: BatchProgress) -> FfmpegEngine:
+    def _register_for(self, context: Context, store: Store | None, engine: str) -> Register | None:
+        if store is None:
+            return None
+
+        def inputs() -> dict[str, Any]:
+            if engine == "vod":
+                return vod_inputs(self.hook.client.project_id(), self.audio_format)
+            destination = self._destination(self.destination).uri("")
+            return ffmpeg_inputs(self.audio_format, destination, self._ffmpeg_options().changed)
+
+        return Register(store, holder_of(context), inputs, lease=lease())
+
+    def _ffmpeg_engine(
+        self, ledger: Ledger, progress: BatchProgress, register: Register | None
+    ) -> FfmpegEngine:
         return FfmpegEngine(
             self.hook,
             ledger,
             self.audio_format,
             self._destination(self.destination),
+            register=register,
             options=self._ffmpeg_options(),
             force=is_true("force", self.force),
             ffmpeg=self._ffmpeg_program(),
@@ -235,13 +271,20 @@ class ExtractAudioOperator(BatchOperator):
         except InvalidInputError:  # files with a destination need no connection
             return None
 
-    def _vod_engine(self, ledger: Ledger, progress: BatchProgress) -> VodEngine:
+    def _vod_engine(
+        self, context: Context, ledger: Ledger, progress: BatchProgress, store: Store | None
+    ) -> VodEngine:
         from vod.engines.vod import VodEngine
 
+        client = self.hook.client
+        pace = Pace(store, client.project_id, client.extractions_per_minute) if store else None
         return VodEngine(
             self.hook,
             ledger,
             self.audio_format,
+            register=self._register_for(context, store, "vod"),
+            pace=pace,
+            force=is_true("force", self.force),
             destination=Destination(self.destination) if self.destination else None,
             tries=1 if self.fallback else 2,
             retry_delay=3 * self.poll_interval,
