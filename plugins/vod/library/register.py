@@ -12,8 +12,10 @@ once more.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -45,6 +47,8 @@ _SETTLING = 1.0
 _LONGEST_WRITE = _SETTLING / 2
 """Seconds from reading that an entry is free to the end of the write: what takes longer is no claim."""
 _SIGNS_PER_LEASE = 10
+_LONGEST_INTERVAL = 30.0
+_MOST_WATCHED = 10
 
 
 class Store(Protocol):
@@ -302,6 +306,10 @@ class Register:
             self._store.set(sign_key(self.holder), round(now, 3))
             self._signed_at = now
 
+    def is_held(self, entry: Entry) -> bool:
+        """Whether a task works on it that gives signs of life."""
+        return entry.holder is not None and self._is_alive(entry.holder)
+
     def _is_alive(self, holder: str) -> bool:
         signed_at = self._store.get(sign_key(holder))
         return isinstance(signed_at, (int, float)) and time.time() < signed_at + self._lease
@@ -310,6 +318,36 @@ class Register:
         now = round(time.time(), 3)
         value = {**self._inputs, **entry.to_json(), "asset": public_name(asset), "changed": now}
         self._store.set(self.key(asset), value)
+
+
+async def watch(holder: str, claims: Mapping[str, str], *, lease: float, interval: float = 5.0) -> None:
+    """Wait in the triggerer until another task has done something about what is waited for.
+
+    Meanwhile it gives the signs of life of the task that waits. It returns only if there is something to see.
+
+    :param holder: The task that waits.
+    :param claims: Which task is waited for, by key of the entry. Of many, some are looked at each time.
+    :param lease: Seconds, see :data:`CLAIM_LEASE`.
+    :param interval: Seconds to the first look; they grow to 30.
+    """
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessor
+
+    store = AssetStateStoreAccessor(name=REGISTER.name)
+    signed_at = time.time()  # when the task was deferred
+    try:
+        while True:
+            await asyncio.sleep(min(interval, lease / _SIGNS_PER_LEASE))
+            interval = min(interval * 1.5, _LONGEST_INTERVAL)
+            if time.time() - signed_at >= lease / _SIGNS_PER_LEASE:
+                signed_at = time.time()
+                await store.aset(sign_key(holder), round(signed_at, 3))
+            for key in random.sample(sorted(claims), min(len(claims), _MOST_WATCHED)):
+                entry = Entry.parse(await store.aget(key))
+                if entry is None or entry.holder != claims[key] or entry.audio:
+                    return
+    except Exception as error:  # noqa: BLE001 - the task is resumed by time as well
+        log.info("The register cannot be watched here: %s", error)
+        await asyncio.Event().wait()
 
 
 def sign_key(holder: str) -> str:
