@@ -22,7 +22,7 @@ from vod.cloud.errors import (
     SourceNotReadyError,
     ThrottledError,
 )
-from vod.engines import ClaimedElsewhereError, Outcomes, SubmissionStoppedError
+from vod.engines import ClaimedElsewhereError, Outcomes, QuotaUsedUpError, SubmissionStoppedError
 from vod.engines.audio_assets import collect, read_assets, result_of, within_grace
 from vod.engines.cancel import CONCERNS_THE_ACCOUNT, cancel_queued
 from vod.engines.lost_answers import RECOVERY_WINDOW, find_audio_assets
@@ -60,14 +60,6 @@ class AudioNotReadyError(VodError):
     outcome = "not_ready"
     retryable = True
     remedy = "Raise the task's timeout, or try again: an extraction that already runs is not submitted twice."
-
-
-class QuotaUsedUpError(VodError):
-    """VOD takes so many extractions a minute, and this one's turn had not come when the time was up."""
-
-    outcome = "quota_used_up"
-    retryable = True
-    remedy = "Raise the task's timeout, or run fewer batches at a time."
 
 
 class _ClaimLostError(VodError):
@@ -499,12 +491,10 @@ class VodEngine:
     def _finished(self, extraction: SubmittedExtraction, outcome: Record) -> Record:
         """What becomes of an extraction that VOD has ended."""
         asset = extraction.asset
+        if isinstance(outcome, ExtractedAudio) and self._destination:
+            outcome = self._copied(outcome)
         if isinstance(outcome, ExtractedAudio):
-            if self._destination:
-                outcome = self._copied(outcome)
-            if isinstance(outcome, ExtractedAudio):
-                self._ready[asset] = (outcome, extraction.accepted)
-            return outcome
+            self._ready[asset] = (outcome, extraction.accepted)
         if not isinstance(outcome, AssetFailure) or outcome.outcome != ExtractionFailedError.outcome:
             return outcome
         if extraction.submitted_by:  # that task may try again, or will say that there can be no audio

@@ -306,6 +306,11 @@ class Register:
             self._store.set(sign_key(self.holder), round(now, 3))
             self._signed_at = now
 
+    def leave(self) -> None:
+        """Give no more signs of life: whatever this task has claimed is free."""
+        self._store.delete(sign_key(self.holder))
+        self._signed_at = None
+
     def is_held(self, entry: Entry) -> bool:
         """Whether a task works on it that gives signs of life."""
         return entry.holder is not None and self._is_alive(entry.holder)
@@ -348,6 +353,16 @@ async def watch(holder: str, claims: Mapping[str, str], *, lease: float, interva
     except Exception as error:  # noqa: BLE001 - the task is resumed by time as well
         log.info("The register cannot be watched here: %s", error)
         await asyncio.Event().wait()
+
+
+async def leave(holder: str) -> None:
+    """Give back, in the triggerer, what a task has claimed: a person has ended it."""
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessor
+
+    try:
+        await AssetStateStoreAccessor(name=REGISTER.name).adelete(sign_key(holder))
+    except Exception as error:  # noqa: BLE001 - its lease ends as well
+        log.info("The register cannot be changed here: %s", error)
 
 
 def sign_key(holder: str) -> str:
