@@ -1,9 +1,9 @@
 """Files and folders that exist only while a process works on them.
 
 Each is locked by its process. The kernel drops the lock when the process ends, however it ends: what another
-process of the same machine can lock was left behind, and is removed. Some network file systems keep locks to one
-machine or know none, so a file of another machine counts as left behind only when besides nobody has written to
-it for a day.
+process of the same machine can lock was left behind, and is removed. Some network file systems keep locks to
+one machine or know none, so a file of another machine counts as left behind only when besides nobody has
+written to it for a day.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SAFE_AGE = 24 * 3600.0
-"""Seconds without a write after which a partial file of another machine counts as left behind. What writes one
-goes on all the time; the longest silence, a source that is fetched beside it, ends after six hours. The rest is
-for clocks that differ."""
+"""Seconds without a write after which a partial file of another machine counts as left behind.
+
+What writes one goes on all the time. The longest silence, a source that is fetched meanwhile, ends after six
+hours; the rest is for clocks that differ.
+"""
 
 _PARTIAL = ".vod-*.part"
 _SCRATCH = "vod-scratch-"
@@ -90,7 +92,7 @@ def sweep(folder: Path | None = None) -> int:
 
 @functools.cache
 def _kernel() -> str:
-    """A name for all processes that see each other's locks: those of one kernel, also in several containers."""
+    """A name for all processes that see each other's locks: those of one kernel, whatever their container."""
     try:
         identity = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
