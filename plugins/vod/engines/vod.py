@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from vod import media
 from vod.batch.ledger import Ledger
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.errors import (
@@ -25,10 +24,11 @@ from vod.cloud.errors import (
 from vod.engines import Outcomes, SubmissionStoppedError
 from vod.engines.audio_assets import collect, read_assets, result_of, within_grace
 from vod.engines.cancel import CONCERNS_THE_ACCOUNT, cancel_queued
+from vod.engines.copies import Copies
 from vod.engines.lost_answers import RECOVERY_WINDOW, find_audio_assets
 from vod.errors import InvalidInputError, VodError
 from vod.hooks import VodHook
-from vod.locations import file_stem, is_asset_id
+from vod.locations import is_asset_id
 from vod.logs import get_logger
 from vod.records import (
     AssetFailure,
@@ -38,7 +38,7 @@ from vod.records import (
     SubmittedExtraction,
     parse_record,
 )
-from vod.storage.files import Destination, not_written
+from vod.storage.files import Destination
 
 log = get_logger(__name__)
 
@@ -88,12 +88,14 @@ class VodEngine:
         self._hook = hook
         self._ledger = ledger
         self._audio_format = audio_format
-        self._destination = destination
         self._tries = tries
         self._retry_delay = retry_delay
         self._cancel_on_kill = cancel_on_kill
         self._report = report
         self._stopping = threading.Event()
+        self._copies = (
+            Copies(hook, ledger, destination, stopping=self._stopping, report=report) if destination else None
+        )
         # What is waited for. Another thread may take from it at any time.
         self._under_way: list[SubmittedExtraction] = []
 
@@ -131,7 +133,7 @@ class VodEngine:
         return result | (self._submit(list(due), due) if due else {})
 
     def cancel(self) -> None:
-        """Submit nothing more; cancel what VOD has queued, if ``cancel_on_kill`` says so."""
+        """Submit and copy nothing more; cancel what VOD has queued, if ``cancel_on_kill`` says so."""
         self._stopping.set()
         taken = []
         with suppress(IndexError):  # the task goes on beside this, and may end it as well
@@ -146,10 +148,12 @@ class VodEngine:
         outcomes: Outcomes = {
             asset: parse_record(entry["failure"]) for asset, entry in entries.items() if "failure" in entry
         }
+        if self._copies:
+            outcomes |= self._copies.earlier(entries)
         accepted = {
             asset: self._submitted(asset, entry["audio"], entry["accepted"])
             for asset, entry in entries.items()
-            if "audio" in entry
+            if "audio" in entry and asset not in outcomes
         }
         audio_ids = [extraction.audio_asset_id for extraction in accepted.values()]
         try:
@@ -178,6 +182,7 @@ class VodEngine:
         outcomes |= self._recover(intents, read, postponed, seconds)
         missing = [read[asset] for asset in assets if asset not in outcomes]
         outcomes |= self._submit_all(missing, read, postponed)
+        outcomes |= self._copied(outcomes)
         self._ledger.save()
         return {asset: outcomes[asset] for asset in assets}
 
@@ -185,7 +190,7 @@ class VodEngine:
         """What has become of an extraction of an earlier try; ``None`` if it is to be submitted again."""
         asset = extraction.asset
         if audio.readiness is Readiness.READY:
-            return self._finished(extraction, result_of(extraction, audio, self._hook.vod_conn_id))
+            return result_of(extraction, audio, self._hook.vod_conn_id)
         if not audio.settled(grace=within_grace(extraction.accepted)):
             self._under_way.append(extraction)
             return extraction
@@ -194,7 +199,7 @@ class VodEngine:
         if self._may_try_again(asset):
             self._ledger.again(asset)
             return None
-        return self._finished(extraction, result_of(extraction, audio, self._hook.vod_conn_id))
+        return self._finished(asset, result_of(extraction, audio, self._hook.vod_conn_id))
 
     def _may_try_again(self, asset: str) -> bool:
         return self._tries > 1 and not self._ledger.is_second(asset)
@@ -313,7 +318,8 @@ class VodEngine:
         self._under_way = [*still_running]
         for extraction in submitted:
             if not isinstance(outcome := outcomes[extraction.asset], SubmittedExtraction):
-                outcomes[extraction.asset] = self._finished(extraction, outcome)
+                outcomes[extraction.asset] = self._finished(extraction.asset, outcome)
+        outcomes |= self._copied(outcomes)
         if time_is_up:
             for extraction in still_running:
                 error = AudioNotReadyError(
@@ -325,11 +331,8 @@ class VodEngine:
         self._ledger.save()
         return outcomes
 
-    def _finished(self, extraction: SubmittedExtraction, outcome: Record) -> Record:
+    def _finished(self, asset: str, outcome: Record) -> Record:
         """What becomes of an extraction that VOD has ended."""
-        asset = extraction.asset
-        if isinstance(outcome, ExtractedAudio) and self._destination:
-            outcome = self._copied(outcome)
         if not isinstance(outcome, AssetFailure) or outcome.outcome != ExtractionFailedError.outcome:
             return outcome
         if self._may_try_again(asset):
@@ -371,33 +374,17 @@ class VodEngine:
                 outcomes[asset] = self._postponed(asset, audio, postponed)
         return outcomes
 
-    def _copied(self, record: ExtractedAudio) -> Record:
-        try:
-            return self._copy(record)
-        except VodError as error:
-            return AssetFailure.from_error(record.asset, error)
-
-    def _copy(self, record: ExtractedAudio) -> ExtractedAudio:
-        assert self._destination
-        name = file_stem(record.asset) + media.EXTENSIONS[record.audio_format]
-        try:
-            with self._destination.writing(name) as path:
-                self._hook.client.download(record.audio_asset_id or "", path)
-                info = media.probe(path)
-                if not info.audio:
-                    raise ExtractionFailedError("VOD's audio asset has no audio track.", asset=record.asset)
-        except OSError as error:
-            raise not_written(self._destination.uri(name), error) from error
-        track = info.audio[0]
-        return replace(
-            record,
-            uri=self._destination.uri(name),
-            codec=track.codec,
-            duration=info.duration,
-            size=info.size,
-            sample_rate=track.sample_rate,
-            channels=track.channels,
-        )
+    def _copied(self, outcomes: Outcomes) -> Outcomes:
+        """What becomes of audio that is ready and still lies in VOD only."""
+        if self._copies is None:
+            return {}
+        ready = [
+            outcome
+            for outcome in outcomes.values()
+            if isinstance(outcome, ExtractedAudio) and outcome.uri.startswith("vod://")
+        ]
+        copied = self._copies.copy(ready)
+        return {asset: self._finished(asset, outcome) for asset, outcome in copied.items()}
 
     def _accepted(self, asset: str, audio_asset_id: str) -> SubmittedExtraction:
         now = time.time()
