@@ -101,7 +101,6 @@ async def test_nothing_that_is_waited_for_holds_up_the_loop(
     login = Login(account=settings.account, user=settings.user, password=settings.password)
     client = AsyncVodClient(service(standin.url, None, login, iam_endpoint=standin.url))
     standin.behaviour.faults = [parse("latency,seconds=0.5")]
-    now = datetime.now(timezone.utc)
     beats = [time.monotonic()]
 
     async def beat() -> None:
@@ -113,7 +112,7 @@ async def test_nothing_that_is_waited_for_holds_up_the_loop(
     await asyncio.gather(
         client.asset_info([asset_id]),
         client.download(asset_id, tmp_path / "copy.mp4"),
-        client.find_audio_assets({"t"}, "MP3", since=now),
+        client.find_by_title("t"),
         client.upload(video),
         client.publish([asset_id]),
         Poller(client).wait([asset_id], deadline=time.time() + 20),
@@ -140,13 +139,17 @@ def test_ids_are_asked_for_ten_at_a_time(standin: Standin, client: VodClient) ->
     assert stats(standin)["calls"]["info"]["total"] == 3
 
 
-def test_an_element_that_is_missing_reads_as_no_asset(
+def test_an_asset_that_the_answer_leaves_out_is_not_vods_no_asset(
     standin: Standin, client: VodClient, video: Path
 ) -> None:
     standin.behaviour.missing_polls = 1
     audio = client.extract_audio(client.upload(video)).audio_asset_id
-    assert client.asset_info([audio])[audio].status == "NO_ASSET"
-    assert client.asset_info([audio])[audio].status != "NO_ASSET"
+    left_out = client.asset_info([audio])[audio]
+    assert left_out.is_missing
+    assert left_out.readiness is Readiness.UNKNOWN
+    assert not left_out.settled(grace=False)
+    assert not client.asset_info([audio])[audio].is_missing
+    assert not client.asset_info(["f" * 32])["f" * 32].is_missing, "this is VOD's own word"
 
 
 @pytest.mark.parametrize("refusal_status", [400, 403])
@@ -224,14 +227,14 @@ def test_a_window_with_more_than_paging_reaches_is_split(standin: Standin, clien
     assert listed == made[::-1], "each once, newest first"
 
 
-def test_the_audio_of_a_lost_answer_is_found_by_title_format_and_time(client: VodClient, video: Path) -> None:
-    before = datetime.now(timezone.utc)
+def test_all_assets_of_a_title_are_found(standin: Standin, client: VodClient, video: Path) -> None:
     source = client.upload(video, title="mine")
     audio = client.extract_audio(source, "MP3").audio_asset_id
-    client.extract_audio(source, "AAC")
-    client.extract_audio(client.upload(video, title="another"), "MP3")
-    assert [asset.asset_id for asset in client.find_audio_assets({"mine"}, "MP3", since=before)] == [audio]
-    assert client.find_audio_assets({"mine"}, "MP3", since=before + timedelta(hours=1)) == []
+    client.upload(video, title="mine too")
+    client.upload(video, title="Mine")
+    [old] = standin.add_virtual(1, title="mine", created_from="20050101000000")
+    assert [asset.asset_id for asset in client.find_by_title("mine")] == [audio, source, old]
+    assert client.find_by_title("nobody's") == []
 
 
 @pytest.mark.parametrize(
