@@ -302,7 +302,7 @@ class AssetSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class AssetPage:
-    """Answer of asset/list. ``total`` counts at most 20,000, ``count`` this page, with what cannot be read."""
+    """Answer of asset/list. ``total`` counts at most 20,000, ``count`` this page, readable or not."""
 
     assets: tuple[AssetSummary, ...]
     total: int

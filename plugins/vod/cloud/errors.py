@@ -148,8 +148,8 @@ class AmbiguousExtractionError(CloudError):
 
     outcome = "ambiguous_extraction"
     remedy = (
-        "Look at these audio assets in the VOD console. To extract the audio once more, delete them and clear "
-        "the task, or run it with force."
+        "Look at these audio assets in the VOD console. To extract the audio once more, delete them and "
+        "clear the task, or run it with force."
     )
 
 

@@ -49,5 +49,5 @@ def _cuts(title: str) -> Iterator[str]:
 
 
 def _plain(title: str) -> str:
-    """Composed, without blanks at the ends or in a row, and without what is left of a character cut in two."""
+    """Composed, without blanks at the ends or in a row, and without the rest of a character cut in two."""
     return " ".join(unicodedata.normalize("NFC", title).split()).rstrip("\N{REPLACEMENT CHARACTER} ")

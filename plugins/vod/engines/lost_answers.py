@@ -45,7 +45,7 @@ _HOW_MANY = {True: "several may be it", False: "none was created when it was sub
 
 @dataclass(frozen=True, kw_only=True)
 class LostAnswer:
-    """A submission of which it is not known whether VOD accepted it. Times are VOD's, seconds since the epoch.
+    """A submission that VOD may or may not have accepted. Times are VOD's, seconds since the epoch.
 
     :param intended: When it was about to be sent.
     :param lost: When it was known that its answer would not come.
@@ -94,12 +94,13 @@ def find_audio_assets(
 
     A candidate has the title and the format, was created between intent and loss by VOD's own clock, is
     claimed by nobody and has not failed. It is taken if it is the only one, if its duration is that of the
-    source, if no other video of that title in VOD might have it, and if it is no upload.
+    source, if no other video of that title in VOD might have it, and if it is no upload. VOD says of audio
+    that it is an extraction only while it extracts it; besides, it describes all extractions in the same
+    words, which are not documented: they are learnt from those that are extractions for certain.
 
     :param lost: The submissions, by source.
     :param sources: The sources as VOD describes them.
-    :param claimed: Audio assets that are known to be of other submissions, or what tells whether one is. They
-        are extractions, so that others that VOD describes in the same words are as well.
+    :param claimed: Audio assets that are known to be of other submissions, or what tells whether one is.
     :returns: by source what was found.
     :raises CloudError: VOD could not be asked: nothing is known.
     """
@@ -117,7 +118,9 @@ def find_audio_assets(
     of_title = {title: client.find_by_title(title) for title in titles if title}
     listed |= {asset.asset_id: asset for assets in of_title.values() for asset in assets}
     captions = {
-        asset.description for asset in listed.values() if asset.is_audio and is_claimed(asset.asset_id)
+        asset.description
+        for asset in listed.values()
+        if asset.is_audio and (asset.transcode_status in _OF_EXTRACTIONS or is_claimed(asset.asset_id))
     }
     if not captions and not callable(claimed):
         captions = {asset.caption for asset in client.asset_info([*claimed][:IDS_PER_CALL]).values()}

@@ -31,7 +31,7 @@ class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
 
 class Dated:
-    """Says in the header ``Date`` what the stand-in's clock shows, which may be another than this machine's."""
+    """Says in the header ``Date`` what the stand-in's clock shows, this machine's or another."""
 
     def __init__(self, application: ASGIApp, behaviour: Behaviour) -> None:
         self._application = application
