@@ -6,23 +6,21 @@ import asyncio
 import inspect
 import io
 import itertools
-import json
 import logging
 import os
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.cloud.scripted import Answer, Script, hang_up, say
 from tests.conftest import auth_of, client_of, service, settle, stats
 from vod import media
 from vod.cloud import session
@@ -343,62 +341,6 @@ def test_signed_urls_stay_out_of_the_log(
 
 
 # --- against a server that follows a script -------------------------------------------------------
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-def say(status: int, body: Any = None, **headers: str) -> Answer:
-    """An answer: JSON, or a string as it is."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        handler.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    return answer
-
-
-def hang_up(handler: BaseHTTPRequestHandler) -> None:
-    handler.connection.shutdown(socket.SHUT_RDWR)
-    handler.close_connection = True
-
-
-class Script:
-    """A server that gives the answers of a list, one a request, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer] = []
-        self.asked: list[str] = []
-        script = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                script.asked.append(f"{self.command} {self.path.rsplit('/', 1)[-1].split('?')[0]}")
-                script.answers.pop(0)(self)
-
-            do_POST = do_DELETE = do_PUT = do_GET  # noqa: N815 - names of http.server
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    server = Script()
-    yield server
-    server.close()
 
 
 @pytest.fixture

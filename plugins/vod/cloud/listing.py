@@ -32,7 +32,7 @@ class Listing:
     Numbered pages shift by one with each asset that is deleted or added, and what slips over their border is
     never seen. So the first page is asked for again and again, each time of the window that ends with the
     oldest asset seen: that asset must be on the next page as well. Numbered pages are used only where a
-    hundred assets share a second, and read again until they hold as many assets as VOD counts.
+    hundred assets share a second, and read until nothing of them is gone when they are read again.
 
     :param ask: Makes the call.
     :param conditions: Further parameters of the call.
@@ -67,6 +67,9 @@ class Listing:
                     yield asset
                 return
             last = page.assets[-1].asset_id
+            if page.assets[0].created == oldest < end:  # all of one second: they may be in any order
+                for asset in await self._numbered(oldest + _SECOND, end):
+                    yield asset
             if oldest == end:
                 for asset in await self._numbered(end, end):
                     yield asset
@@ -75,21 +78,24 @@ class Listing:
 
     async def _numbered(self, start: datetime, end: datetime) -> list[AssetSummary]:
         """The assets of a window by numbered pages."""
+        before: dict[str, AssetSummary] = {}
         for _ in range(_READS):
             found: dict[str, AssetSummary] = {}
-            total, count, number = 0, PAGE_SIZE, 0
-            while count == PAGE_SIZE and number * PAGE_SIZE < min(total or 1, REACHABLE):
+            number, is_last = 0, False
+            while not is_last:
                 page = await self._page(start, end, number)
                 if page.total >= REACHABLE:
-                    return await self._halves(start, end)
-                total = total or page.total
-                count = page.count
+                    return await self._parts(start, end)
                 number += 1
+                is_last = page.count < PAGE_SIZE or number * PAGE_SIZE >= page.total
                 found |= {asset.asset_id: asset for asset in page.assets}
-                total -= count - len(page.assets)  # what cannot be read is not waited for
-            if len(found) >= total:
+            # What was read and is gone has moved others up, maybe over a border. If nothing is gone when all
+            # is read again, nothing was missed.
+            if number == 1 or (before and before.keys() <= found.keys()):
                 return [*found.values()]
-            log.info("The list of VOD changed while it was read; reading it again.")
+            if before:
+                log.info("The list of VOD changed while it was read; reading it again.")
+            before = found
         raise IncompleteListError(
             f"The list of the assets created from {start:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC "
             f"changed each of the {_READS} times that it was read.",
@@ -97,15 +103,29 @@ class Listing:
             remedy="Try again when fewer assets are being deleted.",
         )
 
-    async def _halves(self, start: datetime, end: datetime) -> list[AssetSummary]:
-        if start >= end:
-            raise IncompleteListError(
-                f"VOD has {REACHABLE:,} assets or more that were created in one second, "
-                f"{start:%Y-%m-%d %H:%M:%S} UTC, and lists no more than that."
-            )
-        middle = start + timedelta(seconds=(end - start) // timedelta(seconds=2))
-        newer = await self._numbered(middle + _SECOND, end)
-        return newer + await self._numbered(start, middle)
+    async def _parts(self, start: datetime, end: datetime) -> list[AssetSummary]:
+        """The assets of a window that holds more than can be read of it. The parts overlap by a second."""
+        if end - start > 2 * _SECOND:
+            middle = start + timedelta(seconds=(end - start) // (2 * _SECOND))
+            newer = await self._numbered(middle, end)
+            return newer + await self._numbered(start, middle + _SECOND)
+        found = []
+        while start < end:
+            found += await self._second(end)
+            end -= _SECOND
+        return found + await self._second(start)
+
+    async def _second(self, second: datetime) -> list[AssetSummary]:
+        for end in (second, second + _SECOND):  # if VOD counts the last second of a window in, and if not
+            total = (await self._page(second, end)).total
+            if total >= REACHABLE:
+                raise IncompleteListError(
+                    f"VOD has {REACHABLE:,} assets or more that were created in one second, "
+                    f"{second:%Y-%m-%d %H:%M:%S} UTC, and lists no more than that."
+                )
+            if total:
+                return await self._numbered(second, end)
+        return []
 
     async def _page(self, start: datetime, end: datetime, number: int = 0) -> AssetPage:
         return await self._ask(
