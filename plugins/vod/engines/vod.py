@@ -234,8 +234,9 @@ class VodEngine:
             claims.granted |= again.granted
         intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
         for asset, claimed in claims.granted.items():
-            if claimed and claimed.intended and not claimed.audio:
-                intents.setdefault(asset, claimed.intended)  # of a task that died
+            if claimed and claimed.intended and not claimed.audio and asset not in intents:
+                intents[asset] = claimed.intended  # of a task that died
+                self._ledger.intend(asset, claimed.intended)
         intents = {asset: at for asset, at in intents.items() if asset not in outcomes}
         outcomes |= self._recover(intents, read, postponed, RECOVERY_WINDOW)
         missing = [read[asset] for asset in assets if asset not in outcomes]
