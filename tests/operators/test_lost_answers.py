@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -221,6 +222,44 @@ def test_many_of_three_titles_with_kills_and_lost_answers(
     assert len({record["audio_asset_id"] for record in records}) == len(durations)
     assert stats(standin)["submissions"] == dict.fromkeys(durations, 1)
     assert kills == 10
+
+
+def test_intents_are_noted_by_the_clock_of_vod_which_all_workers_share(standin: Standin) -> None:
+    standin.behaviour.clock_ahead = 600
+    register = DictStore()
+    store = CrashingStore(1, after=True)
+    with pytest.raises(Killed):
+        extract(context_of(store, register), video(standin))
+    [entry] = store.values["vod_ledger_0"].values()
+    assert entry["intended"] == pytest.approx(time.time() + 600, abs=30)
+    shared = [value for value in register.values.values() if isinstance(value, dict) and "asset" in value]
+    assert [value["intended"] for value in shared] == [entry["intended"]]
+
+
+def test_what_the_register_says_is_the_audio_of_another_video_is_no_candidate(standin: Standin) -> None:
+    mine, other, register = video(standin), video(standin), DictStore()
+    store = CrashingStore(1, after=True)
+    with pytest.raises(Killed):
+        extract(context_of(store, register), mine)
+    [foreign] = extract(context_of(DictStore(), register, run_id="another"), other)
+    [record] = extract(context_of(store, register), mine)
+    assert record["outcome"] == "extracted"
+    assert record["audio_asset_id"] != foreign["audio_asset_id"]
+    assert stats(standin)["submissions"] == {mine: 1, other: 1}
+
+
+def test_how_vod_describes_extractions_is_learnt_from_those_that_the_register_knows(
+    standin: Standin, client: VodClient
+) -> None:
+    register, mine = DictStore(), video(standin)
+    extract(context_of(DictStore(), register, run_id="earlier"), video(standin, "another"))
+    store = CrashingStore(1, after=True)
+    with pytest.raises(Killed):
+        extract(context_of(store, register), mine)
+    settle(client, audio := client.extract_audio(mine, "MP3").audio_asset_id)
+    [record] = extract(context_of(store, register), mine)
+    assert record["audio_asset_id"] == audio
+    assert stats(standin)["submissions"][mine] == 1
 
 
 def test_another_task_that_extracts_the_same_title_at_once(standin: Standin, context: Context) -> None:

@@ -259,6 +259,44 @@ def test_the_first_polls_of_each_audio(calm, clip, other):
     assert (hits["no_asset"], hits["missing"]) == (4, 2)
 
 
+def test_a_malformed_field(calm, clip):
+    spoil(calm, "malformed,count=1", '{"fault": "malformed", "call": "list", "field": "title", "value": []}')
+    assert calm.info(clip)[0]["base_info"]["create_time"] == "yesterday"
+    assert calm.info(clip)[0]["base_info"]["create_time"] != "yesterday", "once"
+    [shown] = calm.get("/list", asset_id=clip).json()["assets"]
+    assert (shown["asset_id"], shown["title"]) == (clip, [])
+
+
+def test_a_list_that_leaves_out_new_audio(calm, clip):
+    audio = calm.extract(clip)
+    spoil(calm, "missing,call=list,count=1")
+    listed = [calm.get("/list", asset_id=audio).json() for _ in range(2)]
+    assert [(answer["total"], len(answer["assets"])) for answer in listed] == [(1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("title", "style", "shown"),
+    [
+        (" a  b ", "trimmed", "a b"),
+        ("\N{CLAPPER BOARD}" * 31 + "abc", "cut", "\N{CLAPPER BOARD}" * 31 + "abc"),
+        ("\u00e9", "NFD", "e\u0301"),
+        ("e\u0301", "NFC", "\u00e9"),
+    ],
+)
+def test_another_title(calm, media, title, style, shown):
+    asset = calm.standin.add(media / "clip.mp4", title=title)
+    spoil(calm, f"retitled,style={style}", f"retitled,call=info,style={style}")
+    [listed] = calm.get("/list", asset_id=asset).json()["assets"]
+    assert [listed["title"], calm.info(asset)[0]["base_info"]["title"]] == [shown, shown]
+
+
+def test_a_longer_title_is_cut_inside_a_character(calm, media):
+    asset = calm.standin.add(media / "clip.mp4", title="x" + "\u00e9" * 64)
+    spoil(calm, "retitled,style=cut")
+    [listed] = calm.get("/list", asset_id=asset).json()["assets"]
+    assert listed["title"] == "x" + "\u00e9" * 63 + "\N{REPLACEMENT CHARACTER}"
+
+
 def test_the_audio_of_one_source(calm, clip, other):
     first, second = calm.extract(clip), calm.extract(other)
     spoil(calm, f"missing,asset={clip}")

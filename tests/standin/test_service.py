@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import calendar
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
@@ -534,6 +536,35 @@ def test_what_is_in_processing_is_not_deleted(vod, source):
 
 def test_delete_nothing(shared):
     illegal(shared.delete(""), "asset_id", status=403)
+
+
+@pytest.mark.parametrize("ahead", [-600, 600])
+def test_another_clock(vod, media, ahead):
+    vod.standin.behaviour.clock_ahead = ahead
+    now = time.time() + ahead
+    [audio] = vod.info(vod.extract(vod.standin.add(media / "clip.mp4")))
+    created = calendar.timegm(time.strptime(audio["base_info"]["create_time"], "%Y%m%d%H%M%S"))
+    assert created == pytest.approx(now, abs=10)
+    answer = vod.get("/list")
+    assert answer.headers.get_list("date") == [answer.headers["date"]]
+    assert parsedate_to_datetime(answer.headers["date"]).timestamp() == pytest.approx(now, abs=10)
+
+
+def test_a_clock_that_is_too_far_off_refuses_signatures(vod):
+    vod.standin.behaviour.clock_ahead = 16 * 60
+    answer = vod.get("/list")
+    assert (answer.status_code, answer.json()["error_code"]) == (401, "APIGW.0301")
+
+
+def test_a_list_that_lags(vod, media):
+    [old] = vod.standin.add_virtual(1, created_from="20240101000000")
+    vod.standin.behaviour.list_lag = 3600
+    new = vod.standin.add(media / "clip.mp4")
+    answer = vod.get("/list").json()
+    assert (answer["total"], [asset["asset_id"] for asset in answer["assets"]]) == (1, [old])
+    assert vod.status(new) == "PUBLISHED", "only the list lags"
+    vod.standin.behaviour.list_lag = 0
+    assert vod.get("/list").json()["total"] == 2
 
 
 def test_the_defaults_are_an_ordinary_service():

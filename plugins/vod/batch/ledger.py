@@ -81,8 +81,8 @@ class Ledger:
     start afresh while the other assets of a batch keep what they have. States of an entry:
 
     - absent or empty: nothing was done;
-    - ``{"intended": t}``: a submission may have been sent at ``t`` (seconds since the epoch), its answer is
-      unknown;
+    - ``{"intended": t}``: a submission may have been sent at ``t`` (seconds since the epoch by VOD's clock),
+      its answer is unknown;
     - ``{"intended": t, "search": {...}}``: and its audio asset is being looked for;
     - ``{"audio": id, "accepted": t}``: VOD accepted it and ``id`` is the audio asset;
     - the same with ``"copy": {...}``: the audio lies at its destination as well, as this record says;
@@ -119,9 +119,11 @@ class Ledger:
         self._pages.save()
 
     def looked(self, asset: str, search: dict[str, Any]) -> None:
-        """Note how far the search for the audio of a lost answer is; kept with the next write."""
-        entry = self._pages.get(self._key(asset)) or {}
-        self._set(asset, {"intended": entry.get("intended"), "search": search})
+        """Note how far the search for the audio of a lost answer is; kept with the next write.
+
+        :param search: ``since`` says when the submission was about to be sent.
+        """
+        self._set(asset, {"intended": search["since"], "search": search})
 
     def accept(self, asset: str, audio_asset_id: str, at: float) -> None:
         """VOD accepted the submission. Kept with the next write: until then the intent stands for it."""

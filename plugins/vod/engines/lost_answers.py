@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from functools import cache
+from datetime import datetime, timedelta, timezone
+from itertools import islice
 
 from vod.cloud.assets import Asset, AssetSummary, Metadata, Readiness
-from vod.cloud.client import IDS_PER_CALL, VodClient
+from vod.cloud.client import VodClient
 from vod.cloud.titles import same_title
 
 RECOVERY_WINDOW = 180.0
@@ -28,8 +28,12 @@ _BEFORE = 10.0
 """Seconds by which two clocks of VOD, that of its ``Date`` and that of its records, may differ."""
 _AFTER = 120.0
 """Seconds that a request may be on its way, or be worked on, after whoever sent it has gone."""
-_NEARBY = 1800.0
-"""Seconds before and after the window in which a candidate still is a reason for doubt."""
+_NEARBY = timedelta(minutes=30)
+"""Time before and after the window in which a candidate still is a reason for doubt."""
+
+_ASKED_FOR_CAPTIONS = 50
+_RECENTLY = timedelta(days=30)
+"""How many audio assets at most, of how long ago, are looked up to learn how VOD describes extractions."""
 
 _SAME_SOUND = 1.5
 """Seconds by which the durations of a video and of its audio may differ."""
@@ -89,8 +93,7 @@ def find_audio_assets(
     sources: Mapping[str, Asset],
     *,
     audio_format: str,
-    claimed: Collection[str],
-    claimed_by_others: Callable[[str], bool] | None = None,
+    claimed: Callable[[Collection[str]], Collection[str]],
 ) -> dict[str, Finding]:
     """Look once for the audio assets of submissions that VOD may have accepted.
 
@@ -102,18 +105,12 @@ def find_audio_assets(
 
     :param lost: The submissions, by source.
     :param sources: The sources as VOD describes them.
-    :param claimed: Audio assets that are known to be of other submissions of this task.
-    :param claimed_by_others: Tells whether an audio asset is known to be of a submission of any task.
+    :param claimed: Says which of some audio assets are known to be of other submissions.
     :returns: by source what was found.
     :raises CloudError: VOD could not be asked: nothing is known.
     """
     if not lost:
         return {}
-
-    @cache
-    def is_claimed(audio: str) -> bool:
-        return audio in claimed or (claimed_by_others is not None and claimed_by_others(audio))
-
     error = client.clock.error
     since = _moment(min(answer.intended for answer in lost.values()) - _BEFORE - error)
     until = _moment(max(answer.lost for answer in lost.values()) + _AFTER + error)
@@ -121,21 +118,27 @@ def find_audio_assets(
         audio.asset_id: audio
         for audio in client.list_assets(since=since, until=until, containers=(audio_format,))
     }
-    titles = {sources[source].title or "" for source in lost}
-    of_title = {title: client.find_by_title(title) for title in titles if title}
-    listed |= {asset.asset_id: asset for assets in of_title.values() for asset in assets}
-    captions = {
-        asset.description
-        for asset in listed.values()
-        if asset.is_audio and (asset.transcode_status in _OF_EXTRACTIONS or is_claimed(asset.asset_id))
+    titles = {sources[source].title or "" for source in lost} - {""}
+    of_title = {title: client.find_by_title(title) for title in titles}
+    listed |= {asset.asset_id: asset for assets in of_title.values() for asset in assets if asset.is_audio}
+    candidates = {
+        audio.asset_id: audio
+        for audio in listed.values()
+        if audio.container == audio_format
+        and (audio.created is None or since - _NEARBY <= audio.created <= until + _NEARBY)
+        and any(same_title(audio.title, title) for title in titles)
     }
-    if not captions:
-        captions = {asset.caption for asset in client.asset_info([*claimed][:IDS_PER_CALL]).values()}
-    unclaimed = [
-        asset
-        for asset in listed.values()
-        if asset.container == audio_format and not is_claimed(asset.asset_id)
-    ]
+    taken = {*claimed(candidates)}
+    captions = {
+        audio.description
+        for audio in listed.values()
+        if audio.transcode_status in _OF_EXTRACTIONS or audio.asset_id in taken
+    }
+    unclaimed = [audio for audio in candidates.values() if audio.asset_id not in taken]
+    if unclaimed and not captions:
+        recent = client.list_assets(since=since - _RECENTLY, until=until, containers=(audio_format,))
+        others = {audio.asset_id: audio for audio in islice(recent, _ASKED_FOR_CAPTIONS)}
+        captions = {others[audio].description for audio in claimed(others)}
     videos = [asset for asset in sources.values() if asset.title is not None and not asset.is_audio]
     found = {}
     for source, answer in lost.items():
@@ -194,7 +197,9 @@ class _Look:
                 return Finding()
             unread = self.source.readiness is Readiness.UNKNOWN
             return Finding(doubts="VOD does not say what the video is called", settled=not unread)
-        nearby = [audio for audio in self.candidates if self._is_in_window(audio, margin=_NEARBY)]
+        nearby = [
+            audio for audio in self.candidates if self._is_in_window(audio, margin=_NEARBY.total_seconds())
+        ]
         nearby = [audio for audio in nearby if not differ(audio.metadata, self.source.metadata)]
         possible = [audio for audio in nearby if not _has_failed(audio)]
         if not possible:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -407,7 +407,7 @@ class VodEngine:
             raise SourceNotReadyError("The video is still being created.", asset=asset)
 
         def about_to_send() -> None:
-            now = time.time()
+            now = self._hook.client.clock.time()  # VOD's, which all workers share
             if self._register and not self._register.intend(asset, now):
                 raise _ClaimLostError("Another task has taken this asset over.", asset=asset)
             self._ledger.intend(asset, now)
@@ -542,6 +542,7 @@ class VodEngine:
     ) -> Outcomes:
         """Take over the audio assets of submissions whose answers were lost.
 
+        :param intents: When each was about to be sent by VOD's clock, where the ledger does not say it.
         :param window: Seconds over which VOD must have listed none before one is submitted again.
         :returns: nothing for those that are to be submitted again.
         """
@@ -558,8 +559,7 @@ class VodEngine:
                 },
                 sources,
                 audio_format=self._audio_format,
-                claimed=self._ledger.audio_assets(),
-                claimed_by_others=self._register.is_owned if self._register else None,
+                claimed=self._claimed,
             )
         except CloudError as error:
             if not error.retryable:
@@ -589,12 +589,17 @@ class VodEngine:
         log.info("Found the audio of %d of %d submissions whose answer was lost.", found, len(findings))
         return outcomes
 
+    def _claimed(self, audio_assets: Collection[str]) -> set[str]:
+        """Those of some audio assets that are known to be of other submissions."""
+        own = self._ledger.audio_assets().intersection(audio_assets)
+        return own | (self._register.owners(set(audio_assets) - own) if self._register else set())
+
     def _search(self, asset: str, intended: float) -> dict[str, Any]:
         """How far the search for the audio of a lost answer is: times are VOD's, which all workers share."""
-        clock, entry = self._hook.client.clock, self._ledger.get(asset) or {}
+        entry = self._ledger.get(asset) or {}
         begun = {
-            "since": clock.of(entry.get("intended", intended)),
-            "lost": clock.time(),
+            "since": entry.get("intended", intended),
+            "lost": self._hook.client.clock.time(),
             "looks": 0,
             "seen": [],
         }
@@ -626,14 +631,6 @@ class VodEngine:
         )
 
 
-def _waits_for_quota(outcome: PostponedExtraction) -> bool:
-    return outcome.failure["outcome"] == QuotaUsedUpError.outcome
-
-
-def _is_due(outcome: PostponedExtraction, now: float) -> bool:
-    return outcome.watch or outcome.again <= now
-
-
 def _open_question(asset: str, finding: Finding) -> CloudError:
     """What there is to say about a lost answer as long as it is not known what became of the submission."""
     if finding.is_none:
@@ -647,3 +644,11 @@ def _open_question(asset: str, finding: Finding) -> CloudError:
         f"{finding.doubts}.{f' VOD lists {listed}.' if listed else ''}",
         asset=asset,
     )
+
+
+def _waits_for_quota(outcome: PostponedExtraction) -> bool:
+    return outcome.failure["outcome"] == QuotaUsedUpError.outcome
+
+
+def _is_due(outcome: PostponedExtraction, now: float) -> bool:
+    return outcome.watch or outcome.again <= now
