@@ -30,6 +30,7 @@ for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
 # What a shell starts in the background ignores Ctrl-C, and so would those that the tests end by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+from airflow.sdk import Asset
 from airflow.sdk.io import attach, fs
 
 from vod.cloud.client import VodClient
@@ -134,9 +135,11 @@ async def first_event(trigger: Any) -> dict[str, Any]:
     raise AssertionError("the trigger gave no event")
 
 
-def context_of(store: DictStore, **of_instance: Any) -> dict[str, Any]:
-    """The context of one try of a task, whose state store is given."""
+def context_of(store: DictStore, register: DictStore | None = None, **of_instance: Any) -> dict[str, Any]:
+    """The context of one try of a task, whose state store is given, and the store of the register."""
+    of_register = {} if register is None else {"asset_state_store": AssetStores(register)}
     return {
+        **of_register,
         "task_state_store": store,
         "ti": TaskInstance(**of_instance),
         "outlet_events": defaultdict(SimpleNamespace),
@@ -182,6 +185,21 @@ class DictStore:
 
     def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
         self.values[key] = json.loads(json.dumps(value))
+
+    def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
+
+class AssetStores:
+    """What a task's context has under ``asset_state_store`` when the register is among its inlets."""
+
+    def __init__(self, register: DictStore) -> None:
+        self._register = register
+
+    def __getitem__(self, asset: Asset) -> DictStore:
+        if asset.uri != "vod://register":
+            raise KeyError(asset)
+        return self._register
 
 
 def connection_json(standin: Standin, **extra: object) -> str:

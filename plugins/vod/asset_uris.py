@@ -14,7 +14,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from vod.locations import asset_uri, is_asset_id
-from vod.operators.lineage import dataset_name
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -64,6 +63,9 @@ def create_asset(*, vod_conn_id: str, asset_id: str, extra: dict[str, Any] | Non
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:
     """The dataset of OpenLineage that is the same as in the operators' own lineage."""
     from openlineage.client.event_v2 import Dataset
+
+    # Airflow imports this module to make any asset, also while the operators' modules are being imported.
+    from vod.operators.lineage import dataset_name
 
     namespace, name = dataset_name(asset.uri, conn_id="")
     return Dataset(namespace=namespace, name=name or "/")

@@ -103,6 +103,8 @@ class SubmittedExtraction(_Record):
 
     :param accepted: When VOD accepted it, seconds since the epoch.
     :param status: State of the audio asset when VOD was last asked.
+    :param submitted_by: The other task that has submitted it, if there is one: this task waits for the same
+        audio, and cancels nothing.
     """
 
     asset: str
@@ -110,17 +112,21 @@ class SubmittedExtraction(_Record):
     audio_format: str
     accepted: float
     status: str | None = None
+    submitted_by: str = ""
     outcome: Literal["submitted"] = "submitted"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PostponedExtraction(_Record):
-    """An extraction that VOD does not take yet; only the operator and its trigger see this record.
+    """An extraction that VOD does not take yet, or that another task is working on; only the operator and
+    its trigger see this record.
 
     :param again: When to ask again at the latest, seconds since the epoch.
     :param tries: How often it was postponed.
     :param watch: Whether it is worth asking as soon as the source is no longer being processed.
     :param failure: What becomes of it when time runs out: an :class:`AssetFailure` as JSON.
+    :param holder: The task that works on it, if that is what is waited for.
+    :param key: Key of its entry in the register, if another task works on it.
     """
 
     asset: str
@@ -128,6 +134,8 @@ class PostponedExtraction(_Record):
     tries: int
     watch: bool
     failure: dict[str, Any]
+    holder: str = ""
+    key: str = ""
     outcome: Literal["postponed"] = "postponed"
 
 

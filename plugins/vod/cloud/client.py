@@ -114,7 +114,26 @@ class AsyncVodClient:
             method, path, lambda response: response, params=params, content=content, headers=headers
         )
 
-    async def extract_audio(self, asset_id: str, audio_format: str | None = None) -> Submission:
+    async def project_id(self) -> str:
+        """The project whose assets these are (section 2).
+
+        :raises CloudError: it is not given, and cannot be found out.
+        """
+        return await self._session.project_id()
+
+    @property
+    def extractions_per_minute(self) -> float:
+        """What VOD takes of this tenant, by the quota and the share of it that is to be used."""
+        return self._session.per_minute("extract")
+
+    async def extract_audio(
+        self,
+        asset_id: str,
+        audio_format: str | None = None,
+        *,
+        paced: bool = True,
+        before: Callable[[], None] | None = None,
+    ) -> Submission:
         """Ask VOD to extract the audio of a video into a new audio asset (section 3).
 
         The call is not idempotent: after :class:`AnswerLostError` look with :meth:`find_audio_assets` before
@@ -122,6 +141,8 @@ class AsyncVodClient:
 
         :param asset_id: The video.
         :param audio_format: ``MP3`` or ``AAC``; VOD's own default when omitted.
+        :param paced: Whether to wait for the quota, and to repeat a 429. Without, it is the caller who paces.
+        :param before: Called each time directly before the call is sent, after all waiting.
         :raises AnswerLostError: the extraction may or may not have been accepted.
         :raises SourceNotReadyError: the video is still being created or processed.
         :raises CloudError: any other refusal, see :mod:`vod.cloud.errors`.
@@ -131,7 +152,14 @@ class AsyncVodClient:
             body["parameter"] = {"format": audio_format}
         try:
             return await self._session.call(
-                "POST", "/asset/extract_audio", Submission.parse, quota="extract", body=body, asset=asset_id
+                "POST",
+                "/asset/extract_audio",
+                Submission.parse,
+                quota="extract",
+                body=body,
+                asset=asset_id,
+                paced=paced,
+                before=before,
             )
         except ServiceError as error:
             raise _lost("VOD did not say whether it accepted the extraction.", error, asset_id) from error
@@ -417,6 +445,7 @@ class VodClient:
 
     close = _blocking(AsyncVodClient.aclose)
     request = _blocking(AsyncVodClient.request)
+    project_id = _blocking(AsyncVodClient.project_id)
     extract_audio = _blocking(AsyncVodClient.extract_audio)
     cancel_extraction = _blocking(AsyncVodClient.cancel_extraction)
     asset_info = _blocking(AsyncVodClient.asset_info)
@@ -428,6 +457,11 @@ class VodClient:
     unpublish = _blocking(AsyncVodClient.unpublish)
     delete = _blocking(AsyncVodClient.delete)
     download = _blocking(AsyncVodClient.download)
+
+    @property
+    def extractions_per_minute(self) -> float:
+        """See :attr:`AsyncVodClient.extractions_per_minute`."""
+        return self._coroutines.extractions_per_minute
 
     @functools.wraps(AsyncVodClient.list_assets)
     def list_assets(

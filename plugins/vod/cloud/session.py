@@ -93,6 +93,8 @@ class Session:
         body: Mapping[str, Any] | None = None,
         asset: str | None = None,
         version: str = "v1.0",
+        paced: bool = True,
+        before: Callable[[], None] | None = None,
     ) -> T:
         """Make one call of the API with :meth:`request`.
 
@@ -107,6 +109,8 @@ class Session:
             params=params,
             content=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
             asset=asset,
+            paced=paced,
+            before=before,
         )
 
     async def request(
@@ -120,6 +124,8 @@ class Session:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         asset: str | None = None,
+        paced: bool = True,
+        before: Callable[[], None] | None = None,
     ) -> T:
         """Make one request and repeat it as section 9 allows.
 
@@ -129,6 +135,8 @@ class Session:
         :param path: Below the endpoint; :data:`PROJECT` in it becomes the project's id.
         :param read: Makes the result of an answer that is no refusal.
         :param quota: Key of :data:`vod.cloud.budget.QUOTAS`; not paced when omitted.
+        :param paced: Whether to wait for the quota. Otherwise it is sent at once, and a 429 is not repeated.
+        :param before: Called each time directly before the request is sent. What it raises ends the call.
         :raises CloudError: in one of its kinds, and nothing else.
         """
         sent: httpx.Request | None = None
@@ -140,9 +148,9 @@ class Session:
             request = self._request(method, url, params=params, content=content, headers=headers, asset=asset)
             await self._identity.authorize(request, self._project_id)
             sent = request
-            return read(await self._paced(request, quota, asset))
+            return read(await self._paced(request, quota if paced else None, asset, before))
 
-        repeat = self._repeating(also_after_sending=method == "GET")
+        repeat = self._repeating(also_after_sending=method == "GET", throttled=paced)
         try:
             return await repeat(attempt)
         except AuthenticationError:
@@ -158,6 +166,13 @@ class Session:
         if self._project_id is None:
             self._project_id = await self._identity.project_id() or await self._look_up_project()
         return self._project_id
+
+    def per_minute(self, quota: str) -> float:
+        """Calls a minute that may be made.
+
+        :param quota: Key of :data:`vod.cloud.budget.QUOTAS`.
+        """
+        return self._quotas[quota] * self._quota_share
 
     async def _look_up_project(self) -> str:
         request = self._request("GET", f"{self._iam}/v3/projects", params={"name": self._region})
@@ -211,15 +226,23 @@ class Session:
                 remedy="Try again later, or check the IAM endpoint of the connection.",
             ) from error
 
-    async def _paced(self, request: httpx.Request, quota: str | None, asset: str | None) -> httpx.Response:
+    async def _paced(
+        self,
+        request: httpx.Request,
+        quota: str | None,
+        asset: str | None,
+        before: Callable[[], None] | None,
+    ) -> httpx.Response:
         if quota is None:
+            if before:
+                before()
             return await self._send(request, asset)
-        budget = budget_of(
-            f"{self.endpoint}/{self._project_id}", quota, self._quotas[quota] * self._quota_share
-        )
+        budget = budget_of(f"{self.endpoint}/{self._project_id}", quota, self.per_minute(quota))
         delay = budget.reserve()
         if delay:
             await self.runtime.sleep(delay)
+        if before:
+            before()
         try:
             return await self._send(request, asset)
         except ThrottledError:
@@ -244,8 +267,10 @@ class Session:
             raise _refusal(response, asset)
         return response
 
-    def _repeating(self, *, also_after_sending: bool) -> AsyncRetrying:
-        repeatable: tuple[type[CloudError], ...] = (ThrottledError, NotSentError)
+    def _repeating(self, *, also_after_sending: bool, throttled: bool) -> AsyncRetrying:
+        repeatable: tuple[type[CloudError], ...] = (NotSentError,)
+        if throttled:
+            repeatable += (ThrottledError,)
         if also_after_sending:
             repeatable += (ServiceError, AnswerLostError)
         return AsyncRetrying(

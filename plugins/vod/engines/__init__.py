@@ -20,6 +20,25 @@ class SubmissionStoppedError(VodError):
     remedy = "Clear the task to go on: what was submitted and not cancelled is not submitted again."
 
 
+class QuotaUsedUpError(VodError):
+    """VOD takes so many extractions a minute, and this one's turn had not come when the time was up."""
+
+    outcome = "quota_used_up"
+    retryable = True
+    remedy = "Raise the task's timeout, or run fewer batches at a time."
+
+
+class ClaimedElsewhereError(VodError):
+    """Another task was still extracting the same audio when this task's time was up."""
+
+    outcome = "claimed_elsewhere"
+    retryable = True
+    remedy = "Look at that task, or run this one again: what is there by then is not extracted twice."
+
+    def __init__(self, holder: str, asset: str | None = None) -> None:
+        super().__init__(f"The task {holder} is extracting this audio and has not finished.", asset=asset)
+
+
 class Engine(Protocol):
     """Extracts the audio of a batch of assets.
 
@@ -42,8 +61,18 @@ class Engine(Protocol):
         :raises vod.errors.VodError: something that concerns all assets and will not pass.
         """
 
+    def release(self, assets: Sequence[str]) -> None:
+        """Let other tasks go on with assets that this one has given up."""
+
     def cancel(self) -> None:
         """Stop, from any thread and at any time. What is under way is ended where that is possible."""
+
+
+def has_turn(outcome: Record) -> bool:
+    """Whether an asset only waits for its turn in the quota, or for another task."""
+    if not isinstance(outcome, PostponedExtraction):
+        return False
+    return outcome.failure["outcome"] in (QuotaUsedUpError.outcome, ClaimedElsewhereError.outcome)
 
 
 def is_open(outcome: Record) -> bool:

@@ -7,8 +7,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +16,17 @@ from urllib.parse import unquote, urlsplit
 
 from vod import media
 from vod.batch.ledger import Ledger
-from vod.engines import Outcomes
+from vod.engines import ClaimedElsewhereError, Outcomes
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
+from vod.library.register import Register
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger
 from vod.records import (
     MAX_WARNINGS,
     AssetFailure,
     ExtractedAudio,
+    PostponedExtraction,
     Record,
     parse_record,
     shortened,
@@ -41,6 +43,9 @@ SPEECH_SUFFIX = ".16k.wav"
 
 _PROGRESS_EVERY = 10.0
 """Seconds between two lines about the same asset."""
+_PAUSE, _LONGEST_PAUSE = 15.0, 300.0
+"""Seconds until a task that waits for another looks again, unless its trigger sees a change before."""
+_SIGN_EVERY = 20.0
 _LONGEST = 6 * 3600.0
 """Seconds for looking for earlier audio and fetching the source, when no timeout is given."""
 _VOD_ROUNDS = 1.0
@@ -55,10 +60,12 @@ class UnexpectedError(VodError):
 
 
 class FfmpegEngine:
-    """Extraction on this worker with ffmpeg. It is done when :meth:`start` returns.
+    """Extraction on this worker with ffmpeg. It is done when :meth:`start` returns, but for what another task
+    is extracting at the same time.
 
     :param hook: For assets of VOD only.
     :param ledger: What an earlier try finished is not done again.
+    :param register: What all tasks know together: what another task is extracting is waited for.
     :param options: What is asked of every asset, besides the format.
     :param force: Do again what an earlier run has left at the destination. What the ledger says is done, is
         done.
@@ -76,6 +83,7 @@ class FfmpegEngine:
         audio_format: str,
         destination: Destination,
         *,
+        register: Register | None = None,
         options: FfmpegOptions | None = None,
         force: bool = False,
         ffmpeg: str | None = None,
@@ -86,6 +94,7 @@ class FfmpegEngine:
         self._hook = hook
         self._ledger = ledger
         self._destination = destination
+        self._register = register
         self._options = options = options or FfmpegOptions()
         self._force = force
         self._output = media.Output(
@@ -123,20 +132,66 @@ class FfmpegEngine:
                 outcomes[asset] = earlier
                 if self._on_record:
                     self._on_record(earlier)
-        outcomes |= self._extract([asset for asset in assets if asset not in outcomes])
-        for asset, outcome in outcomes.items():
-            if isinstance(outcome, AssetFailure) and not outcome.retryable:
-                self._ledger.fail(asset, outcome.to_json())
-        self._ledger.save()
+        outcomes |= self._begin([asset for asset in assets if asset not in outcomes], {})
         return {asset: outcomes[asset] for asset in assets}
 
     def advance(self, outcomes: Mapping[str, Record], *, time_is_up: bool) -> Outcomes:
-        """There is never anything to wait for."""
-        return dict(outcomes)
+        """Extract what another task was working on, unless it has its audio by now."""
+        waiting = {
+            asset: outcome for asset, outcome in outcomes.items() if isinstance(outcome, PostponedExtraction)
+        }
+        if time_is_up:
+            return {asset: parse_record(outcome.failure) for asset, outcome in waiting.items()}
+        now = time.time()
+        due = [asset for asset, outcome in waiting.items() if outcome.again <= now]
+        return {**waiting, **self._begin(due, waiting)}
+
+    def release(self, assets: Sequence[str]) -> None:
+        """Let other tasks go on with assets that this one has given up."""
+        if self._register:
+            self._register.release(assets)
 
     def cancel(self) -> None:
         """End the running ffmpeg processes; what they wrote is removed."""
         self._stopping.set()
+
+    def _begin(self, assets: list[str], waiting: Mapping[str, PostponedExtraction]) -> Outcomes:
+        """Extract those that no other task is extracting."""
+        if self._register is None or not assets:
+            return self._noted(self._extract(assets))
+        claims = self._register.claim(
+            assets, waited_for={asset: outcome.holder for asset, outcome in waiting.items()}
+        )
+        outcomes: Outcomes = {
+            asset: parse_record(entry.failure or {}) for asset, entry in claims.failed.items()
+        }
+        for asset, entry in claims.elsewhere.items():
+            log.info("%s: the task %s is extracting it; waiting.", public_name(asset), entry.holder)
+            tries = waiting[asset].tries if asset in waiting else 0
+            failure = AssetFailure.from_error(public_name(asset), ClaimedElsewhereError(entry.holder or ""))
+            outcomes[asset] = PostponedExtraction(
+                asset=public_name(asset),
+                again=time.time() + min(_PAUSE * 2**tries, _LONGEST_PAUSE),
+                tries=tries + 1,
+                watch=False,
+                failure=failure.to_json(),
+                holder=entry.holder or "",
+                key=self._register.key(asset),
+            )
+        return outcomes | self._noted(self._extract([*claims.granted, *claims.known]))
+
+    def _noted(self, outcomes: Outcomes) -> Outcomes:
+        for asset, outcome in outcomes.items():
+            if not isinstance(outcome, AssetFailure):
+                continue
+            if not outcome.retryable:
+                self._ledger.fail(asset, outcome.to_json())
+                if self._register:
+                    self._register.fail(asset, outcome.to_json())
+            elif self._register:
+                self._register.release([asset])
+        self._ledger.save()
+        return outcomes
 
     def _extract(self, assets: list[str]) -> Outcomes:
         if not assets:
@@ -157,7 +212,7 @@ class FfmpegEngine:
                 pool.submit(self._extract_one, program, asset): asset for asset in sorted(assets, key=_bytes)
             }
             try:
-                for done, future in enumerate(as_completed(futures), 1):
+                for done, future in enumerate(self._as_completed(futures), 1):
                     asset = futures[future]
                     outcomes[asset] = record = self._outcome(asset, future)
                     log.info("%s: %s (%d/%d).", public_name(asset), record.outcome, done, len(assets))
@@ -167,6 +222,15 @@ class FfmpegEngine:
         inspection.join()
         log.info("%s", _summary([*outcomes.values()], time.monotonic() - began))
         return outcomes
+
+    def _as_completed(self, futures: Iterable[Future[ExtractedAudio]]) -> Iterator[Future[ExtractedAudio]]:
+        """The futures as they are done, with a sign of life for the register in between."""
+        running = set(futures)
+        while running:
+            done, running = wait(running, timeout=_SIGN_EVERY, return_when=FIRST_COMPLETED)
+            if self._register:
+                self._register.sign()
+            yield from done
 
     def _outcome(self, asset: str, future: Future[ExtractedAudio]) -> Record:
         try:
@@ -178,6 +242,8 @@ class FfmpegEngine:
             log.exception("%s: the extraction itself failed.", public_name(asset))
             return self._failed(asset, UnexpectedError(f"{type(error).__name__} in the extraction."))
         self._ledger.finish(asset, record.to_json())
+        if self._register:
+            self._register.finish({asset: record.to_json()}, {})
         if self._on_record:
             self._on_record(record)
         return record

@@ -21,13 +21,15 @@ from vod.cloud.errors import (
     SourceNotReadyError,
     ThrottledError,
 )
-from vod.engines import Outcomes, SubmissionStoppedError
+from vod.engines import ClaimedElsewhereError, Outcomes, QuotaUsedUpError, SubmissionStoppedError
 from vod.engines.audio_assets import collect, read_assets, result_of, within_grace
 from vod.engines.cancel import CONCERNS_THE_ACCOUNT, cancel_queued
 from vod.engines.copies import Copies
 from vod.engines.lost_answers import RECOVERY_WINDOW, find_audio_assets
 from vod.errors import InvalidInputError, VodError
 from vod.hooks import VodHook
+from vod.library.pace import Pace
+from vod.library.register import Claims, Entry, Register
 from vod.locations import is_asset_id
 from vod.logs import get_logger
 from vod.records import (
@@ -60,11 +62,25 @@ class AudioNotReadyError(VodError):
     remedy = "Raise the task's timeout, or try again: an extraction that already runs is not submitted twice."
 
 
+class _ClaimLostError(VodError):
+    """Another task has taken over the claim on an asset."""
+
+
+_LEAD = 5.0
+"""Seconds before there is room in the quota at which a task is resumed: that is what starting it takes."""
+_SHORT_WAIT = 15.0
+"""Seconds that are waited for the quota in the worker."""
+_LONGEST_WAIT_FOR_OTHERS = 300.0
+
+
 class VodEngine:
     """Extraction by the service.
 
     :param hook: The connection.
     :param ledger: Remembers each submission before and after it is sent.
+    :param register: What all tasks know together; without one, only this task's ledger is known.
+    :param pace: The quota that all tasks share; without one, this process paces itself.
+    :param force: Extract again what is in the register.
     :param destination: Where to copy the audio; ``None`` leaves it in VOD.
     :param tries: How often an asset is extracted that VOD ends without audio.
     :param retry_delay: Seconds before an asset that VOD does not take yet is submitted again; doubled each
@@ -79,6 +95,9 @@ class VodEngine:
         ledger: Ledger,
         audio_format: str,
         *,
+        register: Register | None = None,
+        pace: Pace | None = None,
+        force: bool = False,
         destination: Destination | None = None,
         tries: int = 2,
         retry_delay: float = 15.0,
@@ -88,6 +107,11 @@ class VodEngine:
         self._hook = hook
         self._ledger = ledger
         self._audio_format = audio_format
+        self._register = register
+        self._pace = pace
+        self._force = force
+        self._room_at = 0.0
+        self._accepted_at: dict[str, float] = {}
         self._tries = tries
         self._retry_delay = retry_delay
         self._cancel_on_kill = cancel_on_kill
@@ -126,11 +150,26 @@ class VodEngine:
         postponed = [outcome for outcome in outcomes.values() if isinstance(outcome, PostponedExtraction)]
         result = self._collect(submitted, time_is_up=time_is_up)
         if time_is_up:
+            self.release([outcome.asset for outcome in postponed])
             return result | {outcome.asset: parse_record(outcome.failure) for outcome in postponed}
+        # What shared audio has come to may have to be submitted as well.
+        postponed += [outcome for outcome in result.values() if isinstance(outcome, PostponedExtraction)]
         now = time.time()
-        due = {outcome.asset: outcome for outcome in postponed if outcome.watch or outcome.again <= now}
+        due = {outcome.asset: outcome for outcome in postponed if _is_due(outcome, now)}
         result |= {outcome.asset: outcome for outcome in postponed if outcome.asset not in due}
-        return result | (self._submit(list(due), due) if due else {})
+        if not due:
+            return result
+        # No more than VOD takes in a minute: reading the others would be in vain.
+        for_quota = [asset for asset, outcome in due.items() if _waits_for_quota(outcome)]
+        left = for_quota[int(self._hook.client.extractions_per_minute) :] if self._pace else []
+        taken = {asset: outcome for asset, outcome in due.items() if asset not in set(left)}
+        result |= self._submit(list(taken), taken)
+        return result | {asset: replace(due[asset], again=self._room_at) for asset in left}
+
+    def release(self, assets: Sequence[str]) -> None:
+        """Let other tasks go on with assets that this one has given up."""
+        if self._register:
+            self._register.release(assets)
 
     def cancel(self) -> None:
         """Submit and copy nothing more; cancel what VOD has queued, if ``cancel_on_kill`` says so."""
@@ -140,7 +179,9 @@ class VodEngine:
             while True:
                 taken.append(self._under_way.pop())
         if self._cancel_on_kill:
-            cancel_queued(self._hook.settings, taken)
+            cancelled = cancel_queued(self._hook.settings, taken)
+            if self._register:
+                self._register.release(cancelled, cancelled=True)
 
     def _submit(self, assets: Sequence[str], postponed: Mapping[str, PostponedExtraction]) -> Outcomes:
         """:param postponed: What became of assets that were submitted before."""
@@ -155,8 +196,12 @@ class VodEngine:
             for asset, entry in entries.items()
             if "audio" in entry and asset not in outcomes
         }
-        audio_ids = [extraction.audio_asset_id for extraction in accepted.values()]
+        rest = [asset for asset in assets if asset not in outcomes and asset not in accepted]
         try:
+            claims = self._claim(rest, postponed)
+            accepted |= {asset: self._shared(asset, entry) for asset, entry in claims.known.items()}
+            outcomes |= self._taken_by_others(claims, postponed)
+            audio_ids = [extraction.audio_asset_id for extraction in accepted.values()]
             read, malformed = read_assets(
                 self._hook.client, [*(asset for asset in assets if asset not in outcomes), *audio_ids]
             )
@@ -169,10 +214,22 @@ class VodEngine:
             if asset not in entries:  # an audio asset's, which came from VOD
                 raise refusal
             outcomes[asset] = self._failed(asset, refusal)
+        useless: dict[str, str | None] = {}
         for asset, extraction in accepted.items():
             if outcome := self._earlier_outcome(extraction, read[extraction.audio_asset_id]):
                 outcomes[asset] = outcome
+            else:
+                useless[asset] = extraction.audio_asset_id
+        if useless:
+            again = self._claim(list(useless), postponed, superseded=useless)
+            outcomes |= {asset: self._shared(asset, entry) for asset, entry in again.known.items()}
+            outcomes |= self._taken_by_others(again, postponed)
+            claims.granted |= again.granted
         intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
+        for asset, claimed in claims.granted.items():
+            if claimed and claimed.intended and not claimed.audio:
+                intents.setdefault(asset, claimed.intended)  # of a task that died
+        intents = {asset: at for asset, at in intents.items() if asset not in outcomes}
         searched = {
             asset
             for asset, earlier in postponed.items()
@@ -183,8 +240,63 @@ class VodEngine:
         missing = [read[asset] for asset in assets if asset not in outcomes]
         outcomes |= self._submit_all(missing, read, postponed)
         outcomes |= self._copied(outcomes)
-        self._ledger.save()
+        self._save(outcomes)
         return {asset: outcomes[asset] for asset in assets}
+
+    def _claim(
+        self,
+        assets: Sequence[str],
+        postponed: Mapping[str, PostponedExtraction],
+        *,
+        superseded: Mapping[str, str | None] | None = None,
+    ) -> Claims:
+        if self._register is None:
+            return Claims(granted=dict.fromkeys(assets))
+        # What waits for the quota was claimed before it was left: its claim is looked at when it is sent.
+        held = {asset for asset in assets if asset in postponed and _waits_for_quota(postponed[asset])}
+        claims = self._register.claim(
+            [asset for asset in assets if asset not in held],
+            superseded=superseded,
+            waited_for={asset: outcome.holder for asset, outcome in postponed.items() if outcome.holder},
+            force=self._force,
+        )
+        claims.granted |= dict.fromkeys(held)
+        return claims
+
+    def _shared(self, asset: str, entry: Entry) -> SubmittedExtraction:
+        """The extraction that the register knows."""
+        assert self._register
+        assert entry.audio
+        extraction = self._submitted(asset, entry.audio, entry.accepted or entry.changed)
+        by = entry.holder or entry.ended_by or "another task"
+        return extraction if by == self._register.holder else replace(extraction, submitted_by=by)
+
+    def _taken_by_others(self, claims: Claims, postponed: Mapping[str, PostponedExtraction]) -> Outcomes:
+        outcomes: Outcomes = {
+            asset: parse_record(entry.failure or {}) for asset, entry in claims.failed.items()
+        }
+        if claims.elsewhere:
+            holders = sorted({entry.holder or "" for entry in claims.elsewhere.values()})
+            self._report(f"{len(claims.elsewhere)} assets are being extracted by {', '.join(holders)}.")
+        for asset, entry in claims.elsewhere.items():
+            outcomes[asset] = self._waiting_for(asset, entry.holder or "", postponed)
+        return outcomes
+
+    def _waiting_for(
+        self, asset: str, holder: str, postponed: Mapping[str, PostponedExtraction]
+    ) -> PostponedExtraction:
+        assert self._register
+        tries = postponed[asset].tries if asset in postponed else 0
+        pause = min(self._retry_delay * 2**tries, _LONGEST_WAIT_FOR_OTHERS)
+        return PostponedExtraction(
+            asset=asset,
+            again=time.time() + pause,
+            tries=tries + 1,
+            watch=False,
+            failure=AssetFailure.from_error(asset, ClaimedElsewhereError(holder)).to_json(),
+            holder=holder,
+            key=self._register.key(asset),
+        )
 
     def _earlier_outcome(self, extraction: SubmittedExtraction, audio: Asset) -> Record | None:
         """What has become of an extraction of an earlier try; ``None`` if it is to be submitted again."""
@@ -192,14 +304,22 @@ class VodEngine:
         if audio.readiness is Readiness.READY:
             return result_of(extraction, audio, self._hook.vod_conn_id)
         if not audio.settled(grace=within_grace(extraction.accepted)):
-            self._under_way.append(extraction)
+            self._wait_for(extraction)
             return extraction
-        if audio.readiness is not Readiness.FAILED or audio.status in _ENDED_BY_OTHERS:
+        if (
+            audio.readiness is not Readiness.FAILED
+            or audio.status in _ENDED_BY_OTHERS
+            or extraction.submitted_by
+        ):
             return None
         if self._may_try_again(asset):
             self._ledger.again(asset)
             return None
         return self._finished(asset, result_of(extraction, audio, self._hook.vod_conn_id))
+
+    def _wait_for(self, extraction: SubmittedExtraction) -> None:
+        if not extraction.submitted_by:
+            self._under_way.append(extraction)
 
     def _may_try_again(self, asset: str) -> bool:
         return self._tries > 1 and not self._ledger.is_second(asset)
@@ -215,6 +335,8 @@ class VodEngine:
         submitted = lost_in_a_row = 0
         refused_all: CloudError | None = None
         reported_at = time.monotonic()
+        sources, left = self._in_quota(sources)
+        outcomes |= {source.asset_id: self._waiting_for_quota(source.asset_id) for source in left}
         for source in sources:
             asset = source.asset_id
             if refused_all:
@@ -231,16 +353,42 @@ class VodEngine:
                     lost_in_a_row = 0
                 if isinstance(error, _NONE_WOULD_BE_ACCEPTED) or lost_in_a_row == _MAX_LOST:
                     refused_all = error
+            except _ClaimLostError:
+                outcomes[asset] = self._waiting_for(asset, "", postponed)
             else:
-                self._under_way.append(extraction)
+                self._wait_for(extraction)
                 lost_in_a_row = 0
                 submitted += 1
                 if time.monotonic() - reported_at >= _SECONDS_BETWEEN_MESSAGES:
                     reported_at = time.monotonic()
                     self._report(f"Submitted {submitted}/{len(sources)} assets to VOD.")
+        if self._pace and refused_all and not isinstance(refused_all, ThrottledError):
+            self._pace.give_back(len(sources) - submitted)
         if sources:
-            self._report(f"Submitted {submitted}/{len(sources)} assets to VOD.")
+            rest = f"; {len(left)} more when the quota has room" if left else ""
+            self._report(f"Submitted {submitted}/{len(sources)} assets to VOD{rest}.")
         return outcomes | self._recover(lost, read, postponed, RECOVERY_WINDOW)
+
+    def _in_quota(self, sources: list[Asset]) -> tuple[list[Asset], list[Asset]]:
+        """Those that VOD takes now, and the rest."""
+        if self._pace is None or not sources:
+            return sources, []
+        count, seconds = self._pace.take(len(sources))
+        if not count and seconds <= _SHORT_WAIT:
+            self._stopping.wait(seconds)
+            count, seconds = self._pace.take(len(sources))
+        self._room_at = time.time() + max(seconds - _LEAD, 1.0)
+        return sources[:count], sources[count:]
+
+    def _waiting_for_quota(self, asset: str) -> PostponedExtraction:
+        error = QuotaUsedUpError("VOD's quota of extractions was used up until the time was over.")
+        return PostponedExtraction(
+            asset=asset,
+            again=self._room_at,
+            tries=1,
+            watch=False,
+            failure=AssetFailure.from_error(asset, error).to_json(),
+        )
 
     def _submit_one(self, source: Asset) -> SubmittedExtraction:
         asset = source.asset_id
@@ -255,15 +403,24 @@ class VodEngine:
             )
         if source.status == "CREATING":
             raise SourceNotReadyError("The video is still being created.", asset=asset)
-        self._ledger.intend(asset, time.time())
+
+        def about_to_send() -> None:
+            now = time.time()
+            if self._register and not self._register.intend(asset, now):
+                raise _ClaimLostError("Another task has taken this asset over.", asset=asset)
+            self._ledger.intend(asset, now)
+
         try:
-            submission = self._hook.client.extract_audio(asset, self._audio_format)
+            submission = self._hook.client.extract_audio(
+                asset, self._audio_format, paced=self._pace is None, before=about_to_send
+            )
         except AnswerLostError:
             raise  # the intent stays: the audio asset is looked for before anything is submitted again
         except CloudError:
             self._ledger.forget(asset)
+            if self._register:
+                self._register.forget(asset)
             raise
-        # Not the time of the intent: the submission may have waited long for its turn in the quota.
         return self._accepted(asset, submission.audio_asset_id)
 
     def _refused(
@@ -289,6 +446,8 @@ class VodEngine:
         """A failure that no retry can change."""
         failure = AssetFailure.from_error(asset, error)
         self._ledger.fail(asset, failure.to_json())
+        if self._register:
+            self._register.fail(asset, failure.to_json())
         return failure
 
     def _postponed(
@@ -312,13 +471,16 @@ class VodEngine:
         )
 
     def _collect(self, submitted: list[SubmittedExtraction], *, time_is_up: bool) -> Outcomes:
-        self._under_way = [*submitted]
+        self._under_way = [extraction for extraction in submitted if not extraction.submitted_by]
+        self._accepted_at |= {extraction.asset: extraction.accepted for extraction in submitted}
         outcomes = collect(self._hook.client, submitted, self._hook.vod_conn_id, time_is_up=time_is_up)
         still_running = [outcome for outcome in outcomes.values() if isinstance(outcome, SubmittedExtraction)]
-        self._under_way = [*still_running]
+        self._under_way = [extraction for extraction in still_running if not extraction.submitted_by]
         for extraction in submitted:
             if not isinstance(outcome := outcomes[extraction.asset], SubmittedExtraction):
-                outcomes[extraction.asset] = self._finished(extraction.asset, outcome)
+                outcomes[extraction.asset] = self._finished(
+                    extraction.asset, outcome, submitted_by=extraction.submitted_by
+                )
         outcomes |= self._copied(outcomes)
         if time_is_up:
             for extraction in still_running:
@@ -326,15 +488,24 @@ class VodEngine:
                     f"The audio asset {extraction.audio_asset_id} is still {extraction.status or 'unknown'}."
                 )
                 outcomes[extraction.asset] = AssetFailure.from_error(extraction.asset, error)
-            for asset in cancel_queued(self._hook.settings, still_running):
+            own = [extraction for extraction in still_running if not extraction.submitted_by]
+            cancelled = cancel_queued(self._hook.settings, own)
+            for asset in cancelled:
                 self._ledger.forget(asset)
-        self._ledger.save()
+            if self._register:
+                self._register.release(cancelled, cancelled=True)
+        self._save(outcomes)
         return outcomes
 
-    def _finished(self, asset: str, outcome: Record) -> Record:
-        """What becomes of an extraction that VOD has ended."""
+    def _finished(self, asset: str, outcome: Record, *, submitted_by: str = "") -> Record:
+        """What becomes of an extraction that VOD has ended.
+
+        :param submitted_by: The other task that has submitted it, if there is one.
+        """
         if not isinstance(outcome, AssetFailure) or outcome.outcome != ExtractionFailedError.outcome:
             return outcome
+        if submitted_by:  # that task may try again, or will say that there can be no audio
+            return self._waiting_for(asset, submitted_by, {})
         if self._may_try_again(asset):
             self._ledger.again(asset)
             return PostponedExtraction(
@@ -345,7 +516,20 @@ class VodEngine:
                 failure=outcome.to_json(),
             )
         self._ledger.fail(asset, outcome.to_json())
+        if self._register:
+            self._register.fail(asset, outcome.to_json())
         return outcome
+
+    def _save(self, outcomes: Mapping[str, Record]) -> None:
+        """Write what was noted, here and for all."""
+        self._ledger.save()
+        ready = {
+            asset: outcome.to_json()
+            for asset, outcome in outcomes.items()
+            if isinstance(outcome, ExtractedAudio) and asset in self._accepted_at
+        }
+        if self._register and ready:
+            self._register.finish(ready, self._accepted_at)
 
     def _recover(
         self,
@@ -389,9 +573,20 @@ class VodEngine:
     def _accepted(self, asset: str, audio_asset_id: str) -> SubmittedExtraction:
         now = time.time()
         self._ledger.accept(asset, audio_asset_id, now)
+        if self._register:
+            self._register.accept(asset, audio_asset_id, now)
         return self._submitted(asset, audio_asset_id, now)
 
     def _submitted(self, asset: str, audio_asset_id: str, accepted: float) -> SubmittedExtraction:
+        self._accepted_at[asset] = accepted
         return SubmittedExtraction(
             asset=asset, audio_asset_id=audio_asset_id, audio_format=self._audio_format, accepted=accepted
         )
+
+
+def _waits_for_quota(outcome: PostponedExtraction) -> bool:
+    return outcome.failure["outcome"] == QuotaUsedUpError.outcome
+
+
+def _is_due(outcome: PostponedExtraction, now: float) -> bool:
+    return outcome.watch or outcome.again <= now

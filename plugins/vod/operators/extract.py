@@ -20,7 +20,19 @@ from vod.engines import Engine, Outcomes
 from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import InvalidInputError
+from vod.library.pace import Pace
+from vod.library.register import (
+    Register,
+    Store,
+    ffmpeg_inputs,
+    holder_of,
+    lease,
+    store_of,
+    vod_inputs,
+    with_register,
+)
 from vod.links import AudioLink, VodConsoleLink
+from vod.locations import public_name
 from vod.operators.base import BatchOperator
 from vod.operators.cancellation import Cancellation
 from vod.operators.extraction_batch import ExtractionBatch
@@ -110,7 +122,7 @@ class ExtractAudioOperator(BatchOperator):
         cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_register(kwargs))
         self.assets = assets
         self.engine = engine
         self.audio_format = audio_format
@@ -127,6 +139,11 @@ class ExtractAudioOperator(BatchOperator):
         self._cancellation: Cancellation | None = None
         self._check_choices(engine)
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As Airflow's own; the register is among the inlets of the mapped task as well."""
+        return super().partial(**with_register(kwargs))
+
     def execute(self, context: Context) -> Any:
         """Extract, or submit and wait.
 
@@ -136,16 +153,19 @@ class ExtractAudioOperator(BatchOperator):
             deadline = time.time() + time_limit(self.timeout, self.execution_timeout)
             self._check_choices(engine := self.engine or self.hook.settings.engine)
             batch = self._batch(context, engine, asset_list(self.assets), deadline)
-            with self._cancelling(batch, context):
+            with batch.claiming(), self._cancelling(batch, context):
                 batch.start()
                 return self._wait(context, batch)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on after the trigger's wait: collect, and submit what was postponed."""
         with fail_at_once():
-            outcomes = {record["asset"]: parse_record(record) for record in event["records"]}
-            batch = self._batch(context, "vod", list(outcomes), event["deadline"], outcomes)
-            with self._cancelling(batch, context):
+            by_name = {public_name(asset): asset for asset in asset_list(self.assets)}
+            records = [parse_record(record) for record in event["records"]]
+            outcomes: Outcomes = {by_name.get(record.asset, record.asset): record for record in records}
+            engine = self.engine or self.hook.settings.engine
+            batch = self._batch(context, engine, list(outcomes), event["deadline"], outcomes)
+            with batch.claiming(), self._cancelling(batch, context):
                 batch.advance()
                 return self._wait(context, batch)
 
@@ -158,7 +178,7 @@ class ExtractAudioOperator(BatchOperator):
         """Wait until no asset is worked on any more, then give the result."""
         from vod.triggers import AudioAssetTrigger
 
-        while self.wait_for_completion and batch.is_open:
+        while batch.is_open if self.wait_for_completion else batch.is_being_submitted:
             trigger = AudioAssetTrigger(
                 vod_conn_id=self.vod_conn_id,
                 records=[record.to_json() for record in batch.records],
@@ -166,6 +186,7 @@ class ExtractAudioOperator(BatchOperator):
                 poll_interval=self.poll_interval,
                 cancel_on_kill=self.cancel_on_kill,
                 collect_after=_COLLECT_AFTER,
+                holder=holder_of(context) if batch.register else "",
             )
             batch.report_waiting()
             if self.deferrable:
@@ -190,17 +211,20 @@ class ExtractAudioOperator(BatchOperator):
     ) -> ExtractionBatch:
         name_batch(context, assets)
         pages = LedgerPages(context["task_state_store"])
+        store = store_of(context)
+        register = self._register(context, store, engine) if store else None
         progress = BatchProgress(context["task_state_store"], len(assets))
         fallback_ledger = None
         by_engine: Engine
         fallback: Engine | None = None
         if engine == "ffmpeg":
-            by_engine = self._ffmpeg_engine(self._ledger(context, pages, engine), progress)
+            by_engine = self._ffmpeg_engine(self._ledger(context, pages, engine), progress, register)
         else:
-            by_engine = self._vod_engine(self._ledger(context, pages, engine), progress)
+            by_engine = self._vod_engine(self._ledger(context, pages, engine), progress, register, store)
             if self.fallback:  # what it cannot do is said before anything is submitted
                 fallback_ledger = self._ledger(context, pages, self.fallback)
-                fallback = self._ffmpeg_engine(fallback_ledger, progress)
+                # What VOD refuses has been claimed for VOD.
+                fallback = self._ffmpeg_engine(fallback_ledger, progress, None)
         return ExtractionBatch(
             assets,
             by_engine,
@@ -208,15 +232,28 @@ class ExtractAudioOperator(BatchOperator):
             deadline=deadline,
             fallback=fallback,
             fallback_ledger=fallback_ledger,
+            register=register,
             outcomes=outcomes,
         )
 
-    def _ffmpeg_engine(self, ledger: Ledger, progress: BatchProgress) -> FfmpegEngine:
+    def _register(self, context: Context, store: Store, engine: str) -> Register:
+        def inputs() -> dict[str, Any]:
+            if engine == "vod":
+                return vod_inputs(self.hook.client.project_id(), self.audio_format)
+            destination = self._destination(self.destination).uri("")
+            return ffmpeg_inputs(self.audio_format, destination, self._ffmpeg_options().changed)
+
+        return Register(store, holder_of(context), inputs, lease=lease())
+
+    def _ffmpeg_engine(
+        self, ledger: Ledger, progress: BatchProgress, register: Register | None
+    ) -> FfmpegEngine:
         return FfmpegEngine(
             self.hook,
             ledger,
             self.audio_format,
             self._destination(self.destination),
+            register=register,
             options=self._ffmpeg_options(),
             force=is_true("force", self.force),
             ffmpeg=self._ffmpeg_program(),
@@ -234,13 +271,20 @@ class ExtractAudioOperator(BatchOperator):
         except InvalidInputError:  # files with a destination need no connection
             return None
 
-    def _vod_engine(self, ledger: Ledger, progress: BatchProgress) -> VodEngine:
+    def _vod_engine(
+        self, ledger: Ledger, progress: BatchProgress, register: Register | None, store: Store | None
+    ) -> VodEngine:
         from vod.engines.vod import VodEngine
 
+        client = self.hook.client
+        pace = Pace(store, client.project_id, client.extractions_per_minute) if store else None
         return VodEngine(
             self.hook,
             ledger,
             self.audio_format,
+            register=register,
+            pace=pace,
+            force=is_true("force", self.force),
             destination=self._destination(self.destination) if self.destination else None,
             tries=1 if self.fallback else 2,
             retry_delay=3 * self.poll_interval,
