@@ -8,10 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from tests.conftest import DictStore, client_of, connection_json, settle, stats
 from tests.object_store import BUCKET, ObjectStore, running_store
@@ -180,6 +182,31 @@ def test_a_task_that_is_cancelled_stops_copying(
     assert list(out.iterdir()) == []
     standin.behaviour.faults = []
     assert {type(outcome) for outcome in batch.run(str(out)).values()} == {ExtractedAudio}
+
+
+def test_a_task_that_runs_out_of_time_stops_copying_and_keeps_what_is_whole(
+    task: Callable[[int], Task], tmp_path: Path
+) -> None:
+    batch, out = task(3 * AT_ONCE), tmp_path / "out"
+
+    class Late(DictStore):
+        """Airflow's timeout is raised wherever the main thread is: here, once two copies are noted."""
+
+        def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+            super().set(key, value, retention=retention)
+            if sum("copy" in entry for entry in value.values()) == 2:
+                raise AirflowTaskTimeout("out of time")
+
+    store, batch.store = batch.store, Late()
+    batch.store.values = store.values
+    with pytest.raises(AirflowTaskTimeout):
+        batch.run(str(out))
+    begun = batch.downloads
+    assert begun < len(batch.assets), "the rest was not begun"
+    assert not list(out.glob(".*"))
+    batch.store = store
+    assert {type(outcome) for outcome in batch.run(str(out)).values()} == {ExtractedAudio}
+    assert batch.downloads - begun == len(batch.assets) - 2
 
 
 def test_a_store_that_is_out_of_reach_while_copying_loses_nothing(
