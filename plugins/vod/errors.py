@@ -24,6 +24,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         ServiceError                   retryable
         NotSentError                   retryable
         AnswerLostError                retryable
+        IncompleteListError            may be retryable
         TransferError                  retryable
         ExtractionFailedError
         AmbiguousExtractionError

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from vod.batch.ledger import Ledger
 from vod.cloud.assets import Asset, Readiness
@@ -25,7 +26,13 @@ from vod.engines import ClaimedElsewhereError, Outcomes, QuotaUsedUpError, Submi
 from vod.engines.audio_assets import collect, read_assets, result_of, within_grace
 from vod.engines.cancel import CONCERNS_THE_ACCOUNT, cancel_queued
 from vod.engines.copies import Copies
-from vod.engines.lost_answers import RECOVERY_WINDOW, find_audio_assets
+from vod.engines.lost_answers import (
+    MIN_LOOKS,
+    RECOVERY_WINDOW,
+    Finding,
+    LostAnswer,
+    find_audio_assets,
+)
 from vod.errors import InvalidInputError, VodError
 from vod.hooks import VodHook
 from vod.library.pace import Pace
@@ -227,16 +234,11 @@ class VodEngine:
             claims.granted |= again.granted
         intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
         for asset, claimed in claims.granted.items():
-            if claimed and claimed.intended and not claimed.audio:
-                intents.setdefault(asset, claimed.intended)  # of a task that died
+            if claimed and claimed.intended and not claimed.audio and asset not in intents:
+                intents[asset] = claimed.intended  # of a task that died
+                self._ledger.intend(asset, claimed.intended)
         intents = {asset: at for asset, at in intents.items() if asset not in outcomes}
-        searched = {
-            asset
-            for asset, earlier in postponed.items()
-            if earlier.failure["outcome"] == AnswerLostError.outcome
-        }
-        seconds = 0.0 if intents.keys() <= searched else RECOVERY_WINDOW
-        outcomes |= self._recover(intents, read, postponed, seconds)
+        outcomes |= self._recover(intents, read, postponed, RECOVERY_WINDOW)
         missing = [read[asset] for asset in assets if asset not in outcomes]
         outcomes |= self._submit_all(missing, read, postponed)
         outcomes |= self._copied(outcomes)
@@ -536,27 +538,67 @@ class VodEngine:
         intents: Mapping[str, float],
         sources: Mapping[str, Asset],
         postponed: Mapping[str, PostponedExtraction],
-        seconds: float,
+        window: float,
     ) -> Outcomes:
-        """Take over the audio assets of submissions whose answers were lost."""
-        found = find_audio_assets(
-            self._hook.client,
-            intents,
-            sources,
-            audio_format=self._audio_format,
-            claimed=self._ledger.audio_assets(),
-            seconds=seconds,
-        )
+        """Take over the audio assets of submissions whose answers were lost.
+
+        :param window: Seconds over which VOD must have listed none before one is submitted again.
+        :returns: nothing for those that are to be submitted again.
+        """
+        if not intents:
+            return {}
+        clock = self._hook.client.clock
+        searches = {asset: self._search(asset, intents[asset]) for asset in intents}
+        try:
+            findings = find_audio_assets(
+                self._hook.client,
+                {
+                    asset: LostAnswer(intended=search["since"], lost=search["lost"], seen=search["seen"])
+                    for asset, search in searches.items()
+                },
+                sources,
+                audio_format=self._audio_format,
+                claimed=self._ledger.audio_assets(),
+                claimed_by_others=self._register.is_owned if self._register else None,
+            )
+        except CloudError as error:
+            if not error.retryable:
+                raise
+            return {asset: self._postponed(asset, error, postponed) for asset in intents}
         outcomes: Outcomes = {}
-        for asset, audio in found.items():
-            if isinstance(audio, str):
-                outcomes[asset] = extraction = self._accepted(asset, audio)
-                self._under_way.append(extraction)
-            elif isinstance(audio, AmbiguousExtractionError):
-                outcomes[asset] = AssetFailure.from_error(asset, audio)
+        for asset, finding in findings.items():
+            if finding.audio:
+                outcomes[asset] = extraction = self._accepted(asset, finding.audio)
+                self._wait_for(extraction)
+                continue
+            search = searches[asset]
+            search["seen"] = sorted({*search["seen"], *finding.seen})
+            search["looks"] += 1
+            self._ledger.looked(asset, search)
+            enough = search["looks"] >= MIN_LOOKS and clock.time() >= search["lost"] + window
+            if finding.is_none and enough:
+                if finding.ended_without_audio:
+                    self._ledger.again(asset)
+                continue
+            question = _open_question(asset, finding)
+            if finding.doubts and finding.settled and enough:
+                outcomes[asset] = AssetFailure.from_error(asset, question)
             else:
-                outcomes[asset] = self._postponed(asset, audio, postponed)
+                outcomes[asset] = self._postponed(asset, question, postponed)
+        found = sum(bool(finding.audio) for finding in findings.values())
+        log.info("Found the audio of %d of %d submissions whose answer was lost.", found, len(findings))
         return outcomes
+
+    def _search(self, asset: str, intended: float) -> dict[str, Any]:
+        """How far the search for the audio of a lost answer is: times are VOD's, which all workers share."""
+        clock, entry = self._hook.client.clock, self._ledger.get(asset) or {}
+        begun = {
+            "since": clock.of(entry.get("intended", intended)),
+            "lost": clock.time(),
+            "looks": 0,
+            "seen": [],
+        }
+        return {**begun, **(entry.get("search") or {})}
 
     def _copied(self, outcomes: Outcomes) -> Outcomes:
         """What becomes of audio that is ready and still lies in VOD only."""
@@ -590,3 +632,18 @@ def _waits_for_quota(outcome: PostponedExtraction) -> bool:
 
 def _is_due(outcome: PostponedExtraction, now: float) -> bool:
     return outcome.watch or outcome.again <= now
+
+
+def _open_question(asset: str, finding: Finding) -> CloudError:
+    """What there is to say about a lost answer as long as it is not known what became of the submission."""
+    if finding.is_none:
+        return AnswerLostError(
+            "VOD did not say whether it accepted the extraction, and lists no audio asset of it so far.",
+            asset=asset,
+        )
+    listed = ", ".join(finding.candidates)
+    return AmbiguousExtractionError(
+        "The answer to the submission was lost, and it cannot be told which audio asset is its result: "
+        f"{finding.doubts}.{f' VOD lists {listed}.' if listed else ''}",
+        asset=asset,
+    )
