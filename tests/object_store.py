@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from airflow.sdk.io import store as stores
 
 REGION = "ap-southeast-3"
 BUCKET = "media"
@@ -30,6 +31,7 @@ class ObjectStore:
         """Define a connection of type ``vod`` to it; *changes* replace its fields."""
         extra = {"region": REGION, "obs_endpoint": self.url, **changes.pop("extra", {})}
         connection = {"conn_type": "vod", "login": self.login, "password": self.password, **changes}
+        stores._STORE_CACHE.pop(f"obs-{conn_id}", None)  # of an earlier server
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({**connection, "extra": extra}))
 
     def client(self) -> Any:

@@ -58,6 +58,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         UnsupportedLanguageError
         UnreadableAudioError
       TranscriptionError               retryable
+      UnexpectedError                  retryable; in an extraction by ffmpeg
       CopyFailedError                  retryable; from VOD to the destination
       AudioNotReadyError               retryable; the time was up
       SubmissionStoppedError           retryable; the task was ended

@@ -301,6 +301,7 @@ def test_what_a_killed_run_left_is_swept(
     out = tmp_path / "out"
     out.mkdir()
     (out / ".vod-0123.part").write_bytes(b"half")
+    os.utime(out / ".vod-0123.part", (0, 0))
     run(str(source), out)
     assert [path.suffix for path in out.iterdir()] == [".mp3"]
     assert "left unfinished" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -45,6 +46,24 @@ def test_the_same_ids_in_two_runs_one_after_the_other(
     first = extract(run_of(register, 1), uploaded)
     second = extract(run_of(register, 2), uploaded)
     assert [record["audio_asset_id"] for record in first] == [record["audio_asset_id"] for record in second]
+    assert submissions(standin) == dict.fromkeys(uploaded, 1)
+
+
+def test_what_another_run_has_copied_to_the_same_place_is_not_downloaded_again(
+    standin: Standin, connection: str, register: DictStore, uploaded: list[str], tmp_path: Path
+) -> None:
+    def downloads() -> int:
+        return int(stats(standin)["calls"]["storage download"]["total"])
+
+    first = extract(run_of(register, 1), uploaded, destination=str(tmp_path / "out"))
+    assert downloads() == 3
+    assert extract(run_of(register, 2), uploaded, destination=str(tmp_path / "out")) == first
+    assert downloads() == 3
+    (tmp_path / "out" / f"{uploaded[0]}.mp3").write_bytes(b"cut")
+    assert extract(run_of(register, 3), uploaded, destination=str(tmp_path / "out")) == first
+    assert downloads() == 4
+    extract(run_of(register, 4), uploaded, destination=str(tmp_path / "elsewhere"))
+    assert downloads() == 7
     assert submissions(standin) == dict.fromkeys(uploaded, 1)
 
 

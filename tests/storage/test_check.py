@@ -94,15 +94,21 @@ def amazon(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setitem(fs._BUILTIN_SCHEME_TO_FS, "s3", get_fs)
     fs._register_filesystems.cache_clear()
     with refusing_store(403, "AccessDenied") as url:  # as Amazon answers
-        yield f"s3://{BUCKET}/audio"
+        yield f"{BUCKET}/audio"
     fs._register_filesystems.cache_clear()
-    stores._STORE_CACHE.pop("s3", None)
+    for alias in ("s3", "s3-nobody"):
+        stores._STORE_CACHE.pop(alias, None)
 
 
-def test_without_connection_and_credentials_it_says_what_is_missing(amazon: str) -> None:
+@pytest.mark.parametrize(
+    ("user", "remedy"),
+    [
+        ("", f"Name a connection in the URL, such as s3://aws_default@{BUCKET}/audio, or give the worker "),
+        ("nobody@", "Give the connection nobody keys, or the worker "),
+    ],
+)
+def test_without_credentials_it_says_what_is_missing(amazon: str, user: str, remedy: str) -> None:
     with pytest.raises(StorageRefusedError) as caught:
-        Destination(amazon).check()
-    said = str(caught.value)
-    assert "The access is anonymous." in said
-    assert f"Name a connection in the URL, such as s3://aws_default@{BUCKET}/audio" in said
-    assert "or give the worker credentials" in said
+        Destination(f"s3://{user}{amazon}").check()
+    assert "The access is anonymous." in str(caught.value)
+    assert f"{remedy}credentials." in str(caught.value)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vod import media
 from vod.batch.ledger import Ledger
@@ -66,8 +66,15 @@ class Copies:
 
     def earlier(self, assets: Iterable[str]) -> Outcomes:
         """What an earlier try copied and is still whole; a failure where the destination does not say."""
-        noted = {asset: (self._ledger.get(asset) or {}).get("copy") for asset in assets}
-        records = [parse_record(record) for record in noted.values() if record]
+        noted = [(self._ledger.get(asset) or {}).get("copy") for asset in assets]
+        return self.whole(filter(None, noted))
+
+    def whole(self, copies: Iterable[Mapping[str, Any]]) -> Outcomes:
+        """Those that lie at this destination and have the size noted; a failure where it does not say.
+
+        :param copies: :class:`vod.records.ExtractedAudio` as JSON.
+        """
+        records = [parse_record(dict(record)) for record in copies]
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="look") as pool:
             found = pool.map(self._whole, records)
         return {record.asset: outcome for record, outcome in zip(records, found, strict=True) if outcome}

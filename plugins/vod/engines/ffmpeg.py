@@ -52,6 +52,13 @@ _VOD_ROUNDS = 1.0
 """Seconds by which VOD's durations, whole seconds in its samples, may be too long."""
 
 
+class UnexpectedError(VodError):
+    """The extraction of one asset failed in a way that nobody has foreseen."""
+
+    retryable = True
+    remedy = "Try again. If it stays, the log of this try has the details for whoever maintains this."
+
+
 class FfmpegEngine:
     """Extraction on this worker with ffmpeg. It is done when :meth:`start` returns, but for what another task
     is extracting at the same time.
@@ -116,7 +123,12 @@ class FfmpegEngine:
             check_source(asset, self._allowed)
         outcomes: Outcomes = {}
         for asset in assets:
-            if earlier := self._earlier_outcome(asset):
+            try:
+                earlier = self._earlier_outcome(asset)
+            except VodError as error:  # the destination does not say whether its audio is there
+                outcomes[asset] = self._failed(asset, error)
+                continue
+            if earlier:
                 outcomes[asset] = earlier
                 if self._on_record:
                     self._on_record(earlier)
@@ -192,8 +204,6 @@ class FfmpegEngine:
         # Beside the first extraction: it takes as long as a short copy.
         inspection = threading.Thread(target=self._inspect, args=(program,))
         inspection.start()
-        if swept := self._destination.sweep():
-            log.info("Removed %d files that a killed run had left unfinished.", swept)
         processes = min(self._options.processes or _cores(), len(assets))
         log.info("Extracting %d assets with ffmpeg, %d at a time.", len(assets), processes)
         outcomes: Outcomes = {}
@@ -230,7 +240,7 @@ class FfmpegEngine:
         except Exception as error:
             # The trouble of one asset must not be that of the others.
             log.exception("%s: the extraction itself failed.", public_name(asset))
-            return self._failed(asset, VodError(f"{type(error).__name__} in the extraction."))
+            return self._failed(asset, UnexpectedError(f"{type(error).__name__} in the extraction."))
         self._ledger.finish(asset, record.to_json())
         if self._register:
             self._register.finish({asset: record.to_json()}, {})

@@ -206,7 +206,15 @@ class VodEngine:
         rest = [asset for asset in assets if asset not in outcomes and asset not in accepted]
         try:
             claims = self._claim(rest, postponed)
-            accepted |= {asset: self._shared(asset, entry) for asset, entry in claims.known.items()}
+            if self._copies:
+                outcomes |= self._copies.whole(
+                    entry.record for entry in claims.known.values() if entry.record
+                )
+            accepted |= {
+                asset: self._shared(asset, entry)
+                for asset, entry in claims.known.items()
+                if asset not in outcomes
+            }
             outcomes |= self._taken_by_others(claims, postponed)
             audio_ids = [extraction.audio_asset_id for extraction in accepted.values()]
             read, malformed = read_assets(

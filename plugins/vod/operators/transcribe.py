@@ -117,6 +117,11 @@ class TranscribeAudioOperator(BatchOperator):
             ledger.finish(audio, transcript.to_json())
         except VodError as error:
             return AssetFailure.from_error(record.asset, error)
+        except Exception as error:
+            # The trouble of one audio must not be that of the others.
+            log.exception("%s: the transcription itself failed.", record.asset)
+            failure = TranscriptionError(f"{type(error).__name__} in the transcription.")
+            return AssetFailure.from_error(record.asset, failure)
         return transcript
 
     def _transcribe(
@@ -127,15 +132,8 @@ class TranscribeAudioOperator(BatchOperator):
         captions: list[str],
     ) -> Transcript:
         started = time.monotonic()
-        try:
-            with local_copy(record.speech_uri or record.uri, self.hook) as audio:
-                transcription = transcriber.transcribe(audio, language=self.language or None)
-        except VodError:
-            raise
-        except Exception as error:
-            # The trouble of one audio must not be that of the others.
-            log.exception("%s: the transcription itself failed.", record.asset)
-            raise TranscriptionError(f"{type(error).__name__} in the transcription.") from error
+        with local_copy(record.speech_uri or record.uri, self.hook) as audio:
+            transcription = transcriber.transcribe(audio, language=self.language or None)
         uris = {}
         for caption in captions:
             name = _file_name(record.asset, caption)

@@ -294,10 +294,7 @@ class Destination:
         except StorageError as error:
             if self._is_anonymous():
                 error.message = f"{error.message} The access is anonymous."
-                error.remedy = (
-                    f"Name a connection in the URL, such as {self._location.scheme}://aws_default@"
-                    f"{self._location.host}{self._location.name}, or give the worker credentials."
-                )
+                error.remedy = self._how_to_log_in()
             raise
 
     @contextmanager
@@ -404,6 +401,13 @@ class Destination:
         with suppress(Exception):
             return bool(getattr(self._remote.fs, "anon", False))
         return False
+
+    def _how_to_log_in(self) -> str:
+        where = self._location
+        if where.connection:
+            return f"Give the connection {where.connection} keys, or the worker credentials."
+        example = f"{where.scheme}://aws_default@{where.host}{where.name}"
+        return f"Name a connection in the URL, such as {example}, or give the worker credentials."
 
     def _require_folder(self) -> Path:
         assert self._folder is not None
