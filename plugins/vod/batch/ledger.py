@@ -85,6 +85,7 @@ class Ledger:
       its answer is unknown;
     - ``{"intended": t, "search": {...}}``: and its audio asset is being looked for;
     - ``{"audio": id, "accepted": t}``: VOD accepted it and ``id`` is the audio asset;
+    - the same with ``"copy": {...}``: the audio lies at its destination as well, as this record says;
     - ``{"record": {...}}``: the finished record of an extraction or transcription on this worker;
     - ``{"failure": {...}, "attempt": n}``: a failure that no retry of attempt ``n`` can change.
 
@@ -127,6 +128,11 @@ class Ledger:
     def accept(self, asset: str, audio_asset_id: str, at: float) -> None:
         """VOD accepted the submission. Kept with the next write: until then the intent stands for it."""
         self._set(asset, {"audio": audio_asset_id, "accepted": round(at, 3)})
+
+    def copied(self, asset: str, record: dict[str, Any]) -> None:
+        """What VOD made was also copied to its destination, and is whole there."""
+        self._pages.set(self._key(asset), {**(self._pages.get(self._key(asset)) or {}), "copy": record})
+        self._pages.save()
 
     def finish(self, asset: str, record: dict[str, Any]) -> None:
         """The audio lies at its destination."""

@@ -13,7 +13,7 @@ Outcomes = dict[str, Record]
 
 
 class SubmissionStoppedError(VodError):
-    """The task was ended while it submitted."""
+    """The task was ended while it submitted, or copied what was ready."""
 
     outcome = "cancelled"
     retryable = True

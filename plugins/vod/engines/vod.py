@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from vod import media
 from vod.batch.ledger import Ledger
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.errors import (
@@ -26,6 +25,7 @@ from vod.cloud.errors import (
 from vod.engines import ClaimedElsewhereError, Outcomes, QuotaUsedUpError, SubmissionStoppedError
 from vod.engines.audio_assets import collect, read_assets, result_of, within_grace
 from vod.engines.cancel import CONCERNS_THE_ACCOUNT, cancel_queued
+from vod.engines.copies import Copies
 from vod.engines.lost_answers import (
     MIN_LOOKS,
     RECOVERY_WINDOW,
@@ -37,7 +37,7 @@ from vod.errors import InvalidInputError, VodError
 from vod.hooks import VodHook
 from vod.library.pace import Pace
 from vod.library.register import Claims, Entry, Register
-from vod.locations import file_stem, is_asset_id
+from vod.locations import is_asset_id
 from vod.logs import get_logger
 from vod.records import (
     AssetFailure,
@@ -47,7 +47,7 @@ from vod.records import (
     SubmittedExtraction,
     parse_record,
 )
-from vod.storage.files import Destination, not_written
+from vod.storage.files import Destination
 
 log = get_logger(__name__)
 
@@ -118,13 +118,15 @@ class VodEngine:
         self._pace = pace
         self._force = force
         self._room_at = 0.0
-        self._ready: dict[str, tuple[ExtractedAudio, float]] = {}
-        self._destination = destination
+        self._accepted_at: dict[str, float] = {}
         self._tries = tries
         self._retry_delay = retry_delay
         self._cancel_on_kill = cancel_on_kill
         self._report = report
         self._stopping = threading.Event()
+        self._copies = (
+            Copies(hook, ledger, destination, stopping=self._stopping, report=report) if destination else None
+        )
         # What is waited for. Another thread may take from it at any time.
         self._under_way: list[SubmittedExtraction] = []
 
@@ -177,7 +179,7 @@ class VodEngine:
             self._register.release(assets)
 
     def cancel(self) -> None:
-        """Submit nothing more; cancel what VOD has queued, if ``cancel_on_kill`` says so."""
+        """Submit and copy nothing more; cancel what VOD has queued, if ``cancel_on_kill`` says so."""
         self._stopping.set()
         taken = []
         with suppress(IndexError):  # the task goes on beside this, and may end it as well
@@ -194,10 +196,12 @@ class VodEngine:
         outcomes: Outcomes = {
             asset: parse_record(entry["failure"]) for asset, entry in entries.items() if "failure" in entry
         }
+        if self._copies:
+            outcomes |= self._copies.earlier(entries)
         accepted = {
             asset: self._submitted(asset, entry["audio"], entry["accepted"])
             for asset, entry in entries.items()
-            if "audio" in entry
+            if "audio" in entry and asset not in outcomes
         }
         rest = [asset for asset in assets if asset not in outcomes and asset not in accepted]
         try:
@@ -230,13 +234,15 @@ class VodEngine:
             claims.granted |= again.granted
         intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
         for asset, claimed in claims.granted.items():
-            if claimed and claimed.intended and not claimed.audio:
-                intents.setdefault(asset, claimed.intended)  # of a task that died
+            if claimed and claimed.intended and not claimed.audio and asset not in intents:
+                intents[asset] = claimed.intended  # of a task that died
+                self._ledger.intend(asset, claimed.intended)
         intents = {asset: at for asset, at in intents.items() if asset not in outcomes}
         outcomes |= self._recover(intents, read, postponed, RECOVERY_WINDOW)
         missing = [read[asset] for asset in assets if asset not in outcomes]
         outcomes |= self._submit_all(missing, read, postponed)
-        self._save()
+        outcomes |= self._copied(outcomes)
+        self._save(outcomes)
         return {asset: outcomes[asset] for asset in assets}
 
     def _claim(
@@ -298,7 +304,7 @@ class VodEngine:
         """What has become of an extraction of an earlier try; ``None`` if it is to be submitted again."""
         asset = extraction.asset
         if audio.readiness is Readiness.READY:
-            return self._finished(extraction, result_of(extraction, audio, self._hook.vod_conn_id))
+            return result_of(extraction, audio, self._hook.vod_conn_id)
         if not audio.settled(grace=within_grace(extraction.accepted)):
             self._wait_for(extraction)
             return extraction
@@ -311,7 +317,7 @@ class VodEngine:
         if self._may_try_again(asset):
             self._ledger.again(asset)
             return None
-        return self._finished(extraction, result_of(extraction, audio, self._hook.vod_conn_id))
+        return self._finished(asset, result_of(extraction, audio, self._hook.vod_conn_id))
 
     def _wait_for(self, extraction: SubmittedExtraction) -> None:
         if not extraction.submitted_by:
@@ -468,12 +474,16 @@ class VodEngine:
 
     def _collect(self, submitted: list[SubmittedExtraction], *, time_is_up: bool) -> Outcomes:
         self._under_way = [extraction for extraction in submitted if not extraction.submitted_by]
+        self._accepted_at |= {extraction.asset: extraction.accepted for extraction in submitted}
         outcomes = collect(self._hook.client, submitted, self._hook.vod_conn_id, time_is_up=time_is_up)
         still_running = [outcome for outcome in outcomes.values() if isinstance(outcome, SubmittedExtraction)]
         self._under_way = [extraction for extraction in still_running if not extraction.submitted_by]
         for extraction in submitted:
             if not isinstance(outcome := outcomes[extraction.asset], SubmittedExtraction):
-                outcomes[extraction.asset] = self._finished(extraction, outcome)
+                outcomes[extraction.asset] = self._finished(
+                    extraction.asset, outcome, submitted_by=extraction.submitted_by
+                )
+        outcomes |= self._copied(outcomes)
         if time_is_up:
             for extraction in still_running:
                 error = AudioNotReadyError(
@@ -486,20 +496,18 @@ class VodEngine:
                 self._ledger.forget(asset)
             if self._register:
                 self._register.release(cancelled, cancelled=True)
-        self._save()
+        self._save(outcomes)
         return outcomes
 
-    def _finished(self, extraction: SubmittedExtraction, outcome: Record) -> Record:
-        """What becomes of an extraction that VOD has ended."""
-        asset = extraction.asset
-        if isinstance(outcome, ExtractedAudio) and self._destination:
-            outcome = self._copied(outcome)
-        if isinstance(outcome, ExtractedAudio):
-            self._ready[asset] = (outcome, extraction.accepted)
+    def _finished(self, asset: str, outcome: Record, *, submitted_by: str = "") -> Record:
+        """What becomes of an extraction that VOD has ended.
+
+        :param submitted_by: The other task that has submitted it, if there is one.
+        """
         if not isinstance(outcome, AssetFailure) or outcome.outcome != ExtractionFailedError.outcome:
             return outcome
-        if extraction.submitted_by:  # that task may try again, or will say that there can be no audio
-            return self._waiting_for(asset, extraction.submitted_by, {})
+        if submitted_by:  # that task may try again, or will say that there can be no audio
+            return self._waiting_for(asset, submitted_by, {})
         if self._may_try_again(asset):
             self._ledger.again(asset)
             return PostponedExtraction(
@@ -514,15 +522,16 @@ class VodEngine:
             self._register.fail(asset, outcome.to_json())
         return outcome
 
-    def _save(self) -> None:
+    def _save(self, outcomes: Mapping[str, Record]) -> None:
         """Write what was noted, here and for all."""
         self._ledger.save()
-        if self._register and self._ready:
-            self._register.finish(
-                {asset: record.to_json() for asset, (record, _) in self._ready.items()},
-                {asset: accepted for asset, (_, accepted) in self._ready.items()},
-            )
-        self._ready.clear()
+        ready = {
+            asset: outcome.to_json()
+            for asset, outcome in outcomes.items()
+            if isinstance(outcome, ExtractedAudio) and asset in self._accepted_at
+        }
+        if self._register and ready:
+            self._register.finish(ready, self._accepted_at)
 
     def _recover(
         self,
@@ -550,7 +559,8 @@ class VodEngine:
                 },
                 sources,
                 audio_format=self._audio_format,
-                claimed=self._claimed,
+                claimed=self._ledger.audio_assets(),
+                claimed_by_others=self._register.is_owned if self._register else None,
             )
         except CloudError as error:
             if not error.retryable:
@@ -560,7 +570,7 @@ class VodEngine:
         for asset, finding in findings.items():
             if finding.audio:
                 outcomes[asset] = extraction = self._accepted(asset, finding.audio)
-                self._under_way.append(extraction)
+                self._wait_for(extraction)
                 continue
             search = searches[asset]
             search["seen"] = sorted({*search["seen"], *finding.seen})
@@ -580,11 +590,6 @@ class VodEngine:
         log.info("Found the audio of %d of %d submissions whose answer was lost.", found, len(findings))
         return outcomes
 
-    def _claimed(self, audio_assets: Collection[str]) -> set[str]:
-        """Those of some audio assets that are known to be of other submissions."""
-        own = self._ledger.audio_assets().intersection(audio_assets)
-        return own | (self._register.owners(set(audio_assets) - own) if self._register else set())
-
     def _search(self, asset: str, intended: float) -> dict[str, Any]:
         """How far the search for the audio of a lost answer is: times are VOD's, which all workers share."""
         entry = self._ledger.get(asset) or {}
@@ -596,33 +601,17 @@ class VodEngine:
         }
         return {**begun, **(entry.get("search") or {})}
 
-    def _copied(self, record: ExtractedAudio) -> Record:
-        try:
-            return self._copy(record)
-        except VodError as error:
-            return AssetFailure.from_error(record.asset, error)
-
-    def _copy(self, record: ExtractedAudio) -> ExtractedAudio:
-        assert self._destination
-        name = file_stem(record.asset) + media.EXTENSIONS[record.audio_format]
-        try:
-            with self._destination.writing(name) as path:
-                self._hook.client.download(record.audio_asset_id or "", path)
-                info = media.probe(path)
-                if not info.audio:
-                    raise ExtractionFailedError("VOD's audio asset has no audio track.", asset=record.asset)
-        except OSError as error:
-            raise not_written(self._destination.uri(name), error) from error
-        track = info.audio[0]
-        return replace(
-            record,
-            uri=self._destination.uri(name),
-            codec=track.codec,
-            duration=info.duration,
-            size=info.size,
-            sample_rate=track.sample_rate,
-            channels=track.channels,
-        )
+    def _copied(self, outcomes: Outcomes) -> Outcomes:
+        """What becomes of audio that is ready and still lies in VOD only."""
+        if self._copies is None:
+            return {}
+        ready = [
+            outcome
+            for outcome in outcomes.values()
+            if isinstance(outcome, ExtractedAudio) and outcome.uri.startswith("vod://")
+        ]
+        copied = self._copies.copy(ready)
+        return {asset: self._finished(asset, outcome) for asset, outcome in copied.items()}
 
     def _accepted(self, asset: str, audio_asset_id: str) -> SubmittedExtraction:
         now = time.time()
@@ -632,9 +621,18 @@ class VodEngine:
         return self._submitted(asset, audio_asset_id, now)
 
     def _submitted(self, asset: str, audio_asset_id: str, accepted: float) -> SubmittedExtraction:
+        self._accepted_at[asset] = accepted
         return SubmittedExtraction(
             asset=asset, audio_asset_id=audio_asset_id, audio_format=self._audio_format, accepted=accepted
         )
+
+
+def _waits_for_quota(outcome: PostponedExtraction) -> bool:
+    return outcome.failure["outcome"] == QuotaUsedUpError.outcome
+
+
+def _is_due(outcome: PostponedExtraction, now: float) -> bool:
+    return outcome.watch or outcome.again <= now
 
 
 def _open_question(asset: str, finding: Finding) -> CloudError:
@@ -650,11 +648,3 @@ def _open_question(asset: str, finding: Finding) -> CloudError:
         f"{finding.doubts}.{f' VOD lists {listed}.' if listed else ''}",
         asset=asset,
     )
-
-
-def _waits_for_quota(outcome: PostponedExtraction) -> bool:
-    return outcome.failure["outcome"] == QuotaUsedUpError.outcome
-
-
-def _is_due(outcome: PostponedExtraction, now: float) -> bool:
-    return outcome.watch or outcome.again <= now

@@ -37,7 +37,6 @@ from vod.operators.base import BatchOperator
 from vod.operators.cancellation import Cancellation
 from vod.operators.extraction_batch import ExtractionBatch
 from vod.records import AUDIO_FORMATS, ENGINES, LOCAL_AUDIO_FORMATS, parse_record
-from vod.storage.files import Destination
 
 # Not imported while a DAG file is parsed: they load HTTP clients.
 if TYPE_CHECKING:
@@ -286,7 +285,7 @@ class ExtractAudioOperator(BatchOperator):
             register=register,
             pace=pace,
             force=is_true("force", self.force),
-            destination=Destination(self.destination) if self.destination else None,
+            destination=self._destination(self.destination) if self.destination else None,
             tries=1 if self.fallback else 2,
             retry_delay=3 * self.poll_interval,
             cancel_on_kill=self.cancel_on_kill,
