@@ -585,7 +585,12 @@ class VodEngine:
             if finding.doubts and finding.settled and enough:
                 outcomes[asset] = AssetFailure.from_error(asset, question)
             else:
-                outcomes[asset] = self._postponed(asset, question, postponed)
+                later = self._postponed(asset, question, postponed)
+                left = search["lost"] + window - clock.time()
+                # The look that ends the window is not to come long after it.
+                outcomes[asset] = (
+                    replace(later, again=min(later.again, time.time() + left)) if left > 0 else later
+                )
         found = sum(bool(finding.audio) for finding in findings.values())
         log.info("Found the audio of %d of %d submissions whose answer was lost.", found, len(findings))
         return outcomes
