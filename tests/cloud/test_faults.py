@@ -222,6 +222,7 @@ NOT_CONCERNED = {
     "prose": "notifications, which the client does not receive",
     "request": "which call it is makes no difference: what each of the others goes through",
     "aclose": "asks nobody",
+    "project_id": "asks IAM, as each of the others does that is not told the project: test_identity.py",
 }
 """Switches and calls that are not crossed with all of the other kind: whom they concern, tested below."""
 

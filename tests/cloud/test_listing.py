@@ -19,6 +19,7 @@ from vod.cloud.errors import IncompleteListError
 from vod.cloud.listing import Listing
 from vod.cloud.runtime import run
 from vod.standin import Standin
+from vod.standin.faults import parse
 
 BEGIN = datetime(2024, 1, 1, tzinfo=timezone.utc)
 DAY = {"since": BEGIN, "until": BEGIN + timedelta(days=1)}
@@ -81,6 +82,22 @@ def test_a_second_with_more_than_vod_lists_is_an_error(standin: Standin, client:
     ) as caught:
         list(client.list_assets(**DAY))
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("count", [30, 250])
+def test_what_an_answer_leaves_out_is_asked_for_again(
+    standin: Standin, client: VodClient, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    sources = standin.add_virtual(count, created_from="20240101000000", created_to="20240101120000")
+    standin.behaviour.running_seconds = 3600
+    audio = client.extract_audio(sources[0]).audio_asset_id
+    everything = {"since": BEGIN, "until": datetime.now(timezone.utc) + timedelta(days=1)}
+    standin.behaviour.faults = [parse("missing,call=list,count=2")]
+    assert {asset.asset_id for asset in client.list_assets(**everything)} == {*sources, audio}
+    assert "of its list" not in caplog.text
+    standin.behaviour.faults = [parse("missing,call=list")]
+    assert {asset.asset_id for asset in client.list_assets(**everything)} == {*sources}
+    assert "assets on a page of its list, and lists" in caplog.text, "no silence"
 
 
 def test_each_page_is_asked_for_once(standin: Standin, client: VodClient) -> None:

@@ -14,6 +14,7 @@ from vod.cloud.client import VodClient
 from vod.engines import vod as vod_engine
 from vod.standin import Standin
 from vod.standin.faults import parse
+from vod.standin.service import EXTRACTED_DESCRIPTION
 
 LOST = "drop,call=extract_audio,accepted=true"
 TITLE = "Weekly meeting"
@@ -84,12 +85,28 @@ def test_a_video_of_the_same_title_and_length_makes_it_a_guess(
     assert stats(standin)["submissions"] == {other: 1}
 
 
-@pytest.mark.parametrize("description", [None, "recorded on Monday"])
-def test_an_upload_is_not_taken(standin: Standin, description: str | None) -> None:
-    mine = video(standin, description="recorded on Monday")
+@pytest.mark.parametrize(
+    ("of_extractions", "of_video", "of_upload"),
+    [
+        (EXTRACTED_DESCRIPTION, "recorded on Monday", None),
+        (EXTRACTED_DESCRIPTION, "recorded on Monday", "recorded on Monday"),
+        (EXTRACTED_DESCRIPTION, EXTRACTED_DESCRIPTION, EXTRACTED_DESCRIPTION),
+        ("", "recorded on Monday", None),
+    ],
+    ids=["none", "the video's", "the video's, which is that of extractions", "none, like extractions"],
+)
+def test_an_upload_is_not_taken_whatever_it_says_of_itself(
+    standin: Standin,
+    monkeypatch: pytest.MonkeyPatch,
+    of_extractions: str,
+    of_video: str,
+    of_upload: str | None,
+) -> None:
+    monkeypatch.setattr("vod.standin.service.EXTRACTED_DESCRIPTION", of_extractions)
+    mine = video(standin, description=of_video)
     store = killed_before_it_was_sent(mine)
-    upload = video(standin, video_type="MP3", description=description)
-    extract(context_of(DictStore()), [video(standin, "another"), video(standin, "and another")])
+    upload = video(standin, video_type="MP3", description=of_upload)
+    client_of(standin).extract_audio(video(standin, "another"), "MP3")
     [record] = extract(context_of(store), mine, failed_assets="return")
     assert record["outcome"] == "ambiguous_extraction"
     assert f"it may have been uploaded. VOD lists {upload}" in record["message"]

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from itertools import islice
 
 from vod.cloud.assets import Asset, AssetSummary, Metadata, Readiness
@@ -93,7 +94,8 @@ def find_audio_assets(
     sources: Mapping[str, Asset],
     *,
     audio_format: str,
-    claimed: Callable[[Collection[str]], Collection[str]],
+    claimed: Collection[str],
+    claimed_by_others: Callable[[str], bool] | None = None,
 ) -> dict[str, Finding]:
     """Look once for the audio assets of submissions that VOD may have accepted.
 
@@ -105,12 +107,18 @@ def find_audio_assets(
 
     :param lost: The submissions, by source.
     :param sources: The sources as VOD describes them.
-    :param claimed: Says which of some audio assets are known to be of other submissions.
+    :param claimed: Audio assets that are known to be of other submissions of this task.
+    :param claimed_by_others: Tells whether an audio asset is known to be of a submission of any task.
     :returns: by source what was found.
     :raises CloudError: VOD could not be asked: nothing is known.
     """
     if not lost:
         return {}
+
+    @cache
+    def is_claimed(audio: str) -> bool:
+        return audio in claimed or (claimed_by_others is not None and claimed_by_others(audio))
+
     error = client.clock.error
     since = _moment(min(answer.intended for answer in lost.values()) - _BEFORE - error)
     until = _moment(max(answer.lost for answer in lost.values()) + _AFTER + error)
@@ -128,7 +136,7 @@ def find_audio_assets(
         and (audio.created is None or since - _NEARBY <= audio.created <= until + _NEARBY)
         and any(same_title(audio.title, title) for title in titles)
     }
-    taken = {*claimed(candidates)}
+    taken = {audio for audio in candidates if is_claimed(audio)}
     captions = {
         audio.description
         for audio in listed.values()
@@ -138,7 +146,7 @@ def find_audio_assets(
     if unclaimed and not captions:
         recent = client.list_assets(since=since - _RECENTLY, until=until, containers=(audio_format,))
         others = {audio.asset_id: audio for audio in islice(recent, _ASKED_FOR_CAPTIONS)}
-        captions = {others[audio].description for audio in claimed(others)}
+        captions = {others[audio].description for audio in others if is_claimed(audio)}
     videos = [asset for asset in sources.values() if asset.title is not None and not asset.is_audio]
     found = {}
     for source, answer in lost.items():

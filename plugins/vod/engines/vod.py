@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -567,7 +567,8 @@ class VodEngine:
                 },
                 sources,
                 audio_format=self._audio_format,
-                claimed=self._claimed,
+                claimed=self._ledger.audio_assets(),
+                claimed_by_others=self._register.is_owned if self._register else None,
             )
         except CloudError as error:
             if not error.retryable:
@@ -592,15 +593,15 @@ class VodEngine:
             if finding.doubts and finding.settled and enough:
                 outcomes[asset] = AssetFailure.from_error(asset, question)
             else:
-                outcomes[asset] = self._postponed(asset, question, postponed)
+                later = self._postponed(asset, question, postponed)
+                left = search["lost"] + window - clock.time()
+                # The look that ends the window is not to come long after it.
+                outcomes[asset] = (
+                    replace(later, again=min(later.again, time.time() + left)) if left > 0 else later
+                )
         found = sum(bool(finding.audio) for finding in findings.values())
         log.info("Found the audio of %d of %d submissions whose answer was lost.", found, len(findings))
         return outcomes
-
-    def _claimed(self, audio_assets: Collection[str]) -> set[str]:
-        """Those of some audio assets that are known to be of other submissions."""
-        own = self._ledger.audio_assets().intersection(audio_assets)
-        return own | (self._register.owners(set(audio_assets) - own) if self._register else set())
 
     def _search(self, asset: str, intended: float) -> dict[str, Any]:
         """How far the search for the audio of a lost answer is: times are VOD's, which all workers share."""
@@ -639,6 +640,14 @@ class VodEngine:
         )
 
 
+def _waits_for_quota(outcome: PostponedExtraction) -> bool:
+    return outcome.failure["outcome"] == QuotaUsedUpError.outcome
+
+
+def _is_due(outcome: PostponedExtraction, now: float) -> bool:
+    return outcome.watch or outcome.again <= now
+
+
 def _open_question(asset: str, finding: Finding) -> CloudError:
     """What there is to say about a lost answer as long as it is not known what became of the submission."""
     if finding.is_none:
@@ -652,11 +661,3 @@ def _open_question(asset: str, finding: Finding) -> CloudError:
         f"{finding.doubts}.{f' VOD lists {listed}.' if listed else ''}",
         asset=asset,
     )
-
-
-def _waits_for_quota(outcome: PostponedExtraction) -> bool:
-    return outcome.failure["outcome"] == QuotaUsedUpError.outcome
-
-
-def _is_due(outcome: PostponedExtraction, now: float) -> bool:
-    return outcome.watch or outcome.again <= now

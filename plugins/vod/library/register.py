@@ -295,9 +295,9 @@ class Register:
                     given_back = replace(given_back, audio=None, accepted=None)
                 self._write(asset, given_back)
 
-    def owners(self, audio_assets: Iterable[str]) -> set[str]:
-        """Those of VOD's audio assets that are known to be the audio of some asset."""
-        return {audio for audio in audio_assets if self._store.get(_owner_key(audio)) is not None}
+    def is_owned(self, audio: str) -> bool:
+        """Whether one of VOD's audio assets is known to be the audio of some asset."""
+        return self._store.get(_owner_key(audio)) is not None
 
     def sign(self) -> None:
         """Give a sign of life when one is due, so that this task's claims stay its own."""

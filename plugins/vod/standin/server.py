@@ -84,7 +84,7 @@ class Standin:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server = _Server(
             uvicorn.Config(
-                Dated(KnownHosts(self._application(), settings), settings.behaviour),
+                Dated(KnownHosts(self._application(), settings), settings.behaviour.now),
                 log_config=None,
                 http=Protocol,
                 lifespan="on",

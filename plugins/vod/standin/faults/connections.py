@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from vod.standin.settings import Behaviour
-
 
 class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """uvicorn's HTTP, which lets the application close its connection and never writes access lines.
@@ -33,16 +31,16 @@ class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 class Dated:
     """Says in the header ``Date`` what the stand-in's clock shows, this machine's or another."""
 
-    def __init__(self, application: ASGIApp, behaviour: Behaviour) -> None:
+    def __init__(self, application: ASGIApp, clock: Callable[[], float]) -> None:
         self._application = application
-        self._behaviour = behaviour
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and date what is answered."""
 
         async def dated(message: Message) -> None:
             if message["type"] == "http.response.start":
-                date = formatdate(self._behaviour.now(), usegmt=True).encode()
+                date = formatdate(self._clock(), usegmt=True).encode()
                 message = {**message, "headers": [*message["headers"], (b"date", date)]}
             await send(message)
 
