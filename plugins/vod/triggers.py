@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -29,11 +30,12 @@ class AudioAssetTrigger(BaseTrigger):
     """Waits until there is something to do for a batch: its audio assets are ready or have failed, VOD may
     take an extraction that was postponed, or the deadline has passed.
 
-    The event hands the records back as they are: the resumed task reads the assets itself. They travel
-    through the trigger because ``dag.test()`` drops the keyword arguments of ``defer`` (Airflow 3.3.2).
+    The event hands the records back: the resumed task reads the assets itself. Only what is open travels
+    through the trigger (:mod:`vod.batch.settled` keeps the rest), and it does because ``dag.test()`` drops
+    the keyword arguments of ``defer`` (Airflow 3.3.2).
 
     :param vod_conn_id: Connection of type ``vod``; no credential is serialised.
-    :param records: Records of the batch; those that say ``submitted`` or ``postponed`` are waited for.
+    :param records: Records of the batch that say ``submitted`` or ``postponed``.
     :param deadline: Seconds since the epoch, so that a restarted triggerer keeps it.
     :param poll_interval: Seconds from the last acceptance to the first look, and to the next; it grows to 30.
     :param cancel_on_kill: Cancel what is queued when a person ends or clears the task.
@@ -57,6 +59,7 @@ class AudioAssetTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
         self.collect_after = collect_after
+        self._gone_since: dict[str, float] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         # A literal path: __module__ differs when the plugins folder has run a file as a top-level module.
@@ -74,8 +77,13 @@ class AudioAssetTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then give one event: the records as they were given, and the deadline."""
+        """Wait, then give one event: the records, and the deadline."""
         extractions, postponed = self._of(SubmittedExtraction), self._of(PostponedExtraction)
+        self._gone_since = {
+            extraction.audio_asset_id: extraction.gone_since
+            for extraction in extractions
+            if extraction.gone_since is not None
+        }
         ready = ReadyCount(len(extractions))
         try:
             async with VodHook(self.vod_conn_id).poller() as poller:
@@ -101,7 +109,7 @@ class AudioAssetTrigger(BaseTrigger):
         except VodError as error:
             # The resumed task makes the same call and fails with the same error, in its own terms.
             self.log.warning("Waiting ended: %s", error)
-        yield TriggerEvent({"records": self.records, "deadline": self.deadline})
+        yield TriggerEvent({"records": self._handed_back(), "deadline": self.deadline})
 
     async def on_kill(self) -> None:
         """Cancel what VOD has queued, when a person ends or clears the task."""
@@ -124,7 +132,17 @@ class AudioAssetTrigger(BaseTrigger):
             interval=self.poll_interval,
             grace_until=accepted + VISIBILITY_GRACE,
             on_poll=ready,
+            gone_since=self._gone_since,
         )
+
+    def _handed_back(self) -> list[dict[str, Any]]:
+        """The records, each with the time since when VOD says that its audio asset is gone."""
+        return [
+            replace(record, gone_since=self._gone_since.get(record.audio_asset_id)).to_json()
+            if isinstance(record, SubmittedExtraction)
+            else record.to_json()
+            for record in map(parse_record, self.records)
+        ]
 
     async def _turn(self, poller: Poller, postponed: list[PostponedExtraction]) -> None:
         """Wait until it is worth submitting again: a source is ready, or some time has passed."""
@@ -146,6 +164,9 @@ class AudioAssetTrigger(BaseTrigger):
         )
         if not watched:
             await asyncio.sleep(max(again - time.time(), 0.0))
+        if refused := [extraction.asset for extraction in postponed if extraction.refused]:
+            # One call for all that wait, instead of one of each task.
+            await poller.wait(refused[:1], deadline=self.deadline, settled=lambda _: True)
 
     def _of(self, kind: type[R]) -> list[R]:
         records = [parse_record(record) for record in self.records]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from vod.engines import Engine, Outcomes, is_open
 from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction, parse_record
@@ -57,6 +57,17 @@ class ExtractionBatch:
         waiting = {asset: outcome for asset, outcome in self.outcomes.items() if is_open(outcome)}
         self._settle(self._engine.advance(waiting, time_is_up=time.time() >= self.deadline))
 
+    def start_what_is_missing(self, assets: Sequence[str]) -> None:
+        """Begin with those of *assets* of which nothing is known."""
+        missing = [asset for asset in assets if asset not in self.outcomes]
+        if missing:
+            self.assets = list(dict.fromkeys([*assets, *self.assets]))
+            self._settle(self._engine.start(missing))
+
+    def take_over(self, records: Iterable[Record]) -> None:
+        """Note what was learnt while nothing was done."""
+        self.outcomes.update({record.asset: record for record in records})
+
     def give_up_postponed(self) -> None:
         """Fail what VOD does not take yet; what it has accepted stays as it is."""
         for asset, outcome in self.outcomes.items():
@@ -72,6 +83,11 @@ class ExtractionBatch:
     def is_open(self) -> bool:
         """Whether an asset is still being worked on."""
         return any(map(is_open, self.outcomes.values()))
+
+    @property
+    def open_records(self) -> list[dict[str, Any]]:
+        """What is still being worked on, as JSON."""
+        return [record.to_json() for record in self.records if is_open(record)]
 
     @property
     def records(self) -> list[Record]:
