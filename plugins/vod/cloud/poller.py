@@ -51,7 +51,7 @@ class _Wait:
     settled: Callable[[Asset], bool]
     any_will_do: bool
     on_poll: OnPoll | None
-    gone_since: dict[str, float]
+    gone_since: dict[str, float] | None
     # Where log lines belong: the triggerer tells its triggers apart by context.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -123,7 +123,7 @@ class Poller:
             settled=settled or (lambda asset: asset.settled(grace=time.time() < grace_until)),
             any_will_do=any_will_do,
             on_poll=on_poll,
-            gone_since={} if gone_since is None else gone_since,
+            gone_since=None if settled else {} if gone_since is None else gone_since,
         )
         now = time.time()
         due = min(max(now, first_look), deadline)
@@ -271,11 +271,12 @@ class Poller:
 
     @staticmethod
     def _settles(wait: _Wait, asset: Asset) -> bool:
-        if not wait.settled(asset):
-            return False
-        if not asset.is_gone:
+        settled = wait.settled(asset)
+        if wait.gone_since is None:
+            return settled
+        if not settled or not asset.is_gone:
             wait.gone_since.pop(asset.asset_id, None)
-            return True
+            return settled
         now = time.time()
         return now - wait.gone_since.setdefault(asset.asset_id, now) >= CONFIRMATION_PAUSE
 

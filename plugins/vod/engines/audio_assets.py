@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from vod.cloud import poller
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.client import VodClient
 from vod.cloud.errors import (
@@ -15,7 +16,6 @@ from vod.cloud.errors import (
     ExtractionFailedError,
     InvalidRequestError,
 )
-from vod.cloud.poller import CONFIRMATION_PAUSE
 from vod.cloud.refusals import CONCERNS_THE_ACCOUNT
 from vod.locations import asset_uri
 from vod.logs import get_logger
@@ -77,13 +77,13 @@ def _read(
 def confirmed_gone(client: VodClient, asset: Asset, since: float | None = None) -> bool:
     """Whether an asset that one answer of VOD calls gone (:attr:`Asset.is_gone`) really is.
 
-    It is if VOD has said so for :data:`CONFIRMATION_PAUSE`, or if asset/details knows no such asset either.
-    Of one that an answer only left out, details decide.
+    It is if VOD has said so for :data:`vod.cloud.poller.CONFIRMATION_PAUSE`, or if asset/details knows no
+    such asset either. Of one that an answer only left out, details decide.
 
     :param asset: As just read.
     :param since: Since when VOD says so, seconds since the epoch; ``None`` if this is the first time.
     """
-    if since is not None and time.time() - since >= CONFIRMATION_PAUSE and not asset.is_missing:
+    if since is not None and time.time() - since >= poller.CONFIRMATION_PAUSE and not asset.is_missing:
         return True
     try:
         client.asset_details(asset.asset_id)
