@@ -96,7 +96,7 @@ def test_audio_that_is_deleted_while_the_task_waits_is_told_after_a_second_look(
 def test_a_source_that_one_answer_leaves_out_is_extracted(
     standin: Standin, connection: str, context: Context, uploaded: list[str]
 ) -> None:
-    standin.behaviour.faults = [parse(f"missing,call=info,count=1,asset={uploaded[1]}")]
+    standin.behaviour.faults = [parse(f"spelling,shows=NO_ASSET,count=1,asset={uploaded[1]}")]
     records = extract(context, uploaded)
     assert [record["outcome"] for record in records] == ["extracted"] * 3
 
@@ -214,3 +214,43 @@ def test_a_service_that_cannot_be_reached_when_the_task_resumes_postpones(
     trigger = deferred_by(operator.execute_complete, context, event)
     records = operator.execute_complete(context, asyncio.run(first_event(trigger)))
     assert [record["outcome"] for record in records] == ["extracted"] * 3
+
+
+# --- what the trigger carries -----------------------------------------------------------------------
+
+
+def test_the_trigger_carries_what_is_open_and_the_task_returns_all_in_order(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    done = extract(context, uploaded[::2])
+    assets = [uploaded[0], "f" * 32, uploaded[1], uploaded[2]]
+    operator = ExtractAudioOperator(
+        task_id="extract", assets=assets, poll_interval=0.05, failed_assets="return"
+    )
+    trigger = deferred_by(operator.execute, context)
+    assert [record["asset"] for record in trigger.records] == [uploaded[1]]
+    records = operator.execute_complete(context, asyncio.run(first_event(trigger)))
+    assert [record["asset"] for record in records] == assets
+    assert [record["outcome"] for record in records] == [
+        "extracted",
+        "asset_not_found",
+        "extracted",
+        "extracted",
+    ]
+    assert [records[0], records[3]] == done
+
+
+def test_a_store_that_is_emptied_while_the_task_waits_loses_no_asset(
+    standin: Standin, connection: str, context: Context, uploaded: list[str]
+) -> None:
+    extract(context, uploaded[:2])
+    operator = ExtractAudioOperator(task_id="extract", assets=uploaded, poll_interval=0.05)
+    event = asyncio.run(first_event(deferred_by(operator.execute, context)))
+    store = context["task_state_store"].values
+    for name in [name for name in store if name.startswith("vod_settled")]:
+        del store[name]
+    records = operator.execute_complete(context, event)
+    assert [(record["asset"], record["outcome"]) for record in records] == [
+        (asset, "extracted") for asset in uploaded
+    ]
+    assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
