@@ -24,6 +24,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         ServiceError                   retryable
         NotSentError                   retryable
         AnswerLostError                retryable
+        IncompleteListError            may be retryable
         TransferError                  retryable
         ExtractionFailedError
         AmbiguousExtractionError
@@ -44,9 +45,11 @@ Each class lives beside what raises it; messages say what failed, for which asse
         ExtractionTimeoutError
         ExtractionCancelledError       retryable
         NoSpaceError                   retryable
-        DestinationError
+        DestinationError               retryable if its file system is out of order
         FfmpegError
         FfmpegNotFoundError
+      StorageError                     retryable; object storage, or the way to it
+        StorageRefusedError            no keys, wrong ones, no permission, no such bucket
       SpeechError                      recognition
         SpeechNotInstalledError
         ModelNotFoundError
@@ -55,6 +58,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         UnsupportedLanguageError
         UnreadableAudioError
       TranscriptionError               retryable
+      CopyFailedError                  retryable; from VOD to the destination
       AudioNotReadyError               retryable; the time was up
       SubmissionStoppedError           retryable; the task was ended
       AssetsFailedError                a batch; retryable if one of its failures is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from vod.engines.audio_assets import VISIBILITY_GRACE, ReadyCount
 from vod.engines.cancel import cancel_queued_async
 from vod.errors import VodError
 from vod.hooks import VodHook
+from vod.library.register import lease, leave, watch
 from vod.records import PostponedExtraction, SubmittedExtraction, parse_record
 
 R = TypeVar("R", SubmittedExtraction, PostponedExtraction)
@@ -41,6 +43,8 @@ class AudioAssetTrigger(BaseTrigger):
     :param cancel_on_kill: Cancel what is queued when a person ends or clears the task.
     :param collect_after: Seconds after which a quarter of the audio assets is enough; all are needed when
         omitted.
+    :param holder: The task's name in the register, whose signs of life it gives meanwhile; empty without a
+        register.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class AudioAssetTrigger(BaseTrigger):
         poll_interval: float = 5.0,
         cancel_on_kill: bool = True,
         collect_after: float | None = None,
+        holder: str = "",
     ) -> None:
         super().__init__()
         self.vod_conn_id = vod_conn_id
@@ -59,6 +64,7 @@ class AudioAssetTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
         self.collect_after = collect_after
+        self.holder = holder
         self._gone_since: dict[str, float] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -73,6 +79,7 @@ class AudioAssetTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
                 "collect_after": self.collect_after,
+                "holder": self.holder,
             },
         )
 
@@ -86,22 +93,30 @@ class AudioAssetTrigger(BaseTrigger):
         }
         ready = ReadyCount(len(extractions))
         try:
-            async with VodHook(self.vod_conn_id).poller() as poller:
-                waits = [
-                    asyncio.ensure_future(wait)
-                    for wait in (
-                        self._audio(poller, extractions, ready) if extractions else None,
-                        self._turn(poller, postponed) if postponed else None,
-                    )
-                    if wait
-                ]
+            async with AsyncExitStack() as stack:
+                poller = None  # files need no connection
+                if extractions or any(extraction.watch or extraction.refused for extraction in postponed):
+                    poller = await stack.enter_async_context(VodHook(self.vod_conn_id).poller())
+                audio = [self._audio(poller, extractions, ready)] if poller and extractions else []
+                turn = [self._turn(poller, postponed)] if postponed else []
+                waits = [asyncio.ensure_future(wait) for wait in (*audio, *turn)]
+                claims = {extraction.key: extraction.holder for extraction in postponed if extraction.key}
+                if self.holder:
+                    # It ends only when there is something to see.
+                    waits.append(asyncio.ensure_future(watch(self.holder, claims, lease=lease())))
                 try:
                     # Audio need not be collected before all of it is there, but a turn is to be taken.
-                    while not (await asyncio.wait(waits[-1:], timeout=self.collect_after))[0]:
+                    wanted = waits[len(audio) :] if turn else waits
+                    while not (
+                        await asyncio.wait(
+                            wanted, timeout=self.collect_after, return_when=asyncio.FIRST_COMPLETED
+                        )
+                    )[0]:
                         if extractions and ready.share >= _COLLECT_SHARE:
                             break
-                    else:
-                        await waits[-1]
+                    for wait in wanted:
+                        if wait.done():
+                            wait.result()
                 finally:
                     for wait in waits:
                         wait.cancel()
@@ -113,7 +128,11 @@ class AudioAssetTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel what VOD has queued, when a person ends or clears the task."""
-        extractions = self._of(SubmittedExtraction)
+        if self.holder:
+            await leave(self.holder)
+        extractions = [
+            extraction for extraction in self._of(SubmittedExtraction) if not extraction.submitted_by
+        ]
         if self.cancel_on_kill and extractions:
             settings = await VodHook(self.vod_conn_id).async_settings()
             task = asyncio.ensure_future(cancel_queued_async(settings, extractions))
@@ -144,27 +163,29 @@ class AudioAssetTrigger(BaseTrigger):
             for record in map(parse_record, self.records)
         ]
 
-    async def _turn(self, poller: Poller, postponed: list[PostponedExtraction]) -> None:
+    async def _turn(self, poller: Poller | None, postponed: list[PostponedExtraction]) -> None:
         """Wait until it is worth submitting again: a source is ready, or some time has passed."""
         again = min(self.deadline, *(extraction.again for extraction in postponed))
         watched = [extraction.asset for extraction in postponed if extraction.watch]
         self.log.info(
-            "VOD takes %d assets not yet, next try in %.0f s at the latest; the first says: %s",
+            "%d assets are left for later, next try in %.0f s at the latest; the first says: %s",
             len(postponed),
             max(again - time.time(), 0.0),
             parse_record(postponed[0].failure),
         )
         # What VOD refused although nothing is being done with it is not worth a look, but its time comes.
-        await poller.wait(
-            watched,
-            deadline=again,
-            interval=self.poll_interval,
-            settled=_is_idle,
-            any_will_do=True,
-        )
-        if not watched:
+        if poller and watched:
+            await poller.wait(
+                watched,
+                deadline=again,
+                interval=self.poll_interval,
+                settled=_is_idle,
+                any_will_do=True,
+            )
+        else:
             await asyncio.sleep(max(again - time.time(), 0.0))
-        if refused := [extraction.asset for extraction in postponed if extraction.refused]:
+        refused = [extraction.asset for extraction in postponed if extraction.refused]
+        if poller and refused:
             # One call for all that wait, instead of one of each task.
             await poller.wait(refused[:1], deadline=self.deadline, settled=lambda _: True)
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from tests.cloud.scripted import Script
 from vod.standin import Standin
 
 
@@ -72,3 +73,10 @@ def wire(standin: Standin) -> Iterator[Wire]:
     proxy = Wire(standin)
     yield proxy
     proxy.close()
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    server = Script()
+    yield server
+    server.close()

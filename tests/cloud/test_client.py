@@ -6,23 +6,21 @@ import asyncio
 import inspect
 import io
 import itertools
-import json
 import logging
 import os
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.cloud.scripted import Answer, Script, hang_up, say
 from tests.conftest import auth_of, client_of, service, settle, stats
 from vod import media
 from vod.cloud import session
@@ -101,7 +99,6 @@ async def test_nothing_that_is_waited_for_holds_up_the_loop(
     login = Login(account=settings.account, user=settings.user, password=settings.password)
     client = AsyncVodClient(service(standin.url, None, login, iam_endpoint=standin.url))
     standin.behaviour.faults = [parse("latency,seconds=0.5")]
-    now = datetime.now(timezone.utc)
     beats = [time.monotonic()]
 
     async def beat() -> None:
@@ -113,7 +110,7 @@ async def test_nothing_that_is_waited_for_holds_up_the_loop(
     await asyncio.gather(
         client.asset_info([asset_id]),
         client.download(asset_id, tmp_path / "copy.mp4"),
-        client.find_audio_assets({"t"}, "MP3", since=now),
+        client.find_by_title("t"),
         client.upload(video),
         client.publish([asset_id]),
         Poller(client).wait([asset_id], deadline=time.time() + 20),
@@ -140,13 +137,17 @@ def test_ids_are_asked_for_ten_at_a_time(standin: Standin, client: VodClient) ->
     assert stats(standin)["calls"]["info"]["total"] == 3
 
 
-def test_an_element_that_is_missing_reads_as_no_asset(
+def test_an_asset_that_the_answer_leaves_out_is_not_vods_no_asset(
     standin: Standin, client: VodClient, video: Path
 ) -> None:
     standin.behaviour.missing_polls = 1
     audio = client.extract_audio(client.upload(video)).audio_asset_id
-    assert client.asset_info([audio])[audio].status == "NO_ASSET"
-    assert client.asset_info([audio])[audio].status != "NO_ASSET"
+    left_out = client.asset_info([audio])[audio]
+    assert left_out.is_missing
+    assert left_out.readiness is Readiness.UNKNOWN
+    assert not left_out.settled(grace=False)
+    assert not client.asset_info([audio])[audio].is_missing
+    assert not client.asset_info(["f" * 32])["f" * 32].is_missing, "this is VOD's own word"
 
 
 @pytest.mark.parametrize("refusal_status", [400, 403])
@@ -224,14 +225,14 @@ def test_a_window_with_more_than_paging_reaches_is_split(standin: Standin, clien
     assert listed == made[::-1], "each once, newest first"
 
 
-def test_the_audio_of_a_lost_answer_is_found_by_title_format_and_time(client: VodClient, video: Path) -> None:
-    before = datetime.now(timezone.utc)
+def test_all_assets_of_a_title_are_found(standin: Standin, client: VodClient, video: Path) -> None:
     source = client.upload(video, title="mine")
     audio = client.extract_audio(source, "MP3").audio_asset_id
-    client.extract_audio(source, "AAC")
-    client.extract_audio(client.upload(video, title="another"), "MP3")
-    assert [asset.asset_id for asset in client.find_audio_assets({"mine"}, "MP3", since=before)] == [audio]
-    assert client.find_audio_assets({"mine"}, "MP3", since=before + timedelta(hours=1)) == []
+    client.upload(video, title="mine too")
+    client.upload(video, title="Mine")
+    [old] = standin.add_virtual(1, title="mine", created_from="20050101000000")
+    assert [asset.asset_id for asset in client.find_by_title("mine")] == [audio, source, old]
+    assert client.find_by_title("nobody's") == []
 
 
 @pytest.mark.parametrize(
@@ -340,62 +341,6 @@ def test_signed_urls_stay_out_of_the_log(
 
 
 # --- against a server that follows a script -------------------------------------------------------
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-def say(status: int, body: Any = None, **headers: str) -> Answer:
-    """An answer: JSON, or a string as it is."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        handler.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    return answer
-
-
-def hang_up(handler: BaseHTTPRequestHandler) -> None:
-    handler.connection.shutdown(socket.SHUT_RDWR)
-    handler.close_connection = True
-
-
-class Script:
-    """A server that gives the answers of a list, one a request, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer] = []
-        self.asked: list[str] = []
-        script = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                script.asked.append(f"{self.command} {self.path.rsplit('/', 1)[-1].split('?')[0]}")
-                script.answers.pop(0)(self)
-
-            do_POST = do_DELETE = do_PUT = do_GET  # noqa: N815 - names of http.server
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    server = Script()
-    yield server
-    server.close()
 
 
 @pytest.fixture

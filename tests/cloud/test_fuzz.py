@@ -41,7 +41,7 @@ CALLS: dict[str, tuple[int, Call]] = {
     "info": (1, lambda client, _: client.asset_info(["a", "b"])),
     "details": (1, lambda client, _: client.asset_details("a")),
     "list": (1, lambda client, _: [*client.list_assets(since=NOW, until=NOW + timedelta(seconds=9))]),
-    "find": (1, lambda client, _: client.find_audio_assets({"t"}, "MP3", since=NOW)),
+    "find": (1, lambda client, _: client.find_by_title("t")),
     "upload": (3, lambda client, folder: client.upload(folder / "small.mp4")),
     "upload in parts": (10, lambda client, folder: client.upload(folder / "large.mp4")),
     "pull": (1, lambda client, _: client.pull([PullRequest(url="http://a/b.mp4", title="t")])),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import psutil
 import pytest
 
 from vod.media import extract, probe, scratch_folder, sweep
-from vod.media.partials import partial_beside
+from vod.media.partials import SAFE_AGE, partial_beside
 
 from .conftest import SECONDS, ffmpeg
 
@@ -41,16 +43,73 @@ def test_what_somebody_works_on_is_not_swept(tmp_path: Path) -> None:
     assert not scratch.exists()
 
 
+HOLDER = """
+import sys, time
+from pathlib import Path
+from vod.media.partials import SAFE_AGE, partial_beside, scratch_folder
+with partial_beside(Path(sys.argv[1]) / "a.mp3") as partial, scratch_folder():
+    partial.write_bytes(b"half")
+    print(partial, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_process_left_is_swept_at_once(tmp_path: Path, temporary: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout
+    partial = Path(holder.stdout.readline().strip())
+    assert sweep(tmp_path) == 0
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert partial.read_bytes() == b"half"
+    assert sweep(tmp_path) == 2
+    assert list(tmp_path.iterdir()) == [temporary]
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_another_machine_wrote_to_today_is_not_swept(tmp_path: Path) -> None:
+    """Its lock may not be seen here: NFS without its lock daemon, SMB, and others."""
+    foreign = tmp_path / ".vod-0123abcd-00ff.part"
+    foreign.write_bytes(b"half")
+    assert sweep(tmp_path) == 0
+    _make_old(foreign, SAFE_AGE - 60)
+    assert sweep(tmp_path) == 0
+    _make_old(foreign, SAFE_AGE + 60)
+    with foreign.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert sweep(tmp_path) == 0, "its lock is seen here"
+    assert sweep(tmp_path) == 1
+    assert not foreign.exists()
+
+
+def test_where_there_are_no_locks_the_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with partial_beside(tmp_path / "a.mp3") as partial:
+        assert sweep(tmp_path) == 0
+        _make_old(partial, SAFE_AGE + 60)
+        assert sweep(tmp_path) == 1
+
+
+def _make_old(path: Path, seconds: float) -> None:
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
 def test_only_what_was_left_is_swept(tmp_path: Path, temporary: Path) -> None:
     left = [tmp_path / ".vod-0123.part", tmp_path / ".vod-12-abc.part", temporary / "vod-scratch-x"]
     kept = [tmp_path / "a.mp3", tmp_path / ".vod-x", temporary / "other", tmp_path / ".vod-link.part"]
     for path in [*left[:2], *kept[:2]]:
         path.write_bytes(b"x")
+        _make_old(path, SAFE_AGE + 60)
     left[2].mkdir()
     (left[2] / "original").write_bytes(b"x")
     kept[2].mkdir()
     kept[3].symlink_to(kept[0])
     os.mkfifo(tmp_path / ".vod-fifo.part")
+    _make_old(tmp_path / ".vod-fifo.part", SAFE_AGE + 60)
     assert sweep(tmp_path) == 4
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)

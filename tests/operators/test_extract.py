@@ -23,8 +23,8 @@ from vod.batch.progress import PROGRESS_KEY
 from vod.cloud import session
 from vod.cloud.client import VodClient
 from vod.cloud.errors import TransferError
+from vod.engines.copies import Copies
 from vod.engines.ffmpeg_options import FfmpegOptions
-from vod.engines.vod import VodEngine
 from vod.errors import InvalidInputError
 from vod.locations import local_path
 from vod.operators import ExtractAudioOperator
@@ -32,7 +32,7 @@ from vod.records import ExtractedAudio
 from vod.standin import Standin
 from vod.standin.faults import parse
 
-COPY = VodEngine._copy
+COPY = Copies._copy
 
 
 # --- both engines behind one interface -------------------------------------------------------------
@@ -355,9 +355,9 @@ def test_audio_that_cannot_be_copied_costs_only_itself(
         [wrong] = extract(context, uploaded[0])
         whole = VodClient.download
 
-        def download(client: VodClient, asset: str, target: Path) -> int:
+        def download(client: VodClient, asset: str, target: Any) -> int:
             if asset == wrong["audio_asset_id"]:
-                return target.write_bytes(silent_video.read_bytes())
+                return int(target.write(silent_video.read_bytes()))
             return whole(client, asset, target)
 
         monkeypatch.setattr(VodClient, "download", download)
@@ -391,12 +391,12 @@ def test_a_batch_that_fails_names_every_bad_asset_and_keeps_the_good_ones(
 def copy_fails(monkeypatch: pytest.MonkeyPatch, *audio_of: str) -> None:
     """Let the copy of the audio of these assets to the destination fail: something that a retry may mend."""
 
-    def failing(engine: VodEngine, record: ExtractedAudio) -> ExtractedAudio:
+    def failing(copies: Copies, client: VodClient, record: ExtractedAudio) -> ExtractedAudio:
         if record.asset in audio_of:
             raise TransferError("The storage did not deliver.", asset=record.asset)
-        return COPY(engine, record)
+        return COPY(copies, client, record)
 
-    monkeypatch.setattr(VodEngine, "_copy", failing)
+    monkeypatch.setattr(Copies, "_copy", failing)
 
 
 @pytest.mark.parametrize("failed_assets", ["raise", "return"])

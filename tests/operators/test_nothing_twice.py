@@ -68,7 +68,9 @@ def test_two_candidates_for_a_lost_answer_are_no_guess(
     with pytest.raises(Killed):
         extract(context_of(store), uploaded[0])
     candidates = [client.extract_audio(uploaded[0], "MP3").audio_asset_id for _ in range(2)]
-    with pytest.raises(AirflowFailException, match="any of these audio assets may be its result") as caught:
+    with pytest.raises(
+        AirflowFailException, match="it cannot be told which audio asset is its result: several may be it"
+    ) as caught:
         extract(context_of(store), uploaded[0])
     assert all(candidate in str(caught.value) for candidate in candidates)
     assert stats(standin)["submissions"] == {uploaded[0]: 2}
@@ -79,10 +81,10 @@ def test_an_extraction_whose_answer_was_lost_is_found_and_adopted(
     standin: Standin, connection: str, context: Context, uploaded: list[str], fault: str
 ) -> None:
     standin.behaviour.faults = [parse(f"{fault},call=extract_audio,accepted=true")]
+    standin.behaviour.running_seconds = 0.5
     records = extract(context, uploaded)
     assert [record["outcome"] for record in records] == ["extracted"] * 3
     assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
-    assert stats(standin)["calls"]["list"]["total"] == 1, "one look for the whole batch"
 
 
 def test_sources_of_one_title_are_not_mixed_up(
@@ -162,6 +164,7 @@ def test_a_submission_that_was_on_its_way_is_waited_for(
     for entry in store.values["vod_ledger_0"].values():
         entry["intended"] -= 30  # it waited that long for its turn in the quota
     monkeypatch.setattr(vod_engine, "RECOVERY_WINDOW", 4)
+    standin.behaviour.running_seconds = 2
     late = threading.Timer(1, client.extract_audio, (uploaded[0], "MP3"))
     late.start()
     [record] = extract(context_of(store), uploaded[0])
@@ -249,6 +252,12 @@ def test_the_lost_answer_of_a_second_extraction_is_not_confused_with_the_first(
     standin.behaviour.faults.append(parse("drop,call=extract_audio,accepted=true"))
     with pytest.raises(TaskDeferred) as again:
         operator.execute_complete(context, asyncio.run(first_event(postponed.value.trigger)))
-    [record] = operator.execute_complete(context, asyncio.run(first_event(again.value.trigger)))
+    event = asyncio.run(first_event(again.value.trigger))
+    while True:
+        try:
+            [record] = operator.execute_complete(context, event)
+            break
+        except TaskDeferred as later:
+            event = asyncio.run(first_event(later.trigger))
     assert record["outcome"] == "extracted"
     assert stats(standin)["submissions"] == {uploaded[0]: 2}

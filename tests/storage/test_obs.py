@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -11,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from airflow.sdk import ObjectStoragePath
 
+from tests.object_store import ObjectStore, running_store
 from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError
 from vod.storage.files import Destination, local_copy
@@ -22,40 +21,16 @@ from vod.storage.obs import get_fs
 
 pytest.importorskip("s3fs")
 
-REGION = "ap-southeast-3"
-
 
 @pytest.fixture(scope="module")
-def obs() -> Iterator[dict[str, str]]:
+def obs() -> Iterator[ObjectStore]:
     """A bucket, and the one access key that may use it."""
-    boto3 = pytest.importorskip("boto3")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(
-        ip_address="127.0.0.1", port=0, verbose=False
-    )
-    server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
-    root = {"endpoint_url": url, "aws_access_key_id": "root", "aws_secret_access_key": "root"}
-    iam = boto3.client("iam", region_name="us-east-1", **root)
-    iam.create_user(UserName="vod")
-    statement = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    iam.put_user_policy(UserName="vod", PolicyName="s3", PolicyDocument=policy)
-    key = iam.create_access_key(UserName="vod")["AccessKey"]
-    bucket = boto3.client("s3", region_name=REGION, **root)
-    bucket.create_bucket(Bucket="media", CreateBucketConfiguration={"LocationConstraint": REGION})
-    httpx.post(f"{url}/moto-api/reset-auth", content="0").raise_for_status()
-    yield {"url": url, "login": key["AccessKeyId"], "password": key["SecretAccessKey"]}
-    server.stop()
+    with running_store() as store:
+        yield store
 
 
-def define(monkeypatch: pytest.MonkeyPatch, conn_id: str, obs: dict[str, str], **changes: Any) -> None:
-    extra = {"region": REGION, "obs_endpoint": obs["url"], **changes.pop("extra", {})}
-    connection = {"conn_type": "vod", "login": obs["login"], "password": obs["password"], **changes}
-    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({**connection, "extra": extra}))
-
-
-def test_written_read_and_listed(obs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    define(monkeypatch, "obs_listed", obs)
+def test_written_read_and_listed(obs: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    obs.connect(monkeypatch, "obs_listed")
     folder = ObjectStoragePath("obs://obs_listed@media/listed")
     (folder / "a.txt").write_text("one")
     with (folder / "deep" / "b.bin").open("wb") as file:
@@ -72,8 +47,8 @@ def test_written_read_and_listed(obs: dict[str, str], monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("folder", ["media", "media/audio/deep"])
-def test_a_destination(obs: dict[str, str], monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
-    define(monkeypatch, "obs_destination", obs)
+def test_a_destination(obs: ObjectStore, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    obs.connect(monkeypatch, "obs_destination")
     destination = Destination(f"obs://obs_destination@{folder}")
     assert destination.size("talk.mp3") is None
     with destination.writing("talk.mp3") as path:
@@ -86,18 +61,18 @@ def test_a_destination(obs: dict[str, str], monkeypatch: pytest.MonkeyPatch, fol
 
 
 def test_the_example_of_the_docs(
-    obs: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    obs: ObjectStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    define(monkeypatch, "vod_default", obs)
+    obs.connect(monkeypatch, "vod_default")
     docs = (Path(__file__).parents[2] / "docs" / "connection.md").read_text()
     [example] = re.findall(r"```python\n(.*?)```", docs, re.DOTALL)
     exec(example, {})
     assert "note.txt" in capsys.readouterr().out
 
 
-def test_a_wrong_secret_is_refused(obs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_secret_is_refused(obs: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """This also shows that the server of these tests does look at signatures."""
-    define(monkeypatch, "obs_wrong", obs, password="not-the-secret")
+    obs.connect(monkeypatch, "obs_wrong", password="not-the-secret")
     with pytest.raises(PermissionError) as caught:
         ObjectStoragePath("obs://obs_wrong@media/x").write_text("x")
     assert "not-the-secret" not in str(caught.value)
@@ -111,16 +86,16 @@ def test_a_wrong_secret_is_refused(obs: dict[str, str], monkeypatch: pytest.Monk
     ],
 )
 def test_the_bucket_is_part_of_the_host_as_obs_wants_it(
-    obs: dict[str, str], monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], host: str
+    obs: ObjectStore, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], host: str
 ) -> None:
-    define(monkeypatch, "obs_host", obs, extra={**extra, "security_token": "temporary"})
+    obs.connect(monkeypatch, "obs_host", extra={**extra, "security_token": "temporary"})
     signed = get_fs("obs_host").sign("obs://media/a.mp3")
     assert signed.startswith(f"{host}a.mp3?")
     assert "X-Amz-Security-Token=temporary" in signed
 
 
-def test_no_checksums_that_obs_refuses(obs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    define(monkeypatch, "obs_checksums", obs)
+def test_no_checksums_that_obs_refuses(obs: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    obs.connect(monkeypatch, "obs_checksums")
     fs = get_fs("obs_checksums")
     sent: list[dict[str, Any]] = []
     fs.connect()
@@ -131,19 +106,19 @@ def test_no_checksums_that_obs_refuses(obs: dict[str, str], monkeypatch: pytest.
     assert not [name for headers in sent for name in headers if "checksum" in name.lower()]
 
 
-def test_token_login_cannot_be_used(obs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    define(monkeypatch, "obs_token", obs, extra={"account": "somebody"})
+def test_token_login_cannot_be_used(obs: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    obs.connect(monkeypatch, "obs_token", extra={"account": "somebody"})
     with pytest.raises(InvalidConnectionError, match="OBS takes access keys only"):
         get_fs("obs_token")
 
 
 def test_a_url_without_a_connection_goes_nowhere() -> None:
-    with pytest.raises(ValueError, match="obs://<connection>@<bucket>/<key>"):
+    with pytest.raises(InvalidInputError, match="obs://<connection>@<bucket>/<key>"):
         ObjectStoragePath("obs://media/x").read_text()
 
 
 def test_a_url_with_an_unknown_connection_goes_nowhere() -> None:
-    with pytest.raises((ValueError, InvalidConnectionError), match="connection"):
+    with pytest.raises((InvalidInputError, InvalidConnectionError), match="connection"):
         ObjectStoragePath("obs://nowhere@media/x").read_text()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dev import stack
 from dev.airflow import Airflow, Api, postgres
 from dev.processes import Processes
 from tests.conftest import client_of, stats
@@ -96,6 +97,12 @@ def cluster() -> Iterator[Cluster]:
                 "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
                 "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
                 "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+                # A dead task's claims are free after that long.
+                "AIRFLOW__VOD__CLAIM_LEASE": "60",
+                "AIRFLOW_CONN_VOD_DEFAULT": stack.connection(
+                    library.standin.url, folder / "audio", quotas={"extract": 100_000}
+                ),
+                "AIRFLOW_CONN_VOD_LIMITED": stack.connection(library.standin.url, folder / "audio"),
             }
             airflow = Airflow(
                 folder,
@@ -122,7 +129,7 @@ def _calm(cluster: Cluster) -> None:
 
 
 def test_a_worker_killed_ten_times_while_it_submits(cluster: Cluster) -> None:
-    sources, dice = cluster.sources(100), random.Random(1)
+    sources, dice = cluster.sources(300), random.Random(1)
     cluster.standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true,percent=5")]
     run = cluster.api.trigger("batch", assets=sources)
 
@@ -147,8 +154,62 @@ def test_a_worker_killed_ten_times_while_it_submits(cluster: Cluster) -> None:
             psutil.wait_procs([victim], timeout=10)
     assert cluster.api.await_run("batch", run, 300) == "success"
     assert tries() > 10
-    assert cluster.outcomes("batch", run) == ["extracted"] * 100
+    assert cluster.outcomes("batch", run) == ["extracted"] * 300
     assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
+
+
+def test_the_same_ids_in_runs_at_once_and_afterwards(cluster: Cluster) -> None:
+    cluster.standin.behaviour.running_seconds = 5
+    sources = cluster.sources(30)
+    runs = [cluster.api.trigger("batch", assets=sources) for _ in range(3)]
+    assert [cluster.api.await_run("batch", run) for run in runs] == ["success"] * 3
+    runs.append(cluster.api.trigger("batch", assets=list(reversed(sources))))
+    assert cluster.api.await_run("batch", runs[-1]) == "success"
+    audio = [
+        {
+            record["asset"]: record["audio_asset_id"]
+            for record in cluster.api.returned("batch", run, "extract")
+        }
+        for run in runs
+    ]
+    assert all(found == audio[0] for found in audio)
+    assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
+
+
+@pytest.mark.parametrize("how", ["killed", "marked failed"])
+def test_what_another_run_has_claimed_is_taken_over_when_that_one_ends(cluster: Cluster, how: str) -> None:
+    sources = cluster.sources(300)
+    first = cluster.api.trigger("batch_on_worker", assets=sources)  # no retries
+    Api.await_(lambda: len(cluster.submissions(sources)) >= 20, "20 submissions", 90)
+    second = cluster.api.trigger("batch", assets=sources)
+    cluster.api.await_task("batch", second, "extract", "deferred")
+    if how == "killed":
+        victim = cluster.task_process()
+        if victim is not None:
+            victim.kill()
+    else:
+        cluster.api.mark("batch_on_worker", first, "extract", "failed")
+    assert cluster.api.await_run("batch", second, 300) == "success"
+    assert cluster.outcomes("batch", second) == ["extracted"] * 300
+    assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
+
+
+def test_tasks_share_the_quota_and_leave_their_slots_while_it_is_used_up(cluster: Cluster) -> None:
+    cluster.standin.behaviour.quota_scale = 1
+    batches = [cluster.sources(75) for _ in range(4)]
+    calls = lambda: stats(cluster.standin)["calls"]["extract_audio"]["by_status"]  # noqa: E731
+    before = calls()
+    runs = [cluster.api.trigger("batch_limited", assets=batch) for batch in batches]
+
+    def all_deferred() -> bool:
+        return {cluster.api.task("batch_limited", run, "extract")["state"] for run in runs} == {"deferred"}
+
+    Api.await_(all_deferred, "a moment without a task in a slot", 90)
+    for run, batch in zip(runs, batches, strict=True):
+        assert cluster.api.await_run("batch_limited", run, 400) == "success"
+        assert cluster.submissions(batch) == dict.fromkeys(batch, 1)
+    refused = calls().get("429", 0) - before.get("429", 0)
+    assert refused <= 0.05 * 300
 
 
 def test_a_killed_triggerer(cluster: Cluster) -> None:

@@ -83,7 +83,9 @@ class Ledger:
     - absent or empty: nothing was done;
     - ``{"intended": t}``: a submission may have been sent at ``t`` (seconds since the epoch), its answer is
       unknown;
+    - ``{"intended": t, "search": {...}}``: and its audio asset is being looked for;
     - ``{"audio": id, "accepted": t}``: VOD accepted it and ``id`` is the audio asset;
+    - the same with ``"copy": {...}``: the audio lies at its destination as well, as this record says;
     - ``{"record": {...}}``: the finished record of an extraction or transcription on this worker;
     - ``{"failure": {...}, "attempt": n}``: a failure that no retry of attempt ``n`` can change.
 
@@ -116,9 +118,19 @@ class Ledger:
         self._set(asset, {"intended": round(at, 3)})
         self._pages.save()
 
+    def looked(self, asset: str, search: dict[str, Any]) -> None:
+        """Note how far the search for the audio of a lost answer is; kept with the next write."""
+        entry = self._pages.get(self._key(asset)) or {}
+        self._set(asset, {"intended": entry.get("intended"), "search": search})
+
     def accept(self, asset: str, audio_asset_id: str, at: float) -> None:
         """VOD accepted the submission. Kept with the next write: until then the intent stands for it."""
         self._set(asset, {"audio": audio_asset_id, "accepted": round(at, 3)})
+
+    def copied(self, asset: str, record: dict[str, Any]) -> None:
+        """What VOD made was also copied to its destination, and is whole there."""
+        self._pages.set(self._key(asset), {**(self._pages.get(self._key(asset)) or {}), "copy": record})
+        self._pages.save()
 
     def finish(self, asset: str, record: dict[str, Any]) -> None:
         """The audio lies at its destination."""

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
+
+from vod.cloud.errors import MISSHAPEN, AnswerLostError
+from vod.logs import get_logger
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
 
 TIME_FORMAT = "%Y%m%d%H%M%S"
 """Times of the service: UTC, 14 digits (section 7)."""
@@ -14,6 +23,16 @@ AUDIO_TYPES = frozenset(
     ("MP3", "AAC", "OGG", "WAV", "WMA", "APE", "FLAC", "AC3", "MMF", "AMR", "M4A", "M4R", "WV", "MP2")
 )
 """``video_type`` values that are audio (section 5.2): VOD does not extract audio from these."""
+
+
+MISSING = "MISSING"
+"""Status of an asset that VOD's answer leaves out: not VOD's word that there is none (NO_ASSET)."""
+MALFORMED = "MALFORMED"
+"""Status of an asset whose element in VOD's answer cannot be read."""
+
+_MAX_LENGTH_SHOWN = 100
+_MAX_COMPLAINTS = 1000
+_complaints: set[str] = set()
 
 
 class Readiness(Enum):
@@ -77,8 +96,43 @@ def _count(value: Any) -> int | None:
     return int(amount) if amount else None
 
 
-def _time(text: str) -> datetime:
-    return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=timezone.utc)
+def _time(value: Any) -> datetime | None:
+    """A time of the wire; ``None`` if there is none. One that cannot be read is logged."""
+    if value is None or value == "":
+        return None
+    try:
+        if re.fullmatch(r"[0-9]{14}", str(value)):
+            return datetime.strptime(str(value), TIME_FORMAT).replace(tzinfo=timezone.utc)
+    except ValueError:
+        pass
+    _complain(f"VOD gives the time {str(value)[:_MAX_LENGTH_SHOWN]!r}, which is none; it is ignored.")
+    return None
+
+
+def _complain(message: str) -> None:
+    """Log a warning, once in the life of this process."""
+    if message not in _complaints and len(_complaints) < _MAX_COMPLAINTS:
+        _complaints.add(message)
+        log.warning("%s", message)
+
+
+def parse_each(elements: Any, parse: Callable[[Any], T]) -> list[T]:
+    """Read the elements of an answer. One that cannot be read is logged and left out.
+
+    :raises TypeError: it is no list.
+    """
+    if not isinstance(elements, list):
+        raise TypeError("a list is expected")
+    read = []
+    for element in elements:
+        try:
+            read.append(parse(element))
+        except MISSHAPEN as error:
+            known = element.get("asset_id") if isinstance(element, dict) else None
+            which = str(known)[:_MAX_LENGTH_SHOWN] if known else "that names no asset"
+            kind = type(error).__name__
+            _complain(f"An element of VOD's answer is not as documented ({kind}) and is ignored: {which}.")
+    return read
 
 
 def normalize_status(status: str) -> str:
@@ -107,6 +161,8 @@ class Metadata:
     codec: str | None = None
     duration: float | None = None
     """Seconds; exact to the millisecond where the newer ``duration_ms`` is given."""
+    rounded: bool = field(default=True, compare=False)
+    """Whether the duration may be a whole second too long or too short: up or down, by edition."""
     size: int | None = None
     """Bytes. VOD's own success sample says 0."""
     channels: int | None = None
@@ -120,6 +176,7 @@ class Metadata:
         return cls(
             codec=codec if codec != "UNKNOWN" and codec else None,
             duration=milliseconds / 1000 if milliseconds else _amount(body.get("duration")),
+            rounded=milliseconds is None,
             size=_count(body.get("video_size")),
             channels=_count(body.get("audio_channels")),
         )
@@ -134,7 +191,11 @@ class Asset:
 
     asset_id: str
     status: str = ""
+    """What VOD says; :data:`MISSING` or :data:`MALFORMED` where it says nothing."""
     description: str = ""
+    """Why it failed, or how far it is."""
+    caption: str = ""
+    """The description that whoever made the asset gave it."""
     title: str | None = None
     container: str | None = None
     url: str | None = None
@@ -151,14 +212,35 @@ class Asset:
             asset_id=_text(body["asset_id"]),
             status=normalize_status(_text(body.get("status"))),
             description=_text(body.get("description")),
+            caption=_text(base.get("description")),
             title=_text(base.get("title")) or None,
             container=_text(base.get("video_type")).upper() or None,
             url=_text(base.get("video_url")) or None,
             signed_url=_text(base.get("sign_url")) or None,
-            created=_time(base["create_time"]) if base.get("create_time") else None,
-            modified=_time(base["last_modified"]) if base.get("last_modified") else None,
+            created=_time(base.get("create_time")),
+            modified=_time(base.get("last_modified")),
             metadata=Metadata.parse(base.get("meta_data")),
         )
+
+    @classmethod
+    def parse_each(cls, elements: Any) -> list[Asset]:
+        """Read the elements of asset/info. One that cannot be read has the status :data:`MALFORMED`."""
+
+        def parse(element: dict[str, Any]) -> Asset:
+            _required(element["asset_id"])
+            try:
+                return cls.parse(element)
+            except MISSHAPEN as error:
+                asset_id = _text(element["asset_id"])
+                _complain(f"VOD describes {asset_id} not as documented ({type(error).__name__}).")
+                return cls(asset_id=asset_id, status=MALFORMED)
+
+        return parse_each(elements, parse)
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether VOD's answer says nothing about it: to be asked again, not to be taken for gone."""
+        return self.status == MISSING
 
     @property
     def readiness(self) -> Readiness:
@@ -166,11 +248,6 @@ class Asset:
         if self.status == "CREATED" and not self.url:
             return Readiness.TRANSIENT
         return _READINESS.get(self.status, Readiness.UNKNOWN)
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether VOD's answer says nothing about it."""
-        return self.status == "MISSING"
 
     @property
     def is_gone(self) -> bool:
@@ -198,11 +275,15 @@ class AssetSummary:
 
     asset_id: str
     title: str
-    created: datetime
+    created: datetime | None
+    """``None`` if the time cannot be read."""
     container: str | None
     description: str = ""
+    """The description that whoever made the asset gave it."""
     asset_status: str = ""
     transcode_status: str = ""
+    metadata: Metadata = Metadata()
+    """Duration and size only."""
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> AssetSummary:
@@ -210,26 +291,34 @@ class AssetSummary:
         return cls(
             asset_id=_text(body["asset_id"]),
             title=_text(body.get("title")),
-            created=_time(body["create_time"]),
+            created=_time(body.get("create_time")),
             container=_text(body.get("media_type")).upper() or None,
             description=_text(body.get("description")),
             asset_status=normalize_status(_text(body.get("asset_status"))),
             transcode_status=normalize_status(_text(body.get("transcode_status"))),
+            metadata=Metadata.parse({**body, "video_size": body.get("size")}),
         )
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether the asset is audio."""
+        return self.container in AUDIO_TYPES
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssetPage:
-    """Answer of asset/list. ``total`` counts at most 20,000."""
+    """Answer of asset/list. ``total`` counts at most 20,000, ``count`` this page, readable or not."""
 
     assets: tuple[AssetSummary, ...]
     total: int
+    count: int
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> AssetPage:
         """Read one page of asset/list."""
-        assets = tuple(AssetSummary.parse(element) for element in body.get("assets") or ())
-        return cls(assets=assets, total=int(body.get("total") or len(assets)))
+        elements = body.get("assets") or []
+        assets = tuple(parse_each(elements, AssetSummary.parse))
+        return cls(assets=assets, total=int(body.get("total") or len(elements)), count=len(elements))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,17 +376,46 @@ class PullResult:
     error_message: str | None = None
 
     @classmethod
-    def parse_all(cls, body: dict[str, Any], *, expected: int) -> list[PullResult]:
-        """:param expected: How many were asked for: results and requests belong together by their order."""
-        results = [
-            cls(
-                url=_text(element.get("url")),
-                asset_id=_text(element.get("asset_id")) or None,
-                error_code=_text(element.get("error_code")) or None,
-                error_message=_text(element.get("error_msg")) or None,
-            )
-            for element in body["upload_assets"]
-        ]
-        if len(results) != expected:
+    def parse(cls, element: dict[str, Any]) -> PullResult:
+        """Read the result of one URL."""
+        return cls(
+            url=_text(element.get("url")),
+            asset_id=_text(element.get("asset_id")) or None,
+            error_code=_text(element.get("error_code")) or None,
+            error_message=_text(element.get("error_msg")) or None,
+        )
+
+    @classmethod
+    def parse_all(cls, body: dict[str, Any], requests: Sequence[PullRequest]) -> list[PullResult]:
+        """Read one result a request: they belong together by their order, or by URL if some are missing.
+
+        Of a request whose result is missing or cannot be read it is not known whether VOD accepted it: its
+        error is ``answer_lost``.
+        """
+        elements = body["upload_assets"]
+        if not isinstance(elements, list) or len(elements) > len(requests):
             raise ValueError("one result for each request is expected")
-        return results
+        if len(elements) == len(requests):
+            pairs = zip(requests, elements, strict=True)
+        else:
+            urls = [request.url for request in requests]
+            named = {
+                element["url"]: element
+                for element in elements
+                if isinstance(element, dict) and urls.count(element.get("url") or "") == 1
+            }
+            pairs = zip(requests, map(named.get, urls), strict=True)
+        return [
+            next(iter(parse_each([element], cls.parse)), None) or cls.lost(request.url)
+            for request, element in pairs
+        ]
+
+    @classmethod
+    def lost(cls, url: str) -> PullResult:
+        """The result of a URL of which VOD's answer does not say what became."""
+        return cls(
+            url=url,
+            asset_id=None,
+            error_code=AnswerLostError.outcome,
+            error_message="VOD did not say whether it accepted the URL.",
+        )

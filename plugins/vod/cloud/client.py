@@ -10,7 +10,6 @@ import functools
 from collections.abc import (
     AsyncIterator,
     Callable,
-    Collection,
     Coroutine,
     Iterable,
     Iterator,
@@ -20,12 +19,12 @@ from collections.abc import (
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import httpx
 
 from vod.cloud.assets import (
-    TIME_FORMAT,
+    MISSING,
     Asset,
     AssetPage,
     AssetSummary,
@@ -34,7 +33,9 @@ from vod.cloud.assets import (
     Submission,
     UploadGrant,
     normalize_status,
+    parse_each,
 )
+from vod.cloud.clock import ServiceClock
 from vod.cloud.errors import (
     AnswerLostError,
     AssetNotFoundError,
@@ -42,9 +43,11 @@ from vod.cloud.errors import (
     ServiceError,
     SourceNotReadyError,
 )
+from vod.cloud.listing import Listing, whole_seconds
 from vod.cloud.runtime import BlockingRuntime, LoopRuntime, run
 from vod.cloud.session import Session
 from vod.cloud.settings import ServiceSettings
+from vod.cloud.titles import same_title, search_text
 from vod.cloud.transfer import Transfers, Writable
 from vod.errors import InvalidInputError
 
@@ -52,15 +55,14 @@ IDS_PER_CALL = 10
 """Most asset ids in one call (section 12)."""
 PULLS_PER_CALL = 16
 """Most URLs in one pull (section 12)."""
-PAGE_SIZE = 100
-"""Largest page of asset/list (section 7)."""
 MAX_LENGTH_NAME = 128
 """Bytes of a title or a file's name (section 12)."""
-REACHABLE = 20_000
-"""Results of one window that paging can reach (section 12)."""
 
 CLOCK_MARGIN = timedelta(minutes=1)
-"""How far the clocks of this machine and of VOD may differ in what is told apart by time."""
+"""How far a list is asked for beyond the window that is wanted."""
+
+_FIRST = datetime(2000, 1, 1, tzinfo=timezone.utc)
+"""Before any asset was created."""
 
 _UPLOAD_TYPES = {
     "MP4": "video/mp4",
@@ -88,6 +90,11 @@ class AsyncVodClient:
     ) -> None:
         self._session = Session(settings, retry_seconds=retry_seconds, runtime=runtime or LoopRuntime())
         self._transfers = Transfers(self._session)
+
+    @property
+    def clock(self) -> ServiceClock:
+        """What VOD's clock shows, as far as its answers tell: their times are its own."""
+        return self._session.clock
 
     async def aclose(self) -> None:
         """Close the connections to the service."""
@@ -141,8 +148,8 @@ class AsyncVodClient:
     ) -> Submission:
         """Ask VOD to extract the audio of a video into a new audio asset (section 3).
 
-        The call is not idempotent: after :class:`AnswerLostError` look with :meth:`find_audio_assets` before
-        calling again.
+        The call is not idempotent: after :class:`AnswerLostError`, see
+        :mod:`vod.engines.lost_answers` before calling again.
 
         :param asset_id: The video.
         :param audio_format: ``MP3`` or ``AAC``; VOD's own default when omitted.
@@ -194,7 +201,8 @@ class AsyncVodClient:
     async def asset_info(self, asset_ids: Iterable[str]) -> dict[str, Asset]:
         """Read status and metadata of any number of assets, ten to a call (section 5).
 
-        :returns: one record an id, in the order given; an id that VOD does not mention has NO_ASSET.
+        :returns: one record an id, in the order given. One that VOD's answer leaves out
+            (:attr:`Asset.is_missing`), or describes in a way that cannot be read, has no known status.
         """
         wanted = list(dict.fromkeys(asset_ids))
         found: dict[str, Asset] = {}
@@ -220,58 +228,43 @@ class AsyncVodClient:
         """Iterate over the assets created in ``[since, until)``, newest first (section 7).
 
         Whether VOD's window includes its ends is undocumented, and pages shift while assets arrive: the
-        window is asked for a minute wider, the ends are applied here, and no asset comes twice.
+        window is asked for a minute wider, the ends are applied here, and no asset comes twice. What is
+        deleted or added meanwhile makes no other asset slip through (:class:`vod.cloud.listing.Listing`).
 
-        :param since: aware time; ``until`` likewise.
+        :param since: aware time by VOD's clock (:attr:`clock`); ``until`` likewise. An asset whose time of
+            creation cannot be read is left out, with a warning.
         :param containers: ``media_type`` filter, for example ``("MP3",)``.
+        :raises IncompleteListError: VOD does not let all of them be read.
         """
         seen: set[str] = set()
-        windows = [(_seconds(since - CLOCK_MARGIN), _seconds(until + CLOCK_MARGIN))]
-        while windows:
-            start, end = windows.pop()
-            page = 0
-            while True:
-                params = {
-                    "start_time": start.strftime(TIME_FORMAT),
-                    "end_time": end.strftime(TIME_FORMAT),
-                    "media_type": list(containers),
-                    "page": page,
-                    "size": PAGE_SIZE,
-                }
-                found = await self._session.call(
-                    "GET",
-                    "/asset/list",
-                    AssetPage.parse,
-                    quota="list",
-                    params={name: value for name, value in params.items() if value != []},
-                )
-                if found.total >= REACHABLE and end > start:
-                    middle = start + timedelta(seconds=(end - start) // timedelta(seconds=2))
-                    windows += [(start, middle), (middle + timedelta(seconds=1), end)]
-                    break
-                for asset in found.assets:
-                    if asset.asset_id not in seen and since <= asset.created < until:
-                        seen.add(asset.asset_id)
-                        yield asset
-                page += 1
-                if len(found.assets) < PAGE_SIZE or page * PAGE_SIZE >= min(found.total, REACHABLE):
-                    break
+        conditions = {"media_type": list(containers)} if containers else {}
+        listing = Listing(self._list_page, conditions)
+        start, end = whole_seconds(since - CLOCK_MARGIN), whole_seconds(until + CLOCK_MARGIN)
+        async for asset in listing.read(start, end):
+            inside = asset.created is not None and since <= asset.created < until
+            if inside and asset.asset_id not in seen:
+                seen.add(asset.asset_id)
+                yield asset
 
-    async def find_audio_assets(
-        self, titles: Collection[str], audio_format: str, *, since: datetime
-    ) -> list[AssetSummary]:
-        """Find the audio assets that extractions, whose answers were lost, may have made (section 3).
+    async def find_by_title(self, title: str) -> list[AssetSummary]:
+        """Find the assets of a title, videos and audio, as far as VOD's search finds them (section 7).
 
-        An extracted audio asset carries the title of its source, so that is all there is to go by.
+        The search is fuzzy and its rules are not documented: what it finds is compared with
+        :func:`vod.cloud.titles.same_title`, but what it does not find may exist all the same.
 
-        :param titles: Titles of the sources.
-        :param since: When the first submission was about to be sent, by this machine's clock.
+        :raises IncompleteListError: VOD finds more than it lists.
         """
-        # Two machines' clocks: the asset's creation time is VOD's.
-        since = since.replace(microsecond=0) - CLOCK_MARGIN
-        until = datetime.now(timezone.utc) + timedelta(days=1)
-        candidates = self.list_assets(since=since, until=until, containers=(audio_format,))
-        return [asset async for asset in candidates if asset.title in titles]
+        now = datetime.fromtimestamp(self.clock.time(), timezone.utc)
+        listing = Listing(self._list_page, {"query_string": search_text(title)})
+        found = {
+            asset.asset_id: asset
+            async for asset in listing.read(_FIRST, whole_seconds(now + timedelta(days=1)))
+            if same_title(asset.title, title)
+        }
+        return [*found.values()]
+
+    async def _list_page(self, params: Mapping[str, Any]) -> AssetPage:
+        return await self._session.call("GET", "/asset/list", AssetPage.parse, quota="list", params=params)
 
     async def upload(self, source: Path, *, title: str | None = None, auto_publish: bool = False) -> str:
         """Upload a local video as a new asset: create, send the file, confirm (section 8).
@@ -325,13 +318,14 @@ class AsyncVodClient:
         The assets exist at once; the downloads run later, and one that fails shows in the status of its
         asset.
 
-        :returns: one result a request, in order; a refused one has an error instead of an asset id.
+        :returns: one result a request, in order; a refused one has an error instead of an asset id. The error
+            ``answer_lost`` says that VOD's answer leaves it out: it may or may not have been accepted.
         :raises AnswerLostError: a call may or may not have been accepted; it is not repeated.
         """
         results: list[PullResult] = []
         for group in _groups(list(requests), PULLS_PER_CALL):
             body = {"upload_metadatas": [request.to_wire() for request in group]}
-            parse = functools.partial(PullResult.parse_all, expected=len(group))
+            parse = functools.partial(PullResult.parse_all, requests=group)
             try:
                 results += await self._session.call(
                     "POST", "/asset/upload_by_url", parse, quota="pull", body=body
@@ -343,7 +337,7 @@ class AsyncVodClient:
     async def publish(self, asset_ids: Iterable[str]) -> dict[str, Asset]:
         """Publish assets, so that their CDN URLs work (section 8).
 
-        :returns: one record an id; an unknown one has the status NO_ASSET or UNCREATED.
+        :returns: one record an id, as of :meth:`asset_info`; an unknown one has NO_ASSET or UNCREATED.
         """
         return await self._change("/asset/status/publish", asset_ids)
 
@@ -354,7 +348,7 @@ class AsyncVodClient:
     async def delete(self, asset_ids: Iterable[str]) -> dict[str, bool]:
         """Delete assets for good (section 8).
 
-        :returns: for each id whether it is deleted; assets in processing cannot be.
+        :returns: for each id whether VOD says that it is deleted; assets in processing cannot be.
         """
         wanted = list(dict.fromkeys(asset_ids))
         deleted: dict[str, bool] = {}
@@ -397,18 +391,21 @@ def _nothing(_: Any) -> None:
 
 
 def _assets(answer: Any) -> dict[str, Asset]:
-    return {asset.asset_id: asset for asset in map(Asset.parse, answer.get("asset_info_array") or ())}
+    elements = Asset.parse_each(answer.get("asset_info_array") or [])
+    return {asset.asset_id: asset for asset in elements}
 
 
 def _one_for_each(wanted: Iterable[str], found: Mapping[str, Asset]) -> dict[str, Asset]:
-    return {asset_id: found.get(asset_id, Asset(asset_id=asset_id, status="NO_ASSET")) for asset_id in wanted}
+    return {asset_id: found.get(asset_id, Asset(asset_id=asset_id, status=MISSING)) for asset_id in wanted}
 
 
 def _deletions(answer: Any) -> dict[str, bool]:
-    return {
-        str(result["asset_id"]): normalize_status(str(result["status"])) == "DELETED"
-        for result in answer["delete_result_array"]
-    }
+    return dict(
+        parse_each(
+            answer["delete_result_array"],
+            lambda result: (str(result["asset_id"]), normalize_status(str(result["status"])) == "DELETED"),
+        )
+    )
 
 
 def _has_content(file: Path) -> bool:
@@ -422,10 +419,6 @@ def _fitting(name: str, size: int) -> str:
 
 def _groups(elements: Sequence[T], size: int) -> Iterator[list[T]]:
     return (list(elements[start : start + size]) for start in range(0, len(elements), size))
-
-
-def _seconds(time: datetime) -> datetime:
-    return time.astimezone(timezone.utc).replace(microsecond=0)
 
 
 def _lost(message: str, error: ServiceError, asset: str | None) -> AnswerLostError:
@@ -442,11 +435,21 @@ def _blocking(
     return call
 
 
+def _like(method: Callable[..., Any]) -> Callable[[T], T]:
+    """Describe a method as another one is, which type checkers need not know."""
+    return cast("Callable[[T], T]", functools.wraps(method))
+
+
 class VodClient:
     """The calls of :class:`AsyncVodClient` for a thread that may wait, with the same results and errors."""
 
     def __init__(self, settings: ServiceSettings, *, retry_seconds: float = 120.0) -> None:
         self._coroutines = AsyncVodClient(settings, retry_seconds=retry_seconds, runtime=BlockingRuntime())
+
+    @property
+    def clock(self) -> ServiceClock:
+        """What VOD's clock shows, as far as its answers tell: their times are its own."""
+        return self._coroutines.clock
 
     close = _blocking(AsyncVodClient.aclose)
     request = _blocking(AsyncVodClient.request)
@@ -455,7 +458,7 @@ class VodClient:
     cancel_extraction = _blocking(AsyncVodClient.cancel_extraction)
     asset_info = _blocking(AsyncVodClient.asset_info)
     asset_details = _blocking(AsyncVodClient.asset_details)
-    find_audio_assets = _blocking(AsyncVodClient.find_audio_assets)
+    find_by_title = _blocking(AsyncVodClient.find_by_title)
     upload = _blocking(AsyncVodClient.upload)
     pull = _blocking(AsyncVodClient.pull)
     publish = _blocking(AsyncVodClient.publish)
@@ -473,7 +476,7 @@ class VodClient:
         """See :attr:`AsyncVodClient.extractions_per_minute`."""
         return self._coroutines.extractions_per_minute
 
-    @functools.wraps(AsyncVodClient.list_assets)
+    @_like(AsyncVodClient.list_assets)
     def list_assets(
         self, *, since: datetime, until: datetime, containers: Sequence[str] = ()
     ) -> Iterator[AssetSummary]:

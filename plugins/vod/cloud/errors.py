@@ -144,10 +144,24 @@ class ExtractionFailedError(CloudError):
 
 
 class AmbiguousExtractionError(CloudError):
-    """Several audio assets may be the one whose answer was lost; a guess could mix up sources."""
+    """An answer was lost, and it cannot be told which audio asset it named; a guess could mix up sources."""
 
     outcome = "ambiguous_extraction"
-    remedy = "Delete the audio assets that are not needed in the VOD console, or run the task with force."
+    remedy = (
+        "Look at these audio assets in the VOD console. To extract the audio once more, delete them and "
+        "clear the task, or run it with force."
+    )
+
+
+class IncompleteListError(CloudError):
+    """VOD does not let a list be read whole."""
+
+    outcome = "incomplete_list"
+    remedy = "Ask for one container at a time, or delete assets that are not needed."
+
+    def __init__(self, message: str, *, retryable: bool = False, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retryable = retryable
 
 
 class TransferError(CloudError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -14,6 +15,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from vod import __version__
 from vod.cloud.budget import QUOTAS, budget_of
+from vod.cloud.clock import clock_of
 from vod.cloud.errors import (
     MISSHAPEN,
     AnswerLostError,
@@ -51,6 +53,8 @@ class Session:
 
     :param retry_seconds: Seconds that one call may spend on repeating itself, all waits together.
     :param runtime: Where the calls run: on an event loop, or blocking a thread.
+
+    :ivar clock: What the service's clock shows.
     """
 
     def __init__(self, settings: ServiceSettings, *, retry_seconds: float, runtime: LoopRuntime) -> None:
@@ -64,6 +68,7 @@ class Session:
                 "Accept-Encoding": ACCEPTED_PACKINGS,
             },
         )
+        self.clock = clock_of(self.endpoint)
         self._project_id = settings.project_id
         self._region = settings.region
         self._iam = (settings.iam_endpoint or f"https://iam.{settings.region}.myhuaweicloud.com").rstrip("/")
@@ -258,8 +263,11 @@ class Session:
             raise
 
     async def _send(self, request: httpx.Request, asset: str | None = None) -> httpx.Response:
+        sent = time.time()
         try:
-            response = await bounded(await self.http.send(request, stream=True), request)
+            answer = await self.http.send(request, stream=True)
+            self._learn_time(answer, request, sent)
+            response = await bounded(answer, request)
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
@@ -274,6 +282,11 @@ class Session:
         if not response.is_success:
             raise _refusal(response, asset)
         return response
+
+    def _learn_time(self, answer: httpx.Response, request: httpx.Request, sent: float) -> None:
+        date = _date(answer.headers.get("Date", ""))
+        if date and str(request.url).startswith(f"{self.endpoint}/"):  # not IAM's
+            self.clock.observe(date.timestamp(), sent=sent, received=time.time())
 
     def _repeating(self, *, also_after_sending: bool, throttled: bool) -> AsyncRetrying:
         repeatable: tuple[type[CloudError], ...] = (NotSentError,)

@@ -13,11 +13,19 @@ Outcomes = dict[str, Record]
 
 
 class SubmissionStoppedError(VodError):
-    """The task was ended while it submitted."""
+    """The task was ended while it submitted, or copied what was ready."""
 
     outcome = "cancelled"
     retryable = True
     remedy = "Clear the task to go on: what was submitted and not cancelled is not submitted again."
+
+
+class QuotaUsedUpError(VodError):
+    """VOD takes so many extractions a minute, and this one's turn had not come when the time was up."""
+
+    outcome = "quota_used_up"
+    retryable = True
+    remedy = "Raise the task's timeout, or run fewer batches at a time."
 
 
 class ClaimedElsewhereError(VodError):
@@ -58,6 +66,13 @@ class Engine(Protocol):
 
     def cancel(self) -> None:
         """Stop, from any thread and at any time. What is under way is ended where that is possible."""
+
+
+def has_turn(outcome: Record) -> bool:
+    """Whether an asset only waits for its turn in the quota, or for another task."""
+    if not isinstance(outcome, PostponedExtraction):
+        return False
+    return outcome.failure["outcome"] in (QuotaUsedUpError.outcome, ClaimedElsewhereError.outcome)
 
 
 def is_open(outcome: Record) -> bool:

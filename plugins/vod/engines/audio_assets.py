@@ -156,7 +156,9 @@ def collect(
 
 def doubted(extraction: SubmittedExtraction, audio: Asset) -> SubmittedExtraction:
     """The extraction whose audio asset VOD calls gone, which is still to be confirmed."""
-    return replace(extraction, status=audio.status, gone_since=extraction.gone_since or time.time())
+    # Details know what an answer left out: there is nothing to be seen before the next pause is over.
+    since = None if audio.is_missing else extraction.gone_since
+    return replace(extraction, status=audio.status, gone_since=since or time.time())
 
 
 def _is_video(extraction: SubmittedExtraction, audio: Asset) -> bool:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
-from vod import media
 from vod.batch.ledger import Ledger
 from vod.cloud import refusals
 from vod.cloud.assets import Asset, Readiness
@@ -25,7 +25,7 @@ from vod.cloud.errors import (
     SourceNotReadyError,
     ThrottledError,
 )
-from vod.engines import ClaimedElsewhereError, Outcomes, SubmissionStoppedError
+from vod.engines import ClaimedElsewhereError, Outcomes, QuotaUsedUpError, SubmissionStoppedError
 from vod.engines.audio_assets import (
     MAX_CONFIRMATIONS,
     collect,
@@ -36,12 +36,19 @@ from vod.engines.audio_assets import (
     within_grace,
 )
 from vod.engines.cancel import CONCERNS_THE_ACCOUNT, cancel_queued
-from vod.engines.lost_answers import RECOVERY_WINDOW, find_audio_assets
+from vod.engines.copies import Copies
+from vod.engines.lost_answers import (
+    MIN_LOOKS,
+    RECOVERY_WINDOW,
+    Finding,
+    LostAnswer,
+    find_audio_assets,
+)
 from vod.errors import InvalidInputError, VodError
 from vod.hooks import VodHook
 from vod.library.pace import Pace
 from vod.library.register import Claims, Entry, Register
-from vod.locations import file_stem, is_asset_id
+from vod.locations import is_asset_id
 from vod.logs import get_logger
 from vod.records import (
     AssetFailure,
@@ -51,7 +58,7 @@ from vod.records import (
     SubmittedExtraction,
     parse_record,
 )
-from vod.storage.files import Destination, not_written
+from vod.storage.files import Destination
 
 log = get_logger(__name__)
 
@@ -71,14 +78,6 @@ class AudioNotReadyError(VodError):
     outcome = "not_ready"
     retryable = True
     remedy = "Raise the task's timeout, or try again: an extraction that already runs is not submitted twice."
-
-
-class QuotaUsedUpError(VodError):
-    """VOD takes so many extractions a minute, and this one's turn had not come when the time was up."""
-
-    outcome = "quota_used_up"
-    retryable = True
-    remedy = "Raise the task's timeout, or run fewer batches at a time."
 
 
 class _ClaimLostError(VodError):
@@ -131,13 +130,15 @@ class VodEngine:
         self._force = force
         self._room_at = 0.0
         self._confirmations = 0
-        self._ready: dict[str, tuple[ExtractedAudio, float]] = {}
-        self._destination = destination
+        self._accepted_at: dict[str, float] = {}
         self._tries = tries
         self._retry_delay = retry_delay
         self._cancel_on_kill = cancel_on_kill
         self._report = report
         self._stopping = threading.Event()
+        self._copies = (
+            Copies(hook, ledger, destination, stopping=self._stopping, report=report) if destination else None
+        )
         # What is waited for. Another thread may take from it at any time.
         self._under_way: list[SubmittedExtraction] = []
 
@@ -195,7 +196,7 @@ class VodEngine:
             self._register.release(assets)
 
     def cancel(self) -> None:
-        """Submit nothing more; cancel what VOD has queued, if ``cancel_on_kill`` says so."""
+        """Submit and copy nothing more; cancel what VOD has queued, if ``cancel_on_kill`` says so."""
         self._stopping.set()
         taken = []
         with suppress(IndexError):  # the task goes on beside this, and may end it as well
@@ -212,10 +213,12 @@ class VodEngine:
         outcomes: Outcomes = {
             asset: parse_record(entry["failure"]) for asset, entry in entries.items() if "failure" in entry
         }
+        if self._copies:
+            outcomes |= self._copies.earlier(entries)
         accepted = {
             asset: self._submitted(asset, entry["audio"], entry["accepted"])
             for asset, entry in entries.items()
-            if "audio" in entry
+            if "audio" in entry and asset not in outcomes
         }
         rest = [asset for asset in assets if asset not in outcomes and asset not in accepted]
         try:
@@ -248,19 +251,15 @@ class VodEngine:
             claims.granted |= again.granted
         intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
         for asset, claimed in claims.granted.items():
-            if claimed and claimed.intended and not claimed.audio:
-                intents.setdefault(asset, claimed.intended)  # of a task that died
+            if claimed and claimed.intended and not claimed.audio and asset not in intents:
+                intents[asset] = claimed.intended  # of a task that died
+                self._ledger.intend(asset, claimed.intended)
         intents = {asset: at for asset, at in intents.items() if asset not in outcomes}
-        searched = {
-            asset
-            for asset, earlier in postponed.items()
-            if earlier.failure["outcome"] == AnswerLostError.outcome
-        }
-        seconds = 0.0 if intents.keys() <= searched else RECOVERY_WINDOW
-        outcomes |= self._recover(intents, read, postponed, seconds)
+        outcomes |= self._recover(intents, read, postponed, RECOVERY_WINDOW)
         missing = [read[asset] for asset in assets if asset not in outcomes]
         outcomes |= self._submit_all(missing, read, postponed)
-        self._save()
+        outcomes |= self._copied(outcomes)
+        self._save(outcomes)
         return {asset: outcomes[asset] for asset in assets}
 
     def _claim(
@@ -322,7 +321,7 @@ class VodEngine:
         """What has become of an extraction of an earlier try; ``None`` if it is to be submitted again."""
         asset = extraction.asset
         if audio.readiness is Readiness.READY:
-            return self._finished(extraction, result_of(extraction, audio, self._hook.vod_conn_id))
+            return result_of(extraction, audio, self._hook.vod_conn_id)
         if not audio.settled(grace=within_grace(extraction.accepted)):
             self._wait_for(extraction)
             return extraction
@@ -339,7 +338,7 @@ class VodEngine:
         if self._may_try_again(asset):
             self._ledger.again(asset)
             return None
-        return self._finished(extraction, result_of(extraction, audio, self._hook.vod_conn_id))
+        return self._finished(asset, result_of(extraction, audio, self._hook.vod_conn_id))
 
     def _is_gone(self, asset: Asset) -> bool:
         self._confirmations += 1
@@ -537,13 +536,17 @@ class VodEngine:
 
     def _collect(self, submitted: list[SubmittedExtraction], *, time_is_up: bool) -> Outcomes:
         self._under_way = [extraction for extraction in submitted if not extraction.submitted_by]
+        self._accepted_at |= {extraction.asset: extraction.accepted for extraction in submitted}
         collected = collect(self._hook.client, submitted, self._hook.vod_conn_id, time_is_up=time_is_up)
         outcomes: Outcomes = {one.asset: collected[one.audio_asset_id] for one in submitted}
         still_running = [outcome for outcome in outcomes.values() if isinstance(outcome, SubmittedExtraction)]
         self._under_way = [extraction for extraction in still_running if not extraction.submitted_by]
         for extraction in submitted:
             if not isinstance(outcome := outcomes[extraction.asset], SubmittedExtraction):
-                outcomes[extraction.asset] = self._finished(extraction, outcome)
+                outcomes[extraction.asset] = self._finished(
+                    extraction.asset, outcome, submitted_by=extraction.submitted_by
+                )
+        outcomes |= self._copied(outcomes)
         if time_is_up:
             for extraction in still_running:
                 error = AudioNotReadyError(
@@ -556,22 +559,18 @@ class VodEngine:
                 self._ledger.forget(asset)
             if self._register:
                 self._register.release(cancelled, cancelled=True)
-        self._save()
+        self._save(outcomes)
         return outcomes
 
-    def _finished(self, extraction: SubmittedExtraction, outcome: Record) -> Record:
-        """What becomes of an extraction that VOD has ended."""
-        asset = extraction.asset
-        if isinstance(outcome, ExtractedAudio):
-            if self._destination:
-                outcome = self._copied(outcome)
-            if isinstance(outcome, ExtractedAudio):
-                self._ready[asset] = (outcome, extraction.accepted)
-            return outcome
+    def _finished(self, asset: str, outcome: Record, *, submitted_by: str = "") -> Record:
+        """What becomes of an extraction that VOD has ended.
+
+        :param submitted_by: The other task that has submitted it, if there is one.
+        """
         if not isinstance(outcome, AssetFailure) or outcome.outcome != ExtractionFailedError.outcome:
             return outcome
-        if extraction.submitted_by:  # that task may try again, or will say that there can be no audio
-            return self._waiting_for(asset, extraction.submitted_by, {})
+        if submitted_by:  # that task may try again, or will say that there can be no audio
+            return self._waiting_for(asset, submitted_by, {})
         if self._may_try_again(asset):
             self._ledger.again(asset)
             return PostponedExtraction(
@@ -586,70 +585,95 @@ class VodEngine:
             self._register.fail(asset, outcome.to_json())
         return outcome
 
-    def _save(self) -> None:
+    def _save(self, outcomes: Mapping[str, Record]) -> None:
         """Write what was noted, here and for all."""
         self._ledger.save()
-        if self._register and self._ready:
-            self._register.finish(
-                {asset: record.to_json() for asset, (record, _) in self._ready.items()},
-                {asset: accepted for asset, (_, accepted) in self._ready.items()},
-            )
-        self._ready.clear()
+        ready = {
+            asset: outcome.to_json()
+            for asset, outcome in outcomes.items()
+            if isinstance(outcome, ExtractedAudio) and asset in self._accepted_at
+        }
+        if self._register and ready:
+            self._register.finish(ready, self._accepted_at)
 
     def _recover(
         self,
         intents: Mapping[str, float],
         sources: Mapping[str, Asset],
         postponed: Mapping[str, PostponedExtraction],
-        seconds: float,
+        window: float,
     ) -> Outcomes:
-        """Take over the audio assets of submissions whose answers were lost."""
-        found = find_audio_assets(
-            self._hook.client,
-            intents,
-            sources,
-            audio_format=self._audio_format,
-            claimed=self._ledger.audio_assets(),
-            seconds=seconds,
-        )
+        """Take over the audio assets of submissions whose answers were lost.
+
+        :param window: Seconds over which VOD must have listed none before one is submitted again.
+        :returns: nothing for those that are to be submitted again.
+        """
+        if not intents:
+            return {}
+        clock = self._hook.client.clock
+        searches = {asset: self._search(asset, intents[asset]) for asset in intents}
+        try:
+            findings = find_audio_assets(
+                self._hook.client,
+                {
+                    asset: LostAnswer(intended=search["since"], lost=search["lost"], seen=search["seen"])
+                    for asset, search in searches.items()
+                },
+                sources,
+                audio_format=self._audio_format,
+                claimed=self._ledger.audio_assets(),
+                claimed_by_others=self._register.is_owned if self._register else None,
+            )
+        except CloudError as error:
+            if not error.retryable:
+                raise
+            return {asset: self._postponed(asset, error, postponed) for asset in intents}
         outcomes: Outcomes = {}
-        for asset, audio in found.items():
-            if isinstance(audio, str):
-                outcomes[asset] = extraction = self._accepted(asset, audio)
-                self._under_way.append(extraction)
-            elif isinstance(audio, AmbiguousExtractionError):
-                outcomes[asset] = AssetFailure.from_error(asset, audio)
+        for asset, finding in findings.items():
+            if finding.audio:
+                outcomes[asset] = extraction = self._accepted(asset, finding.audio)
+                self._wait_for(extraction)
+                continue
+            search = searches[asset]
+            search["seen"] = sorted({*search["seen"], *finding.seen})
+            search["looks"] += 1
+            self._ledger.looked(asset, search)
+            enough = search["looks"] >= MIN_LOOKS and clock.time() >= search["lost"] + window
+            if finding.is_none and enough:
+                if finding.ended_without_audio:
+                    self._ledger.again(asset)
+                continue
+            question = _open_question(asset, finding)
+            if finding.doubts and finding.settled and enough:
+                outcomes[asset] = AssetFailure.from_error(asset, question)
             else:
-                outcomes[asset] = self._postponed(asset, audio, postponed)
+                outcomes[asset] = self._postponed(asset, question, postponed)
+        found = sum(bool(finding.audio) for finding in findings.values())
+        log.info("Found the audio of %d of %d submissions whose answer was lost.", found, len(findings))
         return outcomes
 
-    def _copied(self, record: ExtractedAudio) -> Record:
-        try:
-            return self._copy(record)
-        except VodError as error:
-            return AssetFailure.from_error(record.asset, error)
+    def _search(self, asset: str, intended: float) -> dict[str, Any]:
+        """How far the search for the audio of a lost answer is: times are VOD's, which all workers share."""
+        clock, entry = self._hook.client.clock, self._ledger.get(asset) or {}
+        begun = {
+            "since": clock.of(entry.get("intended", intended)),
+            "lost": clock.time(),
+            "looks": 0,
+            "seen": [],
+        }
+        return {**begun, **(entry.get("search") or {})}
 
-    def _copy(self, record: ExtractedAudio) -> ExtractedAudio:
-        assert self._destination
-        name = file_stem(record.asset) + media.EXTENSIONS[record.audio_format]
-        try:
-            with self._destination.writing(name) as path:
-                self._hook.client.download(record.audio_asset_id or "", path)
-                info = media.probe(path)
-                if not info.audio:
-                    raise ExtractionFailedError("VOD's audio asset has no audio track.", asset=record.asset)
-        except OSError as error:
-            raise not_written(self._destination.uri(name), error) from error
-        track = info.audio[0]
-        return replace(
-            record,
-            uri=self._destination.uri(name),
-            codec=track.codec,
-            duration=info.duration,
-            size=info.size,
-            sample_rate=track.sample_rate,
-            channels=track.channels,
-        )
+    def _copied(self, outcomes: Outcomes) -> Outcomes:
+        """What becomes of audio that is ready and still lies in VOD only."""
+        if self._copies is None:
+            return {}
+        ready = [
+            outcome
+            for outcome in outcomes.values()
+            if isinstance(outcome, ExtractedAudio) and outcome.uri.startswith("vod://")
+        ]
+        copied = self._copies.copy(ready)
+        return {asset: self._finished(asset, outcome) for asset, outcome in copied.items()}
 
     def _accepted(self, asset: str, audio_asset_id: str) -> SubmittedExtraction:
         now = time.time()
@@ -659,6 +683,7 @@ class VodEngine:
         return self._submitted(asset, audio_asset_id, now)
 
     def _submitted(self, asset: str, audio_asset_id: str, accepted: float) -> SubmittedExtraction:
+        self._accepted_at[asset] = accepted
         return SubmittedExtraction(
             asset=asset, audio_asset_id=audio_asset_id, audio_format=self._audio_format, accepted=accepted
         )
@@ -670,3 +695,18 @@ def _waits_for_quota(outcome: PostponedExtraction) -> bool:
 
 def _is_due(outcome: PostponedExtraction, now: float) -> bool:
     return outcome.watch or outcome.again <= now
+
+
+def _open_question(asset: str, finding: Finding) -> CloudError:
+    """What there is to say about a lost answer as long as it is not known what became of the submission."""
+    if finding.is_none:
+        return AnswerLostError(
+            "VOD did not say whether it accepted the extraction, and lists no audio asset of it so far.",
+            asset=asset,
+        )
+    listed = ", ".join(finding.candidates)
+    return AmbiguousExtractionError(
+        "The answer to the submission was lost, and it cannot be told which audio asset is its result: "
+        f"{finding.doubts}.{f' VOD lists {listed}.' if listed else ''}",
+        asset=asset,
+    )

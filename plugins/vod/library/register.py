@@ -295,9 +295,9 @@ class Register:
                     given_back = replace(given_back, audio=None, accepted=None)
                 self._write(asset, given_back)
 
-    def owners(self, audio_assets: Iterable[str]) -> set[str]:
-        """Those of VOD's audio assets that are known to be the audio of some asset."""
-        return {audio for audio in audio_assets if self._store.get(_owner_key(audio)) is not None}
+    def is_owned(self, audio: str) -> bool:
+        """Whether one of VOD's audio assets is known to be the audio of some asset."""
+        return self._store.get(_owner_key(audio)) is not None
 
     def sign(self) -> None:
         """Give a sign of life when one is due, so that this task's claims stay its own."""
@@ -305,6 +305,11 @@ class Register:
         if self._signed_at is None or now - self._signed_at >= self._lease / _SIGNS_PER_LEASE:
             self._store.set(sign_key(self.holder), round(now, 3))
             self._signed_at = now
+
+    def leave(self) -> None:
+        """Give no more signs of life: whatever this task has claimed is free."""
+        self._store.delete(sign_key(self.holder))
+        self._signed_at = None
 
     def is_held(self, entry: Entry) -> bool:
         """Whether a task works on it that gives signs of life."""
@@ -348,6 +353,16 @@ async def watch(holder: str, claims: Mapping[str, str], *, lease: float, interva
     except Exception as error:  # noqa: BLE001 - the task is resumed by time as well
         log.info("The register cannot be watched here: %s", error)
         await asyncio.Event().wait()
+
+
+async def leave(holder: str) -> None:
+    """Give back, in the triggerer, what a task has claimed: a person has ended it."""
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessor
+
+    try:
+        await AssetStateStoreAccessor(name=REGISTER.name).adelete(sign_key(holder))
+    except Exception as error:  # noqa: BLE001 - its lease ends as well
+        log.info("The register cannot be changed here: %s", error)
 
 
 def sign_key(holder: str) -> str:

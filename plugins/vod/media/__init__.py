@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TruncatedMediaError,
         UnreadableMediaError,
         UnsupportedTrackError,
+        not_done,
     )
     from vod.media.extraction import Extraction, extract, extract_all
     from vod.media.formats import EXTENSIONS, FORMATS, SPEECH, Output
@@ -81,6 +82,7 @@ __all__ = [
     "extract_all",
     "find_ffmpeg",
     "inspect",
+    "not_done",
     "partial_beside",
     "probe",
     "recognise",

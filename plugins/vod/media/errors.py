@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
 from vod.errors import VodError
+from vod.text import printable
 
 
 class MediaError(VodError):
@@ -153,10 +156,41 @@ class NoSpaceError(MediaError):
 
 
 class DestinationError(MediaError):
-    """The destination cannot be written to."""
+    """The destination cannot be written to.
+
+    :param retryable: Whether that may pass, as the trouble of a network file system does.
+    """
 
     outcome = "destination"
     remedy = "Choose a destination that this process may write to."
+
+    def __init__(
+        self, message: str, *, asset: str | None = None, remedy: str | None = None, retryable: bool = False
+    ) -> None:
+        super().__init__(message, asset=asset, remedy=remedy)
+        self.retryable = retryable
+
+
+_WILL_NOT_PASS = {
+    *(errno.EACCES, errno.EEXIST, errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.ENODEV, errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),
+}
+
+
+def not_done(path: object, what: str, error: OSError) -> MediaError:
+    """What the system says about a file or folder, in our own terms.
+
+    :param what: What could not be done: ``written``, ``made`` and so on.
+    """
+    shown = printable(str(path))
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return NoSpaceError(f"There is no space left for {shown}.")
+    message = f"{shown} cannot be {what}: {error.strerror}."
+    if error.errno in _WILL_NOT_PASS:
+        return DestinationError(message)
+    return DestinationError(
+        message, remedy="Try again once the file system that holds it is in order.", retryable=True
+    )
 
 
 class FfmpegError(MediaError):

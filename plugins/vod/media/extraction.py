@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from vod.media.errors import (
     TooLargeError,
     TruncatedMediaError,
     UnsupportedTrackError,
+    not_done,
 )
 from vod.media.formats import Output
 from vod.media.info import PROBE_TIMEOUT, UNKNOWN_CODEC, AudioTrack, MediaInfo, printable, probe
@@ -405,17 +405,11 @@ def _reserve(source: Path, target: Path, partials: contextlib.ExitStack) -> Path
             )
         return partials.enter_context(partial_beside(target))
     except OSError as error:
-        raise _destination_error(target, error) from error
+        raise not_done(target, "written", error) from error
 
 
 def _publish(partial: Path, target: Path) -> None:
     try:
         partial.replace(target)
     except OSError as error:
-        raise _destination_error(target, error) from error
-
-
-def _destination_error(target: Path, error: OSError) -> MediaError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return NoSpaceError(f"There is no space left for {printable(target)}.")
-    return DestinationError(f"{printable(target)} cannot be written: {error.strerror}.")
+        raise not_done(target, "written", error) from error

@@ -1,16 +1,23 @@
 """Files and folders that exist only while a process works on them.
 
-Each is locked by its process. The kernel drops the lock when the process ends, however it ends: what can be
-locked by another process was left behind, and is removed.
+Each is locked by its process. The kernel drops the lock when the process ends, however it ends: what another
+process of the same machine can lock was left behind, and is removed. Some network file systems keep locks to
+one machine or know none, so a file of another machine counts as left behind only when besides nobody has
+written to it for a day.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
+import platform
 import secrets
 import shutil
 import tempfile
+import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +28,13 @@ except ImportError:  # no such locks on this system; nothing is swept there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+SAFE_AGE = 24 * 3600.0
+"""Seconds without a write after which a partial file of another machine counts as left behind.
+
+What writes one goes on all the time. The longest silence, a source that is fetched meanwhile, ends after six
+hours; the rest is for clocks that differ.
+"""
 
 _PARTIAL = ".vod-*.part"
 _SCRATCH = "vod-scratch-"
@@ -33,8 +47,8 @@ def partial_beside(target: Path) -> Iterator[Path]:
     :raises OSError: it cannot be created.
     """
     while True:
-        # The target's own name could be too long to be prefixed.
-        path = target.with_name(f".vod-{secrets.token_hex(8)}.part")
+        # The target's own name could be too long to be prefixed. The name says whose locks count for it.
+        path = target.with_name(f".vod-{_kernel()}-{secrets.token_hex(8)}.part")
         # No wider permissions than the folder gives.
         mode = target.parent.stat().st_mode & 0o666
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -76,13 +90,36 @@ def sweep(folder: Path | None = None) -> int:
     return sum(_remove_if_left(path) for path in left)
 
 
+@functools.cache
+def _kernel() -> str:
+    """A name for all processes that see each other's locks: those of one kernel, whatever their container."""
+    try:
+        identity = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        identity = f"{platform.node()} {uuid.getnode()}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+def _may_be_left(path: Path, status: os.stat_result, *, locked: bool | None) -> bool:
+    """Whether nobody works on it.
+
+    :param locked: What :func:`_lock` said.
+    """
+    if locked is False:
+        return False
+    if locked and (path.name.startswith(_SCRATCH) or path.name.startswith(f".vod-{_kernel()}-")):
+        return True
+    return path.name.startswith(".vod-") and time.time() - status.st_mtime > SAFE_AGE
+
+
 def _remove_if_left(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        if not _lock(descriptor) or not _is_still(descriptor, path):
+        locked = _lock(descriptor)
+        if not _may_be_left(path, os.fstat(descriptor), locked=locked) or not _is_still(descriptor, path):
             return False
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -52,6 +52,8 @@ class BatchOperator(DataIsNotRendered, BaseOperator):
         self.vod_conn_id = vod_conn_id
         self.failed_assets = failed_assets
         self.finished: list[dict[str, Any]] = []
+        self._checked: set[str] = set()
+        self._resumed = False
 
     @cached_property
     def hook(self) -> VodHook:
@@ -65,6 +67,11 @@ class BatchOperator(DataIsNotRendered, BaseOperator):
         super().pre_execute(context)
         if conf.getboolean("vod", "rare_formats", fallback=False):
             allowed_formats.read_rare_formats()
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a wait."""
+        self._resumed = True
+        return super().resume_execution(next_method, next_kwargs, context)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """The datasets read and written, for the provider openlineage if it is installed."""
@@ -89,13 +96,22 @@ class BatchOperator(DataIsNotRendered, BaseOperator):
         return result
 
     def _destination(self, destination: str | None) -> Destination:
+        """Where the files go, once it has been written to.
+
+        :raises vod.errors.VodError: there is none, or it cannot be written to.
+        """
         location = destination or self.hook.settings.destination
         if not location:
             raise InvalidInputError(
                 "No destination for the files.",
                 remedy="Give the task a destination, or set a default in the connection's extra.",
             )
-        return Destination(location)
+        found = Destination(location)
+        # Once a task, before the first asset: not again each time that it has waited.
+        if not self._resumed and location not in self._checked:
+            found.check()
+            self._checked.add(location)
+        return found
 
 
 def _may_retry(context: Context) -> bool:

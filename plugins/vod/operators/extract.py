@@ -33,11 +33,11 @@ from vod.library.register import (
     with_register,
 )
 from vod.links import AudioLink, VodConsoleLink
+from vod.locations import public_name
 from vod.operators.base import BatchOperator
 from vod.operators.cancellation import Cancellation
 from vod.operators.extraction_batch import ExtractionBatch
 from vod.records import AUDIO_FORMATS, ENGINES, LOCAL_AUDIO_FORMATS, parse_record
-from vod.storage.files import Destination
 
 # Not imported while a DAG file is parsed: they load HTTP clients.
 if TYPE_CHECKING:
@@ -154,21 +154,23 @@ class ExtractAudioOperator(BatchOperator):
             deadline = time.time() + time_limit(self.timeout, self.execution_timeout)
             self._check_choices(engine := self.engine or self.hook.settings.engine)
             batch = self._batch(context, engine, asset_list(self.assets), deadline)
-            with self._cancelling(batch, context):
+            with batch.claiming(), self._cancelling(batch, context):
                 batch.start()
                 return self._wait(context, batch)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on after the trigger's wait: collect, and submit what was postponed."""
         with fail_at_once():
+            by_name = {public_name(asset): asset for asset in asset_list(self.assets)}
             records, whole = self._settled(context, event["deadline"]).complete(
                 [parse_record(record) for record in event["records"]]
             )
-            outcomes = {record.asset: record for record in records}
-            batch = self._batch(context, "vod", list(outcomes), event["deadline"], outcomes)
-            with self._cancelling(batch, context):
+            outcomes: Outcomes = {by_name.get(record.asset, record.asset): record for record in records}
+            engine = self.engine or self.hook.settings.engine
+            batch = self._batch(context, engine, list(outcomes), event["deadline"], outcomes)
+            with batch.claiming(), self._cancelling(batch, context):
                 if not whole:  # what somebody has emptied out of the store is in VOD or a file all the same
-                    batch.start_what_is_missing(asset_list(self.assets))
+                    batch.start_what_is_missing(list(by_name.values()))
                 batch.advance()
                 return self._wait(context, batch)
 
@@ -181,7 +183,7 @@ class ExtractAudioOperator(BatchOperator):
         """Wait until no asset is worked on any more, then give the result."""
         from vod.triggers import AudioAssetTrigger
 
-        while self.wait_for_completion and batch.is_open:
+        while batch.is_open if self.wait_for_completion else batch.is_being_submitted:
             settled = self._settled(context, batch.deadline)
             trigger = AudioAssetTrigger(
                 vod_conn_id=self.vod_conn_id,
@@ -190,6 +192,7 @@ class ExtractAudioOperator(BatchOperator):
                 poll_interval=self.poll_interval,
                 cancel_on_kill=self.cancel_on_kill,
                 collect_after=_COLLECT_AFTER,
+                holder=holder_of(context) if batch.register else "",
             )
             batch.report_waiting()
             if self.deferrable:
@@ -220,21 +223,19 @@ class ExtractAudioOperator(BatchOperator):
         name_batch(context, assets)
         pages = LedgerPages(context["task_state_store"])
         store = store_of(context)
+        register = self._register(context, store, engine) if store else None
         progress = BatchProgress(context["task_state_store"], len(assets))
         fallback_ledger = None
         by_engine: Engine
         fallback: Engine | None = None
         if engine == "ffmpeg":
-            by_engine = self._ffmpeg_engine(
-                self._ledger(context, pages, engine), progress, self._register_for(context, store, "ffmpeg")
-            )
+            by_engine = self._ffmpeg_engine(self._ledger(context, pages, engine), progress, register)
         else:
-            by_engine = self._vod_engine(context, self._ledger(context, pages, engine), progress, store)
+            by_engine = self._vod_engine(self._ledger(context, pages, engine), progress, register, store)
             if self.fallback:  # what it cannot do is said before anything is submitted
                 fallback_ledger = self._ledger(context, pages, self.fallback)
-                fallback = self._ffmpeg_engine(
-                    fallback_ledger, progress, self._register_for(context, store, "ffmpeg")
-                )
+                # What VOD refuses has been claimed for VOD.
+                fallback = self._ffmpeg_engine(fallback_ledger, progress, None)
         return ExtractionBatch(
             assets,
             by_engine,
@@ -242,13 +243,11 @@ class ExtractAudioOperator(BatchOperator):
             deadline=deadline,
             fallback=fallback,
             fallback_ledger=fallback_ledger,
+            register=register,
             outcomes=outcomes,
         )
 
-    def _register_for(self, context: Context, store: Store | None, engine: str) -> Register | None:
-        if store is None:
-            return None
-
+    def _register(self, context: Context, store: Store, engine: str) -> Register:
         def inputs() -> dict[str, Any]:
             if engine == "vod":
                 return vod_inputs(self.hook.client.project_id(), self.audio_format)
@@ -284,7 +283,7 @@ class ExtractAudioOperator(BatchOperator):
             return None
 
     def _vod_engine(
-        self, context: Context, ledger: Ledger, progress: BatchProgress, store: Store | None
+        self, ledger: Ledger, progress: BatchProgress, register: Register | None, store: Store | None
     ) -> VodEngine:
         from vod.engines.vod import VodEngine
 
@@ -294,10 +293,10 @@ class ExtractAudioOperator(BatchOperator):
             self.hook,
             ledger,
             self.audio_format,
-            register=self._register_for(context, store, "vod"),
+            register=register,
             pace=pace,
             force=is_true("force", self.force),
-            destination=Destination(self.destination) if self.destination else None,
+            destination=self._destination(self.destination) if self.destination else None,
             tries=1 if self.fallback else 2,
             retry_delay=3 * self.poll_interval,
             cancel_on_kill=self.cancel_on_kill,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from vod.engines import Engine, Outcomes, is_open
+from vod.engines import Engine, Outcomes, has_turn, is_open
 from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction, parse_record
 
 if TYPE_CHECKING:
     from vod.batch.ledger import Ledger
     from vod.batch.progress import BatchProgress
+    from vod.library.register import Register
 
 
 class ExtractionBatch:
@@ -22,6 +24,7 @@ class ExtractionBatch:
     :param fallback: Extracts what *engine* does not, if its failure says that another engine may.
     :param fallback_ledger: Remembers what *fallback* has finished at an earlier try.
     :param deadline: Seconds since the epoch after which nothing is waited for.
+    :param register: What all tasks know together, if there is one: the claims of this task are in it.
     :param outcomes: What has become of each asset so far, when the task was resumed.
     """
 
@@ -34,6 +37,7 @@ class ExtractionBatch:
         deadline: float,
         fallback: Engine | None = None,
         fallback_ledger: Ledger | None = None,
+        register: Register | None = None,
         outcomes: Outcomes | None = None,
     ) -> None:
         self.assets = list(assets)
@@ -43,6 +47,7 @@ class ExtractionBatch:
         self._progress = progress
         self._fallback = fallback
         self._fallback_ledger = fallback_ledger
+        self.register = register
         self._progress.count(self.outcomes.values())
 
     def start(self) -> None:
@@ -66,18 +71,37 @@ class ExtractionBatch:
 
     def take_over(self, records: Iterable[Record]) -> None:
         """Note what was learnt while nothing was done."""
-        self.outcomes.update({record.asset: record for record in records})
+        self.outcomes.update({record.asset: record for record in records if record.asset in self.outcomes})
 
     def give_up_postponed(self) -> None:
         """Fail what VOD does not take yet; what it has accepted stays as it is."""
         for asset, outcome in self.outcomes.items():
             if isinstance(outcome, PostponedExtraction):
                 self.outcomes[asset] = parse_record(outcome.failure)
+                self._engine.release([asset])
+
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Give the batch's claims back when the block ends, unless the task only waits elsewhere."""
+        try:
+            yield
+        except Exception:
+            if self.register:
+                with suppress(Exception):  # the failure at hand is the one to be told
+                    self.register.leave()
+            raise
+        if self.register:
+            self.register.leave()
 
     @property
     def engines(self) -> list[Engine]:
         """The engines that may be at work."""
         return [self._engine, *([self._fallback] if self._fallback else [])]
+
+    @property
+    def is_being_submitted(self) -> bool:
+        """Whether an asset waits for its turn in the quota, or for another task."""
+        return any(map(has_turn, self.outcomes.values()))
 
     @property
     def is_open(self) -> bool:

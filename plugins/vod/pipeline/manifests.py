@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import PurePosixPath
@@ -19,10 +19,10 @@ from typing import IO, Any
 from airflow.sdk.configuration import conf
 
 from vod.errors import InvalidInputError
-from vod.locations import AllowedLocations, Kind, parse_location, public_name
-from vod.media.errors import UnreadableMediaError
+from vod.locations import AllowedLocations, Kind, Location, parse_location, public_name
+from vod.media.errors import TooLargeError, UnreadableMediaError
 from vod.records import AUDIO_FORMATS
-from vod.storage.files import Destination, remote_path, replacing, require_regular_file
+from vod.storage.files import Destination, local_copy, replacing
 
 COLUMNS = ("asset", "date", "language", "format", "priority")
 """Columns of a manifest; only the first is needed. Other columns are ignored."""
@@ -75,6 +75,7 @@ def read(location: str, allowed: AllowedLocations) -> Iterator[Entry]:
     :raises InvalidManifestError: there is no such file, or a line of it cannot be read. The message names the
         line, and never its contents: the file may be another one than its author thinks.
     :raises vod.locations.LocationNotAllowedError: it may not be read.
+    :raises vod.storage.errors.StorageError: the object store does not deliver it.
     """
     ending = PurePosixPath(location).suffix.lower()
     if ending not in ENDINGS:
@@ -137,35 +138,41 @@ def _opened(location: str, allowed: AllowedLocations) -> Iterator[IO[bytes]]:
             f"The list {parsed.shown!r} is not an absolute path.",
             remedy="Give the whole path, or a URL such as s3://bucket/list.csv.",
         )
-    allowed.check(parsed)
-    path = remote_path(parsed) if parsed.path is None else parsed.path
-    try:
-        if parsed.path is not None:
-            require_regular_file(parsed.path)
-        limit = conf.getint("vod", "max_manifest_bytes", fallback=MAX_BYTES)
-        if path.stat().st_size > limit:
+    limit = conf.getint("vod", "max_manifest_bytes", fallback=MAX_BYTES)
+    with ExitStack() as opened:
+        try:
+            path = opened.enter_context(local_copy(location, None, max_bytes=limit, allowed=allowed))
+            too_large = path.stat().st_size > limit
+            file = opened.enter_context(path.open("rb"))
+        except FileNotFoundError as error:
+            raise _missing(parsed) from error
+        except IsADirectoryError as error:
+            raise InvalidManifestError(
+                f"{parsed.shown} is a folder.", remedy="Give the file in it that holds the list."
+            ) from error
+        except TooLargeError:
+            too_large = True
+        except UnreadableMediaError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise _missing(parsed) from error
+            raise InvalidManifestError(f"{parsed.shown}: {error.message}", remedy=error.remedy) from error
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise InvalidManifestError(
+                f"The list {parsed.shown} cannot be read ({reason}).", remedy="Let the worker's user read it."
+            ) from error
+        if too_large:
             raise InvalidManifestError(
                 f"The list {parsed.shown} has more than {limit} bytes.",
                 remedy="Split it, or raise the setting [vod] max_manifest_bytes of Airflow's configuration.",
             )
-        file = path.open("rb")
-    except FileNotFoundError as error:
-        raise InvalidManifestError(
-            f"There is no list {parsed.shown}.", remedy="Check the name, and that the worker sees it."
-        ) from error
-    except IsADirectoryError as error:
-        raise InvalidManifestError(
-            f"{parsed.shown} is a folder.", remedy="Give the file in it that holds the list."
-        ) from error
-    except UnreadableMediaError as error:
-        raise InvalidManifestError(f"{parsed.shown}: {error.message}", remedy=error.remedy) from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InvalidManifestError(
-            f"The list {parsed.shown} cannot be read ({reason}).", remedy="Let the worker's user read it."
-        ) from error
-    with file:
         yield file
+
+
+def _missing(location: Location) -> InvalidManifestError:
+    return InvalidManifestError(
+        f"There is no list {location.shown}.", remedy="Check the name, and that the worker sees it."
+    )
 
 
 def _lines(location: str, file: IO[bytes]) -> Iterator[str]:

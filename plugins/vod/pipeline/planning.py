@@ -174,13 +174,15 @@ def check_destination(destination: str | None, vod_conn_id: str, allowed: Allowe
 
     :param destination: Of the form; the connection's when empty.
     :raises InvalidInputError: there is none, it is not allowed, or no file system for it is installed.
+    :raises vod.media.DestinationError: the folder cannot be made or written to.
+    :raises vod.storage.errors.StorageError: the object store refuses, or does not answer.
     """
     from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
 
     if destination:
-        Destination(destination, allowed=allowed)
+        Destination(destination, allowed=allowed).check()
     elif own := VodHook(vod_conn_id).settings.destination:
-        Destination(own)
+        Destination(own).check()
     else:
         raise InvalidInputError(
             "There is no destination for audio and transcripts.",

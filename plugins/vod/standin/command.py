@@ -98,6 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("running_seconds", "least time an extraction takes"),
         ("notification_retry_seconds", "wait before a notification is sent again; it doubles"),
         ("quota_scale", "factor on the quotas per minute, 0 switches them off"),
+        ("clock_ahead", "seconds by which its clock is ahead of this machine's"),
+        ("list_lag", "seconds until asset/list shows a new asset"),
     ):
         default = getattr(usually, name)
         flag = f"--{name.replace('_', '-')}"

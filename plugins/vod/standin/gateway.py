@@ -77,7 +77,7 @@ class Gateway:
     def __init__(self, settings: StandinSettings, library: Library) -> None:
         self._settings = settings
         self._library = library
-        self._keys = KeyCheck(settings.access_key, settings.secret_key)
+        self._keys = KeyCheck(settings.access_key, settings.secret_key, clock=settings.behaviour.now)
         self._quotas = Quotas(settings.behaviour)
         self.tokens = Tokens(settings)
         self.stats = Stats()

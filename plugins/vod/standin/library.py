@@ -15,7 +15,7 @@ from vod.logs import get_logger
 from vod.standin.errors import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
 log = get_logger(__name__)
@@ -113,10 +113,12 @@ class Asset:
 class Library:
     """All assets under one folder. To be used from one thread only: that makes every change of state atomic.
 
+    :param clock: Seconds since the epoch.
     :raises LibraryInUseError: the folder belongs to a running stand-in.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
         self._objects = folder / "objects"
         self._objects.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(
@@ -148,7 +150,7 @@ class Library:
 
     def create_all(self, rows: Sequence[dict[str, Any]], extension: str) -> list[str]:
         """Many new assets with the same columns at once; returns their ids."""
-        now = int(time.time())
+        now = int(self.clock())
         full = [
             {
                 "created": now,
@@ -174,7 +176,7 @@ class Library:
         """Moves the asset to a state; one line of log for each change."""
         if columns.get("meta_data") is not None:
             columns["meta_data"] = json.dumps(columns["meta_data"])
-        row = {"status": status, "modified": int(time.time()), **columns}
+        row = {"status": status, "modified": int(self.clock()), **columns}
         changes = ", ".join(f"{name} = ?" for name in row)
         self._database.execute(
             f"UPDATE assets SET {changes} WHERE asset_id = ?",  # noqa: S608
@@ -245,6 +247,7 @@ class Library:
         media_types: Sequence[str] = (),
         created_from: int | None = None,
         created_to: int | None = None,
+        listed_until: float | None = None,
         category_id: int | None = None,
         tags: Sequence[str] = (),
         text: str | None = None,
@@ -273,6 +276,8 @@ class Library:
             condition("created >= ?", created_from)
         if created_to is not None:
             condition("created <= ?", created_to)
+        if listed_until is not None:
+            condition("created <= ?", listed_until)
         if category_id is not None:
             condition("category_id = ?", category_id)
         for tag in tags:

@@ -21,7 +21,7 @@ from vod.standin.access import KnownHosts, Targets, Warden, is_loopback
 from vod.standin.admin import Admin
 from vod.standin.errors import RefusedError
 from vod.standin.extraction import Extractor
-from vod.standin.faults.connections import Protocol
+from vod.standin.faults.connections import Dated, Protocol
 from vod.standin.gateway import Gateway
 from vod.standin.library import Library
 from vod.standin.notifications import Topic
@@ -55,7 +55,7 @@ class Standin:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._socket = socket.create_server((settings.host, settings.port), family=family)
         try:
-            self._library = Library(settings.data)
+            self._library = Library(settings.data, clock=settings.behaviour.now)
         except BaseException:
             self._socket.close()
             raise
@@ -84,13 +84,14 @@ class Standin:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server = _Server(
             uvicorn.Config(
-                KnownHosts(self._application(), settings),
+                Dated(KnownHosts(self._application(), settings), settings.behaviour),
                 log_config=None,
                 http=Protocol,
                 lifespan="on",
                 ws="none",
                 proxy_headers=False,  # they would let anybody claim to be on the loopback
                 server_header=False,
+                date_header=False,  # Dated writes it
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=GRACE,
             )

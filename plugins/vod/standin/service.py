@@ -157,17 +157,21 @@ class Service:
             oldest_first=order.lower() == "asc",
             offset=page * size,
             limit=size,
+            listed_until=self._behaviour.now() - self._behaviour.list_lag,
         )
+        shown = [self._shown(records.summary(asset, received.links), asset, "list") for asset in assets]
         return {
             "total": min(total, MAX_REACHABLE),
-            "assets": [records.summary(asset, received.links) for asset in assets],
+            "assets": [element for element in shown if element is not None],
         }
 
-    def _shown(self, element: dict[str, Any], asset: Asset | None) -> dict[str, Any] | None:
-        """The element of a poll, as spoiled as the rules want it; ``None``: left out."""
+    def _shown(
+        self, element: dict[str, Any], asset: Asset | None, call: str = "info"
+    ) -> dict[str, Any] | None:
+        """The element of an asset, as spoiled as the rules want it; ``None``: left out."""
         key = element["asset_id"]
         hidden = False
-        for fault in self._behaviour.rules(ElementFault, "info"):
+        for fault in self._behaviour.rules(ElementFault, call):
             hiding = isinstance(fault, Hiding)
             if (hidden and hiding) or not fault.concerns(asset):
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -42,6 +43,8 @@ class Behaviour:
     :param notification_retry_seconds: Wait before the second attempt to deliver a notification; later waits
         grow to 32 times that. Seconds.
     :param quota_scale: Factor on the quotas per minute of section 12; 0 switches them off.
+    :param clock_ahead: Seconds by which its clock is ahead of this machine's; negative if it is behind.
+    :param list_lag: Seconds until asset/list shows a new asset.
     :param link_seconds: Lifetime of pre-signed storage URLs. Seconds.
     :param cdn_serves_unpublished: Section 6 says that the CDN refuses unpublished assets; ``True`` serves
         them all the same.
@@ -55,6 +58,8 @@ class Behaviour:
     running_seconds: float = 0
     notification_retry_seconds: float = 1
     quota_scale: float = 1
+    clock_ahead: float = 0
+    list_lag: float = 0
     link_seconds: int = 3600
     cdn_serves_unpublished: bool = False
     faults: list[Fault] = field(default_factory=list)
@@ -62,6 +67,10 @@ class Behaviour:
     no_asset_polls = _polls(NoAsset)
     missing_polls = _polls(Missing)
     urlless_polls = _polls(Urlless)
+
+    def now(self) -> float:
+        """What its clock shows, seconds since the epoch."""
+        return time.time() + self.clock_ahead
 
     def rules(self, kind: type[Kind], call: str) -> Iterator[Kind]:
         """Rules of this *kind* that may strike in a *call*, in their order."""

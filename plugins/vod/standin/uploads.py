@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -167,7 +166,7 @@ class Uploads:
 
     def add_virtual(self, assets: VirtualAssets) -> list[str]:
         """See :meth:`vod.standin.server.Standin.add_virtual`."""
-        return self._library.create_all(assets.rows(time.time()), f".{assets.video_type.lower()}")
+        return self._library.create_all(assets.rows(self._library.clock()), f".{assets.video_type.lower()}")
 
     def _new(self, body: Body, *, video_name: str) -> Asset:
         """A new asset in CREATING, as the caller describes it."""

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
+import inspect
+import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from vod import media
 from vod.errors import InvalidInputError
-from vod.locations import AllowedLocations, Kind, Location, parse_location
+from vod.locations import AllowedLocations, Kind, Location, parse_location, public_name
+from vod.logs import get_logger
+from vod.storage.errors import StorageError, StorageRefusedError, store_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
+    from fsspec import AbstractFileSystem
 
     from vod.hooks import VodHook
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
 
 DOWNLOAD_LIMIT = 64 << 30
 """Bytes of a source that is fetched, when no other limit is given."""
@@ -32,6 +40,12 @@ _PACKAGES = {
     "obs": ("s3fs", "s3fs"),
 }
 """By scheme the module that its file system needs, and the package to install."""
+
+_APPEARS_WHOLE = frozenset(_PACKAGES) | {"oss"}
+"""Schemes whose stores show an object only when all of it has arrived. Elsewhere it is renamed at the end."""
+
+_UPLOAD_OPTIONS = {"chunksize": 16 << 20, "max_concurrency": 4, "overwrite": True}
+"""What file systems are told that know these words. Of each upload s3fs would hold 500 MB in memory."""
 
 
 def allowed_locations() -> AllowedLocations:
@@ -119,6 +133,7 @@ def local_copy(
     :raises InvalidInputError: the location is not allowed.
     :raises vod.cloud.errors.CloudError: the asset could not be downloaded.
     :raises vod.media.DownloadError: the URL could not be.
+    :raises StorageError: the object store did not deliver it.
     :raises vod.media.TooLargeError: it has more than *max_bytes* bytes.
     """
     if allowed is None:
@@ -136,13 +151,13 @@ def local_copy(
         if location.kind is Kind.ASSET:
             assert hook is not None
             with copy.open("wb") as file:
-                hook.client.download(location.name, _Bounded(file, max_bytes, limits))
+                hook.client.download(location.name, BoundedFile(file, max_bytes, limits))
         elif location.kind is Kind.WEB:
             from vod.media.download import download
 
             download(location, copy, max_bytes=max_bytes, limits=limits, allowed=allowed)
         else:
-            _fetch(remote_path(location), copy, max_bytes, limits)
+            _fetch(location, copy, max_bytes, limits)
         yield copy
 
 
@@ -155,7 +170,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def version(source: str, *, limits: media.Limits, allowed: AllowedLocations | None = None) -> str | None:
-    """A cheap change marker: size and modification time, or ETag; ``None`` if there is none."""
+    """A cheap change marker: size and modification time, or ETag; ``None`` if there is none.
+
+    :raises StorageError: the object store does not answer now.
+    """
     if allowed is None:
         allowed = allowed_locations()
     location = check_source(source, allowed)
@@ -170,15 +188,21 @@ def version(source: str, *, limits: media.Limits, allowed: AllowedLocations | No
 
             size, validator = head(location, limits=limits, allowed=allowed)
             return validator and f"{size} {validator}"
-        return str(remote_path(location).checksum())
-    except media.MediaError:
+        with store_errors(location.shown):
+            return str(remote_path(location).checksum())
+    except (media.MediaError, StorageRefusedError):
         return None
     except (OSError, ValueError, NotImplementedError):
         return None
 
 
-class _Bounded:
-    """A file that takes a number of bytes and not one more."""
+class BoundedFile:
+    """A file that takes a number of bytes and not one more, and none once it is cancelled.
+
+    :raises vod.media.TooLargeError: there would be more.
+    :raises vod.media.NoSpaceError: the disk does not take them.
+    :raises vod.media.ExtractionTimeoutError, vod.media.ExtractionCancelledError: as *limits* say.
+    """
 
     def __init__(self, file: IO[bytes], max_bytes: int, limits: media.Limits) -> None:
         self._file = file
@@ -192,22 +216,22 @@ class _Bounded:
             raise media.TooLargeError(
                 f"The file has more than {self._max_bytes / 1e9:.3g} GB, the limit for downloads."
             )
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            raise media.NoSpaceError(f"The download cannot be kept: {error.strerror}.") from error
 
 
-def _fetch(source: ObjectStoragePath, copy: Path, max_bytes: int, limits: media.Limits) -> None:
+def _fetch(location: Location, copy: Path, max_bytes: int, limits: media.Limits) -> None:
     try:
-        with source.open("rb") as remote, copy.open("wb") as file:
-            shutil.copyfileobj(remote, _Bounded(file, max_bytes, limits), _CHUNK)
+        with (
+            copy.open("wb") as file,
+            store_errors(location.shown),
+            remote_path(location).open("rb") as remote,
+        ):
+            shutil.copyfileobj(remote, BoundedFile(file, max_bytes, limits), _CHUNK)
     except FileNotFoundError as error:
         raise media.UnreadableMediaError("The file does not exist.", remedy="Check its name.") from error
-    except PermissionError as error:
-        raise media.UnreadableMediaError("The storage does not let this file be read.") from error
-    except media.MediaError:
-        raise
-    except Exception as error:  # noqa: BLE001
-        # Any library may raise anything here, and its text may hold a signed URL.
-        raise media.DownloadError(f"The storage did not deliver the file ({type(error).__name__}).") from None
 
 
 class Destination:
@@ -227,19 +251,61 @@ class Destination:
                 remedy="Give an absolute path, or a URL such as s3://bucket/audio.",
             )
         (allowed_locations() if allowed is None else allowed).check(parsed)
+        self._location = parsed
         self._folder = parsed.path
         self._remote = remote_path(parsed) if self._folder is None else None
         self._allowed = AllowedLocations()
+        self._swept = False
 
     def uri(self, name: str) -> str:
         """URI of the file of that name."""
         return str(self._remote / name) if self._remote else (self._require_folder() / name).as_uri()
 
+    def check(self) -> None:
+        """Write and remove a small file, so that what is wrong shows before anything is done.
+
+        A folder is made if it is not there. On object storage this takes two requests.
+
+        :raises vod.media.DestinationError: the folder cannot be made or written to.
+        :raises StorageRefusedError: the object store refuses: no keys, wrong ones, no permission, no bucket.
+        :raises StorageError: it does not answer.
+        :raises vod.media.NoSpaceError: there is no space left.
+        """
+        name = f".vod-{secrets.token_hex(8)}.check"
+        if self._remote is None:
+            with (
+                self.folder() as folder,
+                _local_errors(folder, "written to"),
+                media.partial_beside(folder / name),
+            ):
+                return
+        shown = self._location.shown
+        try:
+            with store_errors(shown, writing=True):
+                path = self._remote / name
+                path.fs.pipe_file(path.path, b"vod")
+            try:
+                with store_errors(shown, writing=True):
+                    path.fs.rm_file(path.path)
+            except StorageRefusedError as error:
+                error.message = f"In {shown} these keys may write, but not delete: {name} stays there."
+                error.remedy = "Permit deleting as well: what arrives damaged has to be removed."
+                raise
+        except StorageError as error:
+            if self._is_anonymous():
+                error.message = f"{error.message} The access is anonymous."
+                error.remedy = (
+                    f"Name a connection in the URL, such as {self._location.scheme}://aws_default@"
+                    f"{self._location.host}{self._location.name}, or give the worker credentials."
+                )
+            raise
+
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Give a path to write to; when the block ends well the file is under :meth:`uri`.
 
-        For a local folder this is the final path: its writer renames a finished file onto it.
+        For a local folder this is the final path: its writer renames a finished file onto it
+        (:func:`replacing`).
         """
         with self.folder() as folder:
             yield folder / name
@@ -248,14 +314,16 @@ class Destination:
     def folder(self) -> Iterator[Path]:
         """Give a folder to write files to; when the block ends well all of them are under :meth:`uri`.
 
-        :raises vod.media.DestinationError: the storage did not take them.
+        What killed processes left there is removed first.
+
+        :raises vod.media.DestinationError: the folder cannot be made.
+        :raises StorageError: the object store did not take the files. None of them is there in part.
         """
+        self._sweep_once()
         if self._remote is None:
             folder = self._require_folder()
-            try:
+            with _local_errors(folder, "made"):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise media.DestinationError(f"{folder} cannot be made: {error.strerror}.") from error
             yield folder
             return
         with media.scratch_folder() as folder:
@@ -280,38 +348,92 @@ class Destination:
         folder = self._folder if self._folder is not None and self._folder.is_dir() else None
         return media.sweep(folder)
 
-    def _upload(self, file: Path) -> None:
-        assert self._remote is not None
-        try:
-            # Object stores show an object only once its upload is complete.
-            with file.open("rb") as local, (self._remote / file.name).open("wb") as remote:
-                shutil.copyfileobj(local, remote, _CHUNK)
-        except OSError as error:
-            raise not_written(self.uri(file.name), error) from error
-
     def size(self, name: str) -> int | None:
-        """Bytes of the file of that name; ``None`` when there is none."""
-        path = self._remote / name if self._remote else self._require_folder() / name
-        try:
-            return int(path.stat().st_size)
-        except FileNotFoundError:
-            return None
+        """Bytes of the file of that name; ``None`` when there is none.
+
+        :raises StorageError: the store does not say.
+        """
+        return self._asked(name, lambda path: int(path.stat().st_size))
 
     def read(self, name: str) -> bytes | None:
-        """Contents of the file of that name; ``None`` when there is none."""
-        path = self._remote / name if self._remote else self._require_folder() / name
+        """Contents of the file of that name; ``None`` when there is none.
+
+        :raises StorageError: the store does not deliver it.
+        """
+        return self._asked(name, lambda path: path.read_bytes())
+
+    def _asked(self, name: str, ask: Callable[[Any], T]) -> T | None:
         try:
-            return path.read_bytes()
+            if self._remote is None:
+                path = self._require_folder() / name
+                with _local_errors(path, "read"):
+                    return ask(path)
+            with store_errors(public_name(self.uri(name))):
+                return ask(self._remote / name)
         except FileNotFoundError:
             return None
+
+    def _sweep_once(self) -> None:
+        if not self._swept:
+            self._swept = True
+            if swept := self.sweep():
+                log.info("Removed %d files that a killed run had left unfinished.", swept)
+
+    def _upload(self, file: Path) -> None:
+        assert self._remote is not None
+        shown = public_name(self.uri(file.name))
+        with store_errors(shown, writing=True):
+            path = self._remote / file.name
+            fs, final = path.fs, path.path
+            whole = self._location.scheme in _APPEARS_WHOLE
+            part = final if whole else f"{path.parent.path}/.vod-{secrets.token_hex(8)}.part"
+            try:
+                fs.put_file(str(file), part, **_understood(fs, _UPLOAD_OPTIONS))
+                arrived, size = fs.info(part)["size"], file.stat().st_size
+                if arrived != size:
+                    _remove(fs, part)
+                    raise StorageError(f"Of {shown} {arrived} of {size} bytes arrived; they were removed.")
+                if not whole:
+                    fs.mv(part, final)
+            finally:
+                if not whole:
+                    _remove(fs, part)
+
+    def _is_anonymous(self) -> bool:
+        assert self._remote is not None
+        with suppress(Exception):
+            return bool(getattr(self._remote.fs, "anon", False))
+        return False
 
     def _require_folder(self) -> Path:
         assert self._folder is not None
         return self._folder
 
 
+def _understood(fs: AbstractFileSystem, options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that a file system's upload has by name."""
+    known = inspect.signature(getattr(fs, "_put_file", fs.put_file)).parameters
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _remove(fs: AbstractFileSystem, path: str) -> None:
+    with suppress(Exception):  # usually it is not there
+        fs.rm_file(path)
+
+
+@contextmanager
+def _local_errors(path: Path, what: str) -> Iterator[None]:
+    """Put what the system says about a local file into our own terms; a read passes on what is missing."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if what == "read":
+            raise FileNotFoundError(error.errno, error.strerror) from error
+        raise media.not_done(path, what, error) from error
+    except OSError as error:
+        raise media.not_done(path, what, error) from error
+
+
 def not_written(uri: str, error: OSError) -> media.MediaError:
     """The failure to write a file, in our own terms."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return media.NoSpaceError(f"There is no space left for {uri}.")
-    return media.DestinationError(f"{uri} cannot be written: {error.strerror}.")
+    return media.not_done(uri, "written", error)

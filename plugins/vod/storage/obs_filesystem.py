@@ -7,6 +7,8 @@ from typing import Any
 from fsspec import register_implementation
 from upath import UPath
 
+from vod.errors import InvalidInputError
+
 try:
     from s3fs import S3FileSystem
 except ImportError as error:
@@ -21,8 +23,9 @@ class ObsFileSystem(S3FileSystem):  # type: ignore[misc]  # untyped
     def __init__(self, *, endpoint_url: str | None = None, **options: Any) -> None:
         if endpoint_url is None:
             # Without this, s3fs would take the URL to Amazon, with whatever keys the machine has.
-            raise ValueError(
-                "An obs:// URL names a complete connection of type vod: obs://<connection>@<bucket>/<key>."
+            raise InvalidInputError(
+                "An obs:// URL names a complete connection of type vod.",
+                remedy="Write obs://<connection>@<bucket>/<key>.",
             )
         super().__init__(
             endpoint_url=endpoint_url,

@@ -13,6 +13,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch": {"retries": 20},
     "batch_reported": {"retries": 1, "failed_assets": "return"},
     "batch_on_worker": {"retries": 0, "deferrable": False},
+    "batch_limited": {"retries": 2, "vod_conn_id": "vod_limited"},
 }
 
 for name, options in VARIANTS.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import unicodedata
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -42,6 +43,10 @@ _PAGE = (
     "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n"
     "<center><h1>{0}</h1></center>\r\n<hr><center>proxy</center>\r\n</body>\r\n</html>\r\n"
 )
+
+
+MAX_TITLE = 128
+"""Bytes of a title (section 12)."""
 
 
 class FaultError(ValueError):
@@ -165,7 +170,7 @@ class RevokeTokens(Fault):
 
 
 class ElementFault(Fault):
-    """Spoils the element of an asset in asset/info. *count* is for each asset."""
+    """Spoils the element of an asset in asset/info or asset/list. *count* is for each asset."""
 
     everywhere: ClassVar[Collection[str]] = ()
 
@@ -197,6 +202,7 @@ class Missing(Hiding):
     """A new audio asset is left out at first."""
 
     fault: Literal["missing"] = "missing"
+    call: Literal["info", "list"] = "info"  # type: ignore[assignment]
 
     def spoil(self, element: dict[str, Any]) -> None:
         return None
@@ -234,6 +240,47 @@ class Spelling(ElementFault):
             "noasset": "NOASSET" if status == "NO_ASSET" else status,
         }
         return {**element, "status": self.shows or spelled[self.style]}
+
+
+class Malformed(ElementFault):
+    """A *field* of the element, or of its ``base_info``, has another *value* than the contract allows."""
+
+    fault: Literal["malformed"] = "malformed"
+    call: Literal["info", "list"] = "info"  # type: ignore[assignment]
+    field: str = "create_time"
+    value: Any = "yesterday"
+
+    def concerns(self, asset: Asset | None) -> bool:
+        return asset is not None
+
+    def spoil(self, element: dict[str, Any]) -> dict[str, Any]:
+        base = element.get("base_info", {})
+        if self.field in base:
+            return {**element, "base_info": {**base, self.field: self.value}}
+        return {**element, self.field: self.value}
+
+
+class Retitled(ElementFault):
+    """The title is shown as a service may keep it: without blanks around it, cut at 128 bytes, normalised."""
+
+    fault: Literal["retitled"] = "retitled"
+    call: Literal["info", "list"] = "list"  # type: ignore[assignment]
+    style: Literal["trimmed", "cut", "NFC", "NFD"] = "trimmed"
+
+    def concerns(self, asset: Asset | None) -> bool:
+        return asset is not None
+
+    def spoil(self, element: dict[str, Any]) -> dict[str, Any]:
+        shown = element.get("base_info", element)
+        if self.style == "trimmed":
+            title = " ".join(shown["title"].split())
+        elif self.style == "cut":
+            title = shown["title"].encode()[:MAX_TITLE].decode(errors="replace")
+        else:
+            title = unicodedata.normalize(self.style, shown["title"])
+        if shown is element:
+            return {**element, "title": title}
+        return {**element, "base_info": {**shown, "title": title}}
 
 
 class Fail(Fault):
@@ -291,6 +338,8 @@ AnyFault = Annotated[
     | Missing
     | Urlless
     | Spelling
+    | Malformed
+    | Retitled
     | Fail
     | Duplicate
     | Forge

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from vod.standin.settings import Behaviour
 
 
 class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
@@ -25,6 +28,25 @@ class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().__init__(*args, **options)
         self.access_log = False
         self.app_state: dict[str, Any] = {**self.app_state, "connection": self}
+
+
+class Dated:
+    """Says in the header ``Date`` what the stand-in's clock shows, this machine's or another."""
+
+    def __init__(self, application: ASGIApp, behaviour: Behaviour) -> None:
+        self._application = application
+        self._behaviour = behaviour
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and date what is answered."""
+
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = formatdate(self._behaviour.now(), usegmt=True).encode()
+                message = {**message, "headers": [*message["headers"], (b"date", date)]}
+            await send(message)
+
+        await self._application(scope, receive, dated)
 
 
 async def hang_up(request: Request) -> None:
