@@ -276,7 +276,7 @@ def test_a_quota_that_was_granted_is_used(standin: Standin, monkeypatch: pytest.
     service = VodHook().settings.service
     budget = budget_of(f"{service.endpoint}/{service.project_id}", "extract", 250.0)
     assert 230 < budget.per_minute <= 250
-    assert len(budget._sent) == 1, "the client uses this budget"
+    assert len(budget._passed) == 1, "the client uses this budget"
 
 
 def _seen(_: Asset) -> bool:

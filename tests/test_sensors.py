@@ -21,6 +21,7 @@ from airflow.sdk.exceptions import (
 )
 
 from tests.conftest import first_event, settle, stats
+from vod import sensors
 from vod.cloud import poller, refusals, session
 from vod.cloud.client import VodClient
 from vod.engines import audio_assets
@@ -35,6 +36,7 @@ Context = dict[str, Any]
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poller, "CONFIRMATION_PAUSE", 1.0)
+    monkeypatch.setattr(sensors, "STANDSTILL_PAUSE", 1.0)
     monkeypatch.setattr(audio_assets, "SECOND_LOOK_PAUSE", 0.1)
     monkeypatch.setattr(refusals, "FIRST_PAUSE", 0.5)
 

@@ -20,7 +20,7 @@ from vod.batch.progress import name_batch
 from vod.batch.rendering import DataIsNotRendered
 from vod.batch.settled import SettledRecords
 from vod.connection import DEFAULT_CONNECTION
-from vod.engines import is_open
+from vod.engines import STANDSTILL_PAUSE, is_open
 from vod.errors import InvalidInputError
 from vod.records import AssetFailure, Record, SubmittedExtraction, parse_record
 from vod.text import printable
@@ -71,7 +71,7 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
         self.deferrable = deferrable
         self.failed_assets = failed_assets
         self._looked: list[Record] | None = None  # what the last look of this process has found
-        self._worked = False
+        self._worked = self._resumed = False
 
     @cached_property
     def hook(self) -> VodHook:
@@ -94,7 +94,7 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look again after the trigger's wait, and wait on while there is time."""
         with fail_at_once():
-            self._worked = True
+            self._worked = self._resumed = True
             handed_back = [parse_record(record) for record in event["records"]]
             records, whole = SettledRecords(context["task_state_store"], event["deadline"]).complete(
                 handed_back
@@ -136,6 +136,9 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
                 records=SettledRecords(context["task_state_store"], deadline).keep(found),
                 deadline=deadline,
                 poll_interval=self.poke_interval,
+                not_before=time.time() + STANDSTILL_PAUSE
+                if self._resumed and found == list(records)
+                else 0.0,
                 cancel_on_kill=False,  # the extractions are not this task's
             ),
             method_name="execute_complete",

@@ -43,6 +43,7 @@ class AudioAssetTrigger(BaseTrigger):
     :param cancel_on_kill: Cancel what is queued when a person ends or clears the task.
     :param collect_after: Seconds after which a quarter of the audio assets is enough; all are needed when
         omitted.
+    :param not_before: Seconds since the epoch before which nothing is worth a call.
     :param holder: The task's name in the register, whose signs of life it gives meanwhile; empty without a
         register.
     """
@@ -55,6 +56,7 @@ class AudioAssetTrigger(BaseTrigger):
         poll_interval: float = 5.0,
         cancel_on_kill: bool = True,
         collect_after: float | None = None,
+        not_before: float = 0.0,
         holder: str = "",
     ) -> None:
         super().__init__()
@@ -64,6 +66,7 @@ class AudioAssetTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
         self.collect_after = collect_after
+        self.not_before = not_before
         self.holder = holder
         self._gone_since: dict[str, float] = {}
 
@@ -79,6 +82,7 @@ class AudioAssetTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
                 "collect_after": self.collect_after,
+                "not_before": self.not_before,
                 "holder": self.holder,
             },
         )
@@ -147,7 +151,7 @@ class AudioAssetTrigger(BaseTrigger):
             [extraction.audio_asset_id for extraction in extractions],
             deadline=self.deadline,
             # Sooner there is nothing to be seen.
-            first_look=accepted + self.poll_interval,
+            first_look=max(accepted + self.poll_interval, self.not_before),
             interval=self.poll_interval,
             grace_until=accepted + VISIBILITY_GRACE,
             on_poll=ready,
@@ -165,7 +169,8 @@ class AudioAssetTrigger(BaseTrigger):
 
     async def _turn(self, poller: Poller | None, postponed: list[PostponedExtraction]) -> None:
         """Wait until it is worth submitting again: a source is ready, or some time has passed."""
-        again = min(self.deadline, *(extraction.again for extraction in postponed))
+        soonest = min(extraction.again for extraction in postponed)
+        again = min(self.deadline, max(soonest, self.not_before))
         watched = [extraction.asset for extraction in postponed if extraction.watch]
         self.log.info(
             "%d assets are left for later, next try in %.0f s at the latest; the first says: %s",

@@ -192,6 +192,7 @@ class ExtractAudioOperator(BatchOperator):
                 poll_interval=self.poll_interval,
                 cancel_on_kill=self.cancel_on_kill,
                 collect_after=_COLLECT_AFTER,
+                not_before=batch.not_before,
                 holder=holder_of(context) if batch.register else "",
             )
             batch.report_waiting()

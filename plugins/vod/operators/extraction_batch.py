@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from vod.engines import Engine, Outcomes, has_turn, is_open
+from vod.engines import STANDSTILL_PAUSE, Engine, Outcomes, has_turn, is_open
 from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction, parse_record
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class ExtractionBatch:
         self.assets = list(assets)
         self.deadline = deadline
         self.outcomes = outcomes or {}
+        self.not_before = 0.0
         self._engine = engine
         self._progress = progress
         self._fallback = fallback
@@ -61,6 +62,8 @@ class ExtractionBatch:
         """Take over what is ready and go on with what is not; past the deadline, give up on it."""
         waiting = {asset: outcome for asset, outcome in self.outcomes.items() if is_open(outcome)}
         self._settle(self._engine.advance(waiting, time_is_up=time.time() >= self.deadline))
+        stands_still = all(self.outcomes[asset] == outcome for asset, outcome in waiting.items())
+        self.not_before = time.time() + STANDSTILL_PAUSE if stands_still else 0.0
 
     def start_what_is_missing(self, assets: Sequence[str]) -> None:
         """Begin with those of *assets* of which nothing is known."""
