@@ -24,9 +24,12 @@ from vod.cloud.poller import Poller
 from vod.cloud.session import PROJECT
 from vod.connection import DEFAULT_CONNECTION, ConnectionSettings, InvalidConnectionError, extra_of
 from vod.errors import VodError
+from vod.logs import get_logger
 
 if TYPE_CHECKING:
     pass
+
+log = get_logger(__name__)
 
 _WAITING_SHARE = 0.8
 """Share of the read quota for polling; the rest is for running tasks."""
@@ -37,7 +40,8 @@ _WAITING_RETRY_SECONDS = 30.0
 @dataclass
 class _SharedPoller:
     poller: Poller
-    client: AsyncVodClient
+    settings: ConnectionSettings
+    """Those that it uses now: the credential may have been replaced since the first wait."""
     holders: int = 0
 
 
@@ -101,10 +105,8 @@ class VodHook(HttpHook):
         settings = await self.async_settings()
         pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
         if settings not in pollers:
-            service = settings.service
-            waiting = replace(service, quota_share=service.quota_share * _WAITING_SHARE)
-            client = AsyncVodClient(waiting, retry_seconds=_WAITING_RETRY_SECONDS)
-            pollers[settings] = _SharedPoller(Poller(client), client)
+            poller = Poller(_waiting_client(settings), lambda: self._renewed(shared))
+            pollers[settings] = _SharedPoller(poller, settings)
         shared = pollers[settings]
         # Count holders: one may hold the poller before it waits.
         shared.holders += 1
@@ -114,7 +116,19 @@ class VodHook(HttpHook):
             shared.holders -= 1
             if not shared.holders:
                 del pollers[settings]
-                await shared.client.aclose()
+                await shared.poller.aclose()
+
+    async def _renewed(self, shared: _SharedPoller) -> AsyncVodClient | None:
+        """A client as the connection is now; ``None`` if that has not changed."""
+        try:
+            settings = await self.async_settings()
+        except Exception as error:  # noqa: BLE001 - the one at hand may be accepted again
+            log.warning("Could not read the connection %r anew: %s", self.vod_conn_id, error)
+            return None
+        if settings == shared.settings:
+            return None
+        shared.settings = settings
+        return _waiting_client(settings)
 
     async def async_settings(self) -> ConnectionSettings:
         """:attr:`settings` without blocking the triggerer's event loop."""
@@ -156,6 +170,12 @@ class VodHook(HttpHook):
             remedy="Add it under Admin > Connections with the type Huawei Cloud VOD, or as the environment "
             f"variable AIRFLOW_CONN_{self.vod_conn_id.upper()}.",
         )
+
+
+def _waiting_client(settings: ConnectionSettings) -> AsyncVodClient:
+    service = settings.service
+    waiting = replace(service, quota_share=service.quota_share * _WAITING_SHARE)
+    return AsyncVodClient(waiting, retry_seconds=_WAITING_RETRY_SECONDS)
 
 
 class _ClientAdapter(BaseAdapter):

@@ -103,6 +103,8 @@ class SubmittedExtraction(_Record):
 
     :param accepted: When VOD accepted it, seconds since the epoch.
     :param status: State of the audio asset when VOD was last asked.
+    :param gone_since: Since when VOD says that there is no such audio asset, seconds since the epoch; one
+        answer is no proof.
     :param submitted_by: The other task that has submitted it, if there is one: this task waits for the same
         audio, and cancels nothing.
     """
@@ -112,6 +114,7 @@ class SubmittedExtraction(_Record):
     audio_format: str
     accepted: float
     status: str | None = None
+    gone_since: float | None = None
     submitted_by: str = ""
     outcome: Literal["submitted"] = "submitted"
 
@@ -125,6 +128,7 @@ class PostponedExtraction(_Record):
     :param tries: How often it was postponed.
     :param watch: Whether it is worth asking as soon as the source is no longer being processed.
     :param failure: What becomes of it when time runs out: an :class:`AssetFailure` as JSON.
+    :param refused: Whether VOD refused the credential: it is asked again once VOD accepts one.
     :param holder: The task that works on it, if that is what is waited for.
     :param key: Key of its entry in the register, if another task works on it.
     """
@@ -134,6 +138,7 @@ class PostponedExtraction(_Record):
     tries: int
     watch: bool
     failure: dict[str, Any]
+    refused: bool = False
     holder: str = ""
     key: str = ""
     outcome: Literal["postponed"] = "postponed"

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.bases.sensor import PokeReturnValue
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSensorTimeout
 
 from vod.batch.arguments import check_choice, time_limit
 from vod.batch.outcomes import FailedAssets, conclude, fail_at_once
 from vod.batch.progress import name_batch
 from vod.batch.rendering import DataIsNotRendered
+from vod.batch.settled import SettledRecords
 from vod.connection import DEFAULT_CONNECTION
-from vod.engines import is_open
+from vod.engines import STANDSTILL_PAUSE, is_open
 from vod.errors import InvalidInputError
-from vod.records import Record, SubmittedExtraction, parse_record
+from vod.records import AssetFailure, Record, SubmittedExtraction, parse_record
+from vod.text import printable
 
 # Not imported while a DAG file is parsed: they load HTTP clients.
 if TYPE_CHECKING:
@@ -31,8 +35,12 @@ if TYPE_CHECKING:
 class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
     """Wait until audio assets of VOD are ready; return :class:`vod.records.ExtractedAudio` records.
 
+    A fault of VOD, or a credential that it refuses for a while, postpones; so does a first word that an audio
+    asset is gone. What is wrong with one element costs that one.
+
     :param audio_assets: What ``ExtractAudioOperator(wait_for_completion=False)`` returned, or ids of audio
-        assets. Failures among the records pass through. (templated)
+        assets; lists may lie in lists, as a mapped task returns them. Failures among the records pass
+        through. (templated)
     :param vod_conn_id: Connection of type ``vod``. (templated)
     :param deferrable: Wait in the triggerer. Otherwise ``mode`` is ``poke`` or ``reschedule``, as in any
         sensor. Airflow's setting ``[operators] default_deferrable`` when omitted.
@@ -62,7 +70,8 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
         self.vod_conn_id = vod_conn_id
         self.deferrable = deferrable
         self.failed_assets = failed_assets
-        self._settled: dict[str, Record] = {}
+        self._looked: list[Record] | None = None  # what the last look of this process has found
+        self._worked = self._resumed = False
 
     @cached_property
     def hook(self) -> VodHook:
@@ -85,13 +94,26 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look again after the trigger's wait, and wait on while there is time."""
         with fail_at_once():
-            records = [parse_record(record) for record in event["records"]]
+            self._worked = self._resumed = True
+            handed_back = [parse_record(record) for record in event["records"]]
+            records, whole = SettledRecords(context["task_state_store"], event["deadline"]).complete(
+                handed_back
+            )
+            if not whole:  # somebody has emptied the store: look at all once more
+                known = set(map(_identity, records))
+                records += [record for record in self._records(context) if _identity(record) not in known]
             return self._wait(context, records, event["deadline"])
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at all that are not ready yet."""
         with fail_at_once():
-            records = self._look(context, self._records(context))
+            if self._looked is None:
+                self._looked = self._records(context)
+                self._worked |= bool(self.reschedule and context["ti"].get_first_reschedule_date(context))
+            self._looked = records = self._look(context, self._looked)
+            if self.reschedule and (pause := min(self.hook.client.refused_for, self._time_left(context))) > 0:
+                # In a process of its own, each look would be one more call that keeps a key locked.
+                raise AirflowRescheduleException(datetime.now(timezone.utc) + timedelta(seconds=pause))
             if any(map(is_open, records)):
                 return PokeReturnValue(False)
             return PokeReturnValue(True, conclude(records, self.failed_assets))
@@ -111,9 +133,12 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
         return self.defer(
             trigger=AudioAssetTrigger(
                 vod_conn_id=self.vod_conn_id,
-                records=[record.to_json() for record in found],
+                records=SettledRecords(context["task_state_store"], deadline).keep(found),
                 deadline=deadline,
                 poll_interval=self.poke_interval,
+                not_before=time.time() + STANDSTILL_PAUSE
+                if self._resumed and found == list(records)
+                else 0.0,
                 cancel_on_kill=False,  # the extractions are not this task's
             ),
             method_name="execute_complete",
@@ -124,17 +149,33 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
         from vod.engines.audio_assets import collect
 
         name_batch(context, [record.asset for record in records])
-        known = [self._settled.get(record.asset, record) for record in records]
-        waiting = [record for record in known if isinstance(record, SubmittedExtraction)]
-        outcomes = collect(self.hook.client, waiting, self.vod_conn_id, time_is_up=time_is_up)
-        self._settled |= {asset: outcome for asset, outcome in outcomes.items() if not is_open(outcome)}
+        waiting = [record for record in records if isinstance(record, SubmittedExtraction)]
+        # Who submitted them has used the connection.
+        worked = self._worked or any(record.audio_format for record in waiting)
+        outcomes = collect(self.hook.client, waiting, self.vod_conn_id, time_is_up=time_is_up, patient=worked)
+        self._worked = True
         ready = len(waiting) - sum(map(is_open, outcomes.values()))
         self.log.info("%d of %d audio assets are ready.", len(records) - len(waiting) + ready, len(records))
-        return [outcomes.get(record.asset, record) for record in known]
+        return [
+            self._of(record, outcomes[record.audio_asset_id])
+            if isinstance(record, SubmittedExtraction)
+            else record
+            for record in records
+        ]
+
+    def _time_left(self, context: Context) -> float:
+        """Seconds, in the mode ``reschedule``."""
+        began = context["ti"].get_first_reschedule_date(context) or datetime.now(timezone.utc)
+        return began.timestamp() + self.timeout - time.time()
+
+    @staticmethod
+    def _of(record: SubmittedExtraction, outcome: Record) -> Record:
+        """The outcome of an audio asset under the name that this record has for its source."""
+        return outcome if outcome.asset == record.asset else replace(outcome, asset=record.asset)
 
     def _records(self, context: Context) -> list[Record]:
-        given = [self.audio_assets] if isinstance(self.audio_assets, (str, Mapping)) else self.audio_assets
-        if not isinstance(given, Sequence) or not any(given):
+        given = list(_flat(self.audio_assets))
+        if not given:
             raise InvalidInputError(
                 "No audio assets were given.",
                 remedy="Give ids, or what ExtractAudioOperator(wait_for_completion=False) returned.",
@@ -143,9 +184,33 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
         ti = context["ti"]
         started = (ti.get_first_reschedule_date(context) if self.reschedule else None) or ti.start_date
         accepted = started.timestamp() if started else time.time()
-        return [
-            SubmittedExtraction(asset=element, audio_asset_id=element, audio_format="", accepted=accepted)
-            if isinstance(element, str)
-            else parse_record(dict(element))
-            for element in given
-        ]
+        return [_record(element, accepted) for element in given]
+
+
+def _flat(given: Any) -> Iterator[Any]:
+    """The elements of a list of lists, without what is empty."""
+    if isinstance(given, str):
+        if given.strip():
+            yield given.strip()
+    elif isinstance(given, Iterable) and not isinstance(given, Mapping):
+        for element in given:
+            yield from _flat(element)
+    elif given is not None and given != {}:
+        yield given
+
+
+def _identity(record: Record) -> str:
+    return getattr(record, "audio_asset_id", None) or record.asset
+
+
+def _record(element: Any, accepted: float) -> Record:
+    if isinstance(element, str):
+        return SubmittedExtraction(asset=element, audio_asset_id=element, audio_format="", accepted=accepted)
+    try:
+        return parse_record(dict(element))
+    except (KeyError, TypeError, ValueError):
+        error = InvalidInputError(
+            "This is neither the id of an audio asset nor a record of ExtractAudioOperator.",
+            remedy="Give ids, or what ExtractAudioOperator(wait_for_completion=False) returned.",
+        )
+        return AssetFailure.from_error(printable(str(element))[:100], error)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -31,16 +32,18 @@ class AudioAssetTrigger(BaseTrigger):
     """Waits until there is something to do for a batch: its audio assets are ready or have failed, VOD may
     take an extraction that was postponed, or the deadline has passed.
 
-    The event hands the records back as they are: the resumed task reads the assets itself. They travel
-    through the trigger because ``dag.test()`` drops the keyword arguments of ``defer`` (Airflow 3.3.2).
+    The event hands the records back: the resumed task reads the assets itself. Only what is open travels
+    through the trigger (:mod:`vod.batch.settled` keeps the rest), and it does because ``dag.test()`` drops
+    the keyword arguments of ``defer`` (Airflow 3.3.2).
 
     :param vod_conn_id: Connection of type ``vod``; no credential is serialised.
-    :param records: Records of the batch; those that say ``submitted`` or ``postponed`` are waited for.
+    :param records: Records of the batch that say ``submitted`` or ``postponed``.
     :param deadline: Seconds since the epoch, so that a restarted triggerer keeps it.
     :param poll_interval: Seconds from the last acceptance to the first look, and to the next; it grows to 30.
     :param cancel_on_kill: Cancel what is queued when a person ends or clears the task.
     :param collect_after: Seconds after which a quarter of the audio assets is enough; all are needed when
         omitted.
+    :param not_before: Seconds since the epoch before which nothing is worth a call.
     :param holder: The task's name in the register, whose signs of life it gives meanwhile; empty without a
         register.
     """
@@ -53,6 +56,7 @@ class AudioAssetTrigger(BaseTrigger):
         poll_interval: float = 5.0,
         cancel_on_kill: bool = True,
         collect_after: float | None = None,
+        not_before: float = 0.0,
         holder: str = "",
     ) -> None:
         super().__init__()
@@ -62,7 +66,9 @@ class AudioAssetTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
         self.collect_after = collect_after
+        self.not_before = not_before
         self.holder = holder
+        self._gone_since: dict[str, float] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         # A literal path: __module__ differs when the plugins folder has run a file as a top-level module.
@@ -76,18 +82,24 @@ class AudioAssetTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
                 "collect_after": self.collect_after,
+                "not_before": self.not_before,
                 "holder": self.holder,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then give one event: the records as they were given, and the deadline."""
+        """Wait, then give one event: the records, and the deadline."""
         extractions, postponed = self._of(SubmittedExtraction), self._of(PostponedExtraction)
+        self._gone_since = {
+            extraction.audio_asset_id: extraction.gone_since
+            for extraction in extractions
+            if extraction.gone_since is not None
+        }
         ready = ReadyCount(len(extractions))
         try:
             async with AsyncExitStack() as stack:
                 poller = None  # files need no connection
-                if extractions or any(extraction.watch for extraction in postponed):
+                if extractions or any(extraction.watch or extraction.refused for extraction in postponed):
                     poller = await stack.enter_async_context(VodHook(self.vod_conn_id).poller())
                 audio = [self._audio(poller, extractions, ready)] if poller and extractions else []
                 turn = [self._turn(poller, postponed)] if postponed else []
@@ -116,7 +128,7 @@ class AudioAssetTrigger(BaseTrigger):
         except VodError as error:
             # The resumed task makes the same call and fails with the same error, in its own terms.
             self.log.warning("Waiting ended: %s", error)
-        yield TriggerEvent({"records": self.records, "deadline": self.deadline})
+        yield TriggerEvent({"records": self._handed_back(), "deadline": self.deadline})
 
     async def on_kill(self) -> None:
         """Cancel what VOD has queued, when a person ends or clears the task."""
@@ -139,15 +151,26 @@ class AudioAssetTrigger(BaseTrigger):
             [extraction.audio_asset_id for extraction in extractions],
             deadline=self.deadline,
             # Sooner there is nothing to be seen.
-            first_look=accepted + self.poll_interval,
+            first_look=max(accepted + self.poll_interval, self.not_before),
             interval=self.poll_interval,
             grace_until=accepted + VISIBILITY_GRACE,
             on_poll=ready,
+            gone_since=self._gone_since,
         )
+
+    def _handed_back(self) -> list[dict[str, Any]]:
+        """The records, each with the time since when VOD says that its audio asset is gone."""
+        return [
+            replace(record, gone_since=self._gone_since.get(record.audio_asset_id)).to_json()
+            if isinstance(record, SubmittedExtraction)
+            else record.to_json()
+            for record in map(parse_record, self.records)
+        ]
 
     async def _turn(self, poller: Poller | None, postponed: list[PostponedExtraction]) -> None:
         """Wait until it is worth submitting again: a source is ready, or some time has passed."""
-        again = min(self.deadline, *(extraction.again for extraction in postponed))
+        soonest = min(extraction.again for extraction in postponed)
+        again = min(self.deadline, max(soonest, self.not_before))
         watched = [extraction.asset for extraction in postponed if extraction.watch]
         self.log.info(
             "%d assets are left for later, next try in %.0f s at the latest; the first says: %s",
@@ -166,6 +189,10 @@ class AudioAssetTrigger(BaseTrigger):
             )
         else:
             await asyncio.sleep(max(again - time.time(), 0.0))
+        refused = [extraction.asset for extraction in postponed if extraction.refused]
+        if poller and refused:
+            # One call for all that wait, instead of one of each task.
+            await poller.wait(refused[:1], deadline=self.deadline, settled=lambda _: True)
 
     def _of(self, kind: type[R]) -> list[R]:
         records = [parse_record(record) for record in self.records]

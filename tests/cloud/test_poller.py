@@ -13,9 +13,11 @@ import httpx
 import pytest
 
 from tests.conftest import auth_of, service, stats
+from vod.cloud import poller as poller_module
+from vod.cloud import refusals
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.client import AsyncVodClient, VodClient
-from vod.cloud.errors import AuthenticationError
+from vod.cloud.errors import InvalidRequestError
 from vod.cloud.poller import Poller
 from vod.cloud.signing import Credentials
 from vod.standin import Standin
@@ -134,12 +136,102 @@ async def test_a_passing_fault_postpones_and_is_told_once(
     assert caplog.text.count("VOD cannot be read, trying on") == 1
 
 
-async def test_a_refusal_that_will_not_pass_ends_the_wait(standin: Standin, audio: list[str]) -> None:
+async def test_while_a_key_is_refused_one_call_is_made_for_all_at_growing_intervals(
+    standin: Standin, audio: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(refusals, "FIRST_PAUSE", 0.5)
     wrong = Credentials(ak=standin.settings.access_key, sk="not-the-secret")
     poller = Poller(AsyncVodClient(service(standin.url, standin.settings.project_id, wrong)))
-    with pytest.raises(AuthenticationError):
-        await poller.wait(audio[:1], deadline=time.time() + 30)
+    deadline = time.time() + 4
+    waits = [poller.wait(audio[start : start + 10], deadline=deadline) for start in range(0, 40, 10)]
+    with caplog.at_level(logging.WARNING, logger="vod.cloud.poller"):
+        left = await asyncio.gather(*waits)
+    assert sum(map(len, left)) == 40, "nobody gave up before the time was over"
+    # All at once to begin with, since nothing was known; then after 0.5, 1 and 2 s.
+    assert 4 <= stats(standin)["calls"]["info"]["by_status"]["401"] <= 4 + 3
     assert not poller._watched
+
+
+async def test_a_key_that_another_client_of_the_process_found_refused_is_left_in_peace(
+    standin: Standin, poller: Poller, audio: list[str]
+) -> None:
+    poller._client._session.refusals.refused()
+    await poller.wait(audio[:3], deadline=time.time() + 1)
+    assert "info" not in stats(standin)["calls"]
+
+
+async def test_a_key_that_was_replaced_is_asked_for_and_taken(standin: Standin, audio: list[str]) -> None:
+    standin.behaviour.queue_seconds = 0
+    settings = standin.settings
+    right = Credentials(ak=settings.access_key, sk=settings.secret_key)
+    asked: list[float] = []
+
+    async def renew() -> AsyncVodClient | None:
+        asked.append(time.time())
+        return None if len(asked) == 1 else AsyncVodClient(service(standin.url, settings.project_id, right))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refusals, "FIRST_PAUSE", 0.2)
+        wrong = Credentials(ak=settings.access_key, sk="old")
+        poller = Poller(AsyncVodClient(service(standin.url, settings.project_id, wrong)), renew)
+        assert await poller.wait(audio[:1], deadline=time.time() + 20, interval=0.05) == []
+    assert len(asked) == 2
+    await poller.aclose()
+
+
+async def test_an_id_that_vod_calls_malformed_twice_ends_only_the_waits_for_it(
+    standin: Standin, poller: Poller, audio: list[str]
+) -> None:
+    standin.behaviour.faults = [parse(f"refuse,call=info,code=VOD.10053,status=400,asset={audio[3]}")]
+    deadline = time.time() + 20
+    bad = asyncio.create_task(poller.wait(audio[3:4], deadline=deadline, interval=0.05))
+    good = asyncio.create_task(poller.wait([*audio[:3], *audio[4:10]], deadline=deadline, interval=0.05))
+    with pytest.raises(InvalidRequestError):
+        await bad
+    assert not good.done()
+    standin.behaviour.queue_seconds = 0
+    assert await good == []
+
+
+async def test_an_id_that_vod_calls_malformed_once_is_asked_for_again(
+    standin: Standin, poller: Poller, audio: list[str]
+) -> None:
+    standin.behaviour.queue_seconds = 0
+    standin.behaviour.faults = [parse(f"refuse,call=info,code=VOD.10053,status=400,count=1,asset={audio[0]}")]
+    assert await poller.wait(audio[:1], deadline=time.time() + 20, interval=0.05) == []
+
+
+async def test_while_vod_cannot_be_read_few_calls_are_made(
+    standin: Standin, poller: Poller, audio: list[str]
+) -> None:
+    poller._client._session._retry_seconds = 0.0  # the poller itself is what goes on here
+    standin.behaviour.faults = [parse("error,call=info")]
+    waits = [
+        poller.wait(audio[start : start + 10], deadline=time.time() + 3, interval=0.1)
+        for start in range(0, 40, 10)
+    ]
+    await asyncio.gather(*waits)
+    assert stats(standin)["calls"]["info"]["total"] <= 4 + 5, (
+        "four at once, then after 0.1, 0.2, 0.4, 0.8, 1.6 s"
+    )
+
+
+async def test_an_asset_counts_as_gone_once_vod_has_said_so_for_a_while(
+    standin: Standin, poller: Poller, audio: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller_module, "CONFIRMATION_PAUSE", 1.0)
+    standin.behaviour.faults = [
+        parse(f"missing,asset={audio[0]}"),
+        parse(f"no_asset,count=3,asset={audio[1]}"),
+    ]
+    gone_since: dict[str, float] = {}
+    began = time.time()
+    left = await poller.wait(
+        audio[:2], deadline=began + 3, interval=0.05, longest_interval=0.1, gone_since=gone_since
+    )
+    assert left == [audio[1]], "that one was only gone for a moment"
+    assert list(gone_since) == [audio[0]]
+    assert began <= gone_since[audio[0]] <= began + 1
 
 
 @pytest.mark.parametrize("callback", ["settled", "on_poll"])
@@ -179,7 +271,10 @@ async def test_the_wait_outlives_the_quirks_of_a_young_asset(
     assert client.asset_info([audio])[audio].readiness is Readiness.READY
 
 
-async def test_an_unknown_asset_is_settled_once_the_grace_is_over(poller: Poller) -> None:
+async def test_an_unknown_asset_is_settled_once_the_grace_is_over(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller_module, "CONFIRMATION_PAUSE", 0.2)
     now = time.time()
     assert await poller.wait(["0" * 32], deadline=now + 20, interval=0.05, grace_until=now + 0.3) == []
     assert time.time() >= now + 0.3

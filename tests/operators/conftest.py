@@ -15,9 +15,11 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from tests.conftest import DictStore, first_event
 from vod import media
+from vod.cloud import poller, refusals
 from vod.cloud.client import VodClient
+from vod.engines import audio_assets
 from vod.engines import vod as vod_engine
-from vod.operators import ExtractAudioOperator
+from vod.operators import ExtractAudioOperator, extraction_batch
 
 Context = dict[str, Any]
 
@@ -42,9 +44,14 @@ async def _run(command: list[str]) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _short_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in lists a new asset at once."""
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in lists a new asset at once, and a second look need not be half a minute later."""
     monkeypatch.setattr(vod_engine, "RECOVERY_WINDOW", 0.2)
+    monkeypatch.setattr(poller, "CONFIRMATION_PAUSE", 1.0)
+    monkeypatch.setattr(extraction_batch, "STANDSTILL_PAUSE", 1.0)
+    monkeypatch.setattr(audio_assets, "SECOND_LOOK_PAUSE", 0.1)
+    monkeypatch.setattr(refusals, "FIRST_PAUSE", 0.5)
+    monkeypatch.setattr(refusals, "LONGEST_PAUSE", 2.0)
 
 
 def extract(context: Context, assets: Any, **options: Any) -> list[dict[str, Any]]:

@@ -250,6 +250,11 @@ class Asset:
         return _READINESS.get(self.status, Readiness.UNKNOWN)
 
     @property
+    def is_gone(self) -> bool:
+        """Whether VOD's answer has no such asset, or says that it was deleted. One answer is no proof."""
+        return self.readiness is Readiness.GONE or self.is_missing or self.status in ("DELETING", "DELETED")
+
+    @property
     def is_audio(self) -> bool:
         """Whether the asset is audio, from which VOD extracts nothing."""
         return self.container in AUDIO_TYPES
@@ -259,7 +264,7 @@ class Asset:
 
         :param grace: Whether the extraction was accepted so recently that the asset may not be visible yet.
         """
-        if self.readiness is Readiness.GONE:
+        if self.readiness is Readiness.GONE or self.is_missing:
             return not grace
         return self.readiness in (Readiness.READY, Readiness.FAILED)
 

@@ -23,22 +23,27 @@ time to pace them."""
 # Of a quota this part may come at once; the rest is paced, so that no minute sees more than the quota.
 _BURST_SHARE = 0.02
 _BURST_SHARES = {"cancel": 0.5}
-_CUT, _MIN_SHARE, _SAME_NEWS_SECONDS = 0.6, 0.01, 10.0
-# Where the quota is used up, what all processes got in the last minute fills it, and what this one got is its
-# share of it. A little less leaves room for a new process.
-_KEPT = 0.9
-# Recover by a factor: a fixed step that suits 2 processes would overload the quota with 32.
-_REGAIN_PER_MINUTE = 1.3
-# No refusal for so long, and in so many calls, means that others have ended and there is room.
-_CALM_SECONDS, _CALM_CALLS, _REGAIN_PER_CALM_MINUTE = 10.0, 20, 10.0
+# A refusal cuts the pace to this part of it. The pace returns to where it was refused along a cubic curve,
+# as in TCP CUBIC (RFC 9438): soon near it, long just below it, then beyond it ever faster, since others may
+# have ended. How many refusals there are depends on the calls that this takes alone, not on how many share.
+_KEPT = 0.75
+_CALLS_TO_RETURN = 60.0
+_BEYOND = 8.0
+# The slower a process, the fewer calls: so that shares grow alike. Its power, and the share at which it is 1.
+_CATCHING_UP, _USUAL_SHARE = 0.5, 0.18
+_SECONDS_AS_ONE_CALL = 8.0  # for one that hardly calls at all
+# Many refusals in a minute mean that the pace is far from what is left over: then what passed is the measure.
+_MANY, _LEAST_KEPT, _MIN_SHARE = 4, 0.3, 0.01
+_SAME_NEWS_SECONDS = 10.0
+_FORGOTTEN_SECONDS = 300.0
 
 
 class Budget:
     """Paces the calls of one quota.
 
     Other processes share the quota and cannot be seen; a 429 is all they show of themselves. Each one cuts
-    the pace, though not far below what the last minute let through, and calm lets it grow again. So many
-    processes together settle at the quota, each at a like share of it.
+    the pace, which then returns slowly to where it was refused. So many processes together settle at the
+    quota, with one call in twenty to fifty refused.
 
     :param quota: Calls a minute that this process may make at most.
     :param burst_share: Part of them that may come at once.
@@ -56,9 +61,12 @@ class Budget:
         self._rate = self._full_rate
         self._clock = clock
         self._tokens = self._burst
-        self._updated = self._cut_at = self._refused_at = clock()
-        self._calls_since = 0  # the last refusal
-        self._sent: deque[float] = deque()  # when the calls of the last minute went out, less those refused
+        self._updated = self._cut_at = clock()
+        self._refused_rate: float | None = None  # the pace that was refused; none was lately
+        self._returned = 0.0  # calls of the way back to it
+        # When the calls of the last minute went out: those that passed, and those refused.
+        self._passed: deque[float] = deque()
+        self._refused: deque[float] = deque()
         self._lock = threading.Lock()
 
     def reserve(self) -> float:
@@ -67,11 +75,10 @@ class Budget:
         :returns: seconds to wait before the call may be made.
         """
         with self._lock:
-            self._advance()
+            self._return(self._advance())
             self._tokens -= 1.0
-            self._calls_since += 1
             delay = max(-self._tokens / self._rate, 0.0)
-            self._sent.append(self._updated + delay)
+            self._passed.append(self._updated + delay)
             return delay
 
     def throttled(self) -> None:
@@ -81,13 +88,17 @@ class Budget:
         """
         with self._lock:
             self._advance()
-            self._refused_at, self._calls_since = self._updated, 0
-            if self._sent:
-                self._sent.pop()
-            if self._updated - self._cut_at >= _SAME_NEWS_SECONDS or self._rate == self._full_rate:
-                proven = _KEPT * len(self._sent) / 60.0
-                cut = max(self._rate * _CUT, self._full_rate * _MIN_SHARE, proven)
-                self._rate = min(self._rate, cut)
+            if self._passed:
+                self._passed.pop()
+            self._refused.append(self._updated)
+            if self._refused_rate is None or self._updated - self._cut_at >= _SAME_NEWS_SECONDS:
+                refused_rate = self._rate
+                if len(self._refused) >= _MANY:
+                    share = len(self._passed) / (len(self._passed) + len(self._refused))
+                    refused_rate *= max(share, _LEAST_KEPT)
+                self._refused_rate = max(refused_rate, self._full_rate * _MIN_SHARE)
+                self._rate = self._refused_rate * _KEPT
+                self._returned = 0.0
                 self._cut_at = self._updated
             self._tokens = min(self._tokens, 0.0)
 
@@ -96,17 +107,33 @@ class Budget:
         """The pace at this moment."""
         return self._rate * 60.0
 
-    def _advance(self) -> None:
+    def _return(self, elapsed: float) -> None:
+        """Come nearer to the pace that was refused by one call, or go further beyond it."""
+        if self._refused_rate is None:
+            return
+        by_call = (_USUAL_SHARE * self._full_rate / self._rate) ** _CATCHING_UP
+        self._returned += max(by_call, elapsed / _SECONDS_AS_ONE_CALL)
+        way = self._returned / _CALLS_TO_RETURN - 1.0
+        change = (1.0 - _KEPT) * way**3 * (_BEYOND if way > 0 else 1.0)
+        self._rate = self._refused_rate * (1.0 + change)
+        if self._rate >= self._full_rate:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._rate, self._refused_rate = self._full_rate, None
+
+    def _advance(self) -> float:
+        """:returns: seconds since the last time."""
         now = self._clock()
         elapsed = now - self._updated
         self._updated = now
+        if elapsed >= _FORGOTTEN_SECONDS:
+            self._forget()
         self._tokens = min(self._tokens + elapsed * self._rate, self._burst)
-        calm = now - self._refused_at >= _CALM_SECONDS and self._calls_since >= _CALM_CALLS
-        # Half an hour regains everything from the least share.
-        regained = (_REGAIN_PER_CALM_MINUTE if calm else _REGAIN_PER_MINUTE) ** min(elapsed / 60.0, 30.0)
-        self._rate = min(self._rate * regained, self._full_rate)
-        while self._sent and self._sent[0] <= now - 60.0:
-            self._sent.popleft()
+        for moments in (self._passed, self._refused):
+            while moments and moments[0] <= now - 60.0:
+                moments.popleft()
+        return elapsed
 
 
 _budgets: dict[tuple[str, str, float], Budget] = {}

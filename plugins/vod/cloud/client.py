@@ -121,6 +121,11 @@ class AsyncVodClient:
             method, path, lambda response: response, params=params, content=content, headers=headers
         )
 
+    @property
+    def refused_for(self) -> float:
+        """Seconds for which VOD is not to be asked, since it refused the credential; 0 if it did not."""
+        return self._session.refusals.seconds_left
+
     async def project_id(self) -> str:
         """The project whose assets these are (section 2).
 
@@ -460,6 +465,11 @@ class VodClient:
     unpublish = _blocking(AsyncVodClient.unpublish)
     delete = _blocking(AsyncVodClient.delete)
     download = _blocking(AsyncVodClient.download)
+
+    @property
+    def refused_for(self) -> float:
+        """See :attr:`AsyncVodClient.refused_for`."""
+        return self._coroutines.refused_for
 
     @property
     def extractions_per_minute(self) -> float:

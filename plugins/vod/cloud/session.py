@@ -28,6 +28,7 @@ from vod.cloud.errors import (
     error_class,
 )
 from vod.cloud.identity import Identity, KeyIdentity, Login, TokenIdentity
+from vod.cloud.refusals import refusals_of
 from vod.cloud.runtime import LoopRuntime
 from vod.cloud.settings import ServiceSettings
 from vod.cloud.transport import ACCEPTED_PACKINGS, AnswerTooLargeError, bounded
@@ -74,6 +75,7 @@ class Session:
         self._retry_seconds = retry_seconds
         self._quota_share = settings.quota_share
         self._quotas = {**QUOTAS, **dict(settings.quotas)}
+        self.refusals = refusals_of(self.endpoint, settings.credentials)
         self._identity: Identity
         if isinstance(settings.credentials, Login):
             self._identity = TokenIdentity(
@@ -157,11 +159,17 @@ class Session:
 
         repeat = self._repeating(also_after_sending=method == "GET", throttled=paced)
         try:
-            return await repeat(attempt)
+            try:
+                result: T = await repeat(attempt)
+            except AuthenticationError:
+                if sent is None or not await self._identity.renew(sent):
+                    raise
+                result = await repeat(attempt)
         except AuthenticationError:
-            if sent is None or not await self._identity.renew(sent):
-                raise
-            return await repeat(attempt)
+            self.refusals.refused()
+            raise
+        self.refusals.accepted()
+        return result
 
     async def project_id(self) -> str:
         """The project given, else the one that the region has (section 2).

@@ -39,6 +39,11 @@ class ClaimedElsewhereError(VodError):
         super().__init__(f"The task {holder} is extracting this audio and has not finished.", asset=asset)
 
 
+STANDSTILL_PAUSE = 60.0
+"""Seconds that a task waits which was resumed and could do nothing, since VOD refused it or could not be
+reached: the triggerer may reach VOD all the same, and would resume the task at once."""
+
+
 class Engine(Protocol):
     """Extracts the audio of a batch of assets.
 

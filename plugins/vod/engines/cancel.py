@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from vod.cloud.errors import AccountError, AuthenticationError, CloudError, ForbiddenError, NotSentError
+from vod.cloud.errors import CloudError, NotSentError
+from vod.cloud.refusals import CONCERNS_THE_ACCOUNT as CONCERNS_THE_ACCOUNT
 from vod.connection import ConnectionSettings
 from vod.logs import get_logger
 from vod.records import SubmittedExtraction
@@ -13,9 +14,6 @@ from vod.records import SubmittedExtraction
 log = get_logger(__name__)
 
 _CALLS_AT_ONCE = 8
-
-CONCERNS_THE_ACCOUNT = (AuthenticationError, ForbiddenError, AccountError)
-"""Refusals that concern the account, not the asset: the next call would be refused as well."""
 
 
 def cancel_queued(settings: ConnectionSettings, extractions: Sequence[SubmittedExtraction]) -> list[str]:

@@ -10,20 +10,31 @@ from dataclasses import replace
 from typing import Any
 
 from vod.batch.ledger import Ledger
+from vod.cloud import refusals
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.errors import (
     AmbiguousExtractionError,
     AnswerLostError,
     AssetNotFoundError,
     AssetNotSupportedError,
+    AuthenticationError,
     CloudError,
     ExtractionFailedError,
+    ForbiddenError,
     NotSentError,
     SourceNotReadyError,
     ThrottledError,
 )
 from vod.engines import ClaimedElsewhereError, Outcomes, QuotaUsedUpError, SubmissionStoppedError
-from vod.engines.audio_assets import collect, read_assets, result_of, within_grace
+from vod.engines.audio_assets import (
+    MAX_CONFIRMATIONS,
+    collect,
+    confirmed_gone,
+    doubted,
+    read_assets,
+    result_of,
+    within_grace,
+)
 from vod.engines.cancel import CONCERNS_THE_ACCOUNT, cancel_queued
 from vod.engines.copies import Copies
 from vod.engines.lost_answers import (
@@ -118,6 +129,7 @@ class VodEngine:
         self._pace = pace
         self._force = force
         self._room_at = 0.0
+        self._confirmations = 0
         self._accepted_at: dict[str, float] = {}
         self._tries = tries
         self._retry_delay = retry_delay
@@ -146,7 +158,12 @@ class VodEngine:
                     asset=asset,
                     remedy="Give an asset id, or use engine='ffmpeg' for files and URLs.",
                 )
-        return self._submit(assets, {})
+        try:
+            return self._submit(assets, {})
+        except CONCERNS_THE_ACCOUNT as error:
+            if not self._ledger.audio_assets():  # VOD has never accepted the credential: it may be wrong
+                raise
+            return self._held_up(assets, error, {})
 
     def advance(self, outcomes: Mapping[str, Record], *, time_is_up: bool) -> Outcomes:
         """Collect what is ready, and submit what was postponed and is due.
@@ -170,7 +187,7 @@ class VodEngine:
         for_quota = [asset for asset, outcome in due.items() if _waits_for_quota(outcome)]
         left = for_quota[int(self._hook.client.extractions_per_minute) :] if self._pace else []
         taken = {asset: outcome for asset, outcome in due.items() if asset not in set(left)}
-        result |= self._submit(list(taken), taken)
+        result |= self._submit_patiently(list(taken), taken)
         return result | {asset: replace(due[asset], again=self._room_at) for asset in left}
 
     def release(self, assets: Sequence[str]) -> None:
@@ -316,6 +333,10 @@ class VodEngine:
         if not audio.settled(grace=within_grace(extraction.accepted)):
             self._wait_for(extraction)
             return extraction
+        if audio.is_gone and not self._is_gone(audio):
+            extraction = doubted(extraction, audio)
+            self._wait_for(extraction)
+            return extraction
         if (
             audio.readiness is not Readiness.FAILED
             or audio.status in _ENDED_BY_OTHERS
@@ -326,6 +347,10 @@ class VodEngine:
             self._ledger.again(asset)
             return None
         return self._finished(asset, result_of(extraction, audio, self._hook.vod_conn_id))
+
+    def _is_gone(self, asset: Asset) -> bool:
+        self._confirmations += 1
+        return self._confirmations <= MAX_CONFIRMATIONS and confirmed_gone(self._hook.client, asset)
 
     def _wait_for(self, extraction: SubmittedExtraction) -> None:
         if not extraction.submitted_by:
@@ -404,7 +429,7 @@ class VodEngine:
         asset = source.asset_id
         if self._stopping.is_set():
             raise SubmissionStoppedError("The task was ended while it submitted.")
-        if source.readiness is Readiness.GONE:
+        if source.is_gone and self._is_gone(source):
             raise AssetNotFoundError("VOD knows no such asset.", asset=asset)
         if source.is_audio:
             raise AssetNotSupportedError(
@@ -448,6 +473,11 @@ class VodEngine:
                 # As long as there is no URL, no other engine can read the original either.
                 other_engine=error.other_engine and bool(source.url),
             )
+        # A key that could read is refused for a while only; a permission may never have been there.
+        if isinstance(error, AuthenticationError) or (
+            isinstance(error, ForbiddenError) and self._ledger.audio_assets()
+        ):
+            return self._held_up([asset], error, postponed)[asset]
         if isinstance(error, CONCERNS_THE_ACCOUNT):  # may be in order at the next try
             return AssetFailure.from_error(asset, error)
         return self._failed(asset, error)
@@ -480,10 +510,43 @@ class VodEngine:
             failure=failure.to_json(),
         )
 
+    def _submit_patiently(
+        self, assets: Sequence[str], postponed: Mapping[str, PostponedExtraction]
+    ) -> Outcomes:
+        """:meth:`_submit` for a task whose credential VOD has accepted before."""
+        refusal: CloudError = AuthenticationError("VOD refused the credential a moment ago.")
+        if not self._hook.client.refused_for:
+            try:
+                return self._submit(assets, postponed)
+            except CONCERNS_THE_ACCOUNT as error:
+                refusal = error
+        return self._held_up(assets, refusal, postponed)
+
+    def _held_up(
+        self, assets: Sequence[str], error: CloudError, postponed: Mapping[str, PostponedExtraction]
+    ) -> Outcomes:
+        """Leave assets until VOD accepts the credential again."""
+        log.warning(
+            "VOD refuses the credential; %d assets are left until it does not. %s", len(assets), error
+        )
+        outcomes: Outcomes = {}
+        for asset in assets:
+            later = self._postponed(asset, error, postponed)
+            outcomes[asset] = replace(
+                later,
+                again=max(
+                    later.again, time.time() + max(self._hook.client.refused_for, refusals.FIRST_PAUSE)
+                ),
+                failure={**later.failure, "retryable": True},
+                refused=True,
+            )
+        return outcomes
+
     def _collect(self, submitted: list[SubmittedExtraction], *, time_is_up: bool) -> Outcomes:
         self._under_way = [extraction for extraction in submitted if not extraction.submitted_by]
         self._accepted_at |= {extraction.asset: extraction.accepted for extraction in submitted}
-        outcomes = collect(self._hook.client, submitted, self._hook.vod_conn_id, time_is_up=time_is_up)
+        collected = collect(self._hook.client, submitted, self._hook.vod_conn_id, time_is_up=time_is_up)
+        outcomes: Outcomes = {one.asset: collected[one.audio_asset_id] for one in submitted}
         still_running = [outcome for outcome in outcomes.values() if isinstance(outcome, SubmittedExtraction)]
         self._under_way = [extraction for extraction in still_running if not extraction.submitted_by]
         for extraction in submitted:

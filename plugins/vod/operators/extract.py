@@ -16,6 +16,7 @@ from vod.batch.arguments import asset_list, check_choice, is_true, time_limit
 from vod.batch.ledger import Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
+from vod.batch.settled import SettledRecords
 from vod.engines import Engine, Outcomes
 from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.ffmpeg_options import FfmpegOptions
@@ -161,11 +162,15 @@ class ExtractAudioOperator(BatchOperator):
         """Go on after the trigger's wait: collect, and submit what was postponed."""
         with fail_at_once():
             by_name = {public_name(asset): asset for asset in asset_list(self.assets)}
-            records = [parse_record(record) for record in event["records"]]
+            records, whole = self._settled(context, event["deadline"]).complete(
+                [parse_record(record) for record in event["records"]]
+            )
             outcomes: Outcomes = {by_name.get(record.asset, record.asset): record for record in records}
             engine = self.engine or self.hook.settings.engine
             batch = self._batch(context, engine, list(outcomes), event["deadline"], outcomes)
             with batch.claiming(), self._cancelling(batch, context):
+                if not whole:  # what somebody has emptied out of the store is in VOD or a file all the same
+                    batch.start_what_is_missing(list(by_name.values()))
                 batch.advance()
                 return self._wait(context, batch)
 
@@ -179,23 +184,30 @@ class ExtractAudioOperator(BatchOperator):
         from vod.triggers import AudioAssetTrigger
 
         while batch.is_open if self.wait_for_completion else batch.is_being_submitted:
+            settled = self._settled(context, batch.deadline)
             trigger = AudioAssetTrigger(
                 vod_conn_id=self.vod_conn_id,
-                records=[record.to_json() for record in batch.records],
+                records=settled.keep(batch.records) if self.deferrable else batch.open_records,
                 deadline=batch.deadline,
                 poll_interval=self.poll_interval,
                 cancel_on_kill=self.cancel_on_kill,
                 collect_after=_COLLECT_AFTER,
+                not_before=batch.not_before,
                 holder=holder_of(context) if batch.register else "",
             )
             batch.report_waiting()
             if self.deferrable:
                 spare = timedelta(seconds=max(batch.deadline - time.time(), 0.0)) + _TRIGGER_DELAY
                 self.defer(trigger=trigger, method_name="execute_complete", timeout=spare)
-            asyncio.run(_first_event(trigger))
+            event = asyncio.run(_first_event(trigger))
+            batch.take_over(map(parse_record, event["records"]))
             batch.advance()
         batch.give_up_postponed()
         return self._result(context, batch.records)
+
+    @staticmethod
+    def _settled(context: Context, deadline: float) -> SettledRecords:
+        return SettledRecords(context["task_state_store"], deadline)
 
     def _cancelling(self, batch: ExtractionBatch, context: Context) -> AbstractContextManager[None]:
         self._cancellation = Cancellation(context["ti"], batch.engines)
@@ -315,6 +327,7 @@ def _formats(engine: str | None) -> tuple[str, ...]:
     return AUDIO_FORMATS if engine == "vod" else LOCAL_AUDIO_FORMATS
 
 
-async def _first_event(trigger: Any) -> None:
-    async for _ in trigger.run():
-        return
+async def _first_event(trigger: Any) -> dict[str, Any]:
+    event = await anext(trigger.run())
+    payload: dict[str, Any] = event.payload
+    return payload

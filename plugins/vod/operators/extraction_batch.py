@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vod.engines import Engine, Outcomes, has_turn, is_open
+from vod.engines import STANDSTILL_PAUSE, Engine, Outcomes, has_turn, is_open
 from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction, parse_record
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class ExtractionBatch:
         self.assets = list(assets)
         self.deadline = deadline
         self.outcomes = outcomes or {}
+        self.not_before = 0.0
         self._engine = engine
         self._progress = progress
         self._fallback = fallback
@@ -61,6 +62,19 @@ class ExtractionBatch:
         """Take over what is ready and go on with what is not; past the deadline, give up on it."""
         waiting = {asset: outcome for asset, outcome in self.outcomes.items() if is_open(outcome)}
         self._settle(self._engine.advance(waiting, time_is_up=time.time() >= self.deadline))
+        stands_still = all(self.outcomes[asset] == outcome for asset, outcome in waiting.items())
+        self.not_before = time.time() + STANDSTILL_PAUSE if stands_still else 0.0
+
+    def start_what_is_missing(self, assets: Sequence[str]) -> None:
+        """Begin with those of *assets* of which nothing is known."""
+        missing = [asset for asset in assets if asset not in self.outcomes]
+        if missing:
+            self.assets = list(dict.fromkeys([*assets, *self.assets]))
+            self._settle(self._engine.start(missing))
+
+    def take_over(self, records: Iterable[Record]) -> None:
+        """Note what was learnt while nothing was done."""
+        self.outcomes.update({record.asset: record for record in records if record.asset in self.outcomes})
 
     def give_up_postponed(self) -> None:
         """Fail what VOD does not take yet; what it has accepted stays as it is."""
@@ -96,6 +110,11 @@ class ExtractionBatch:
     def is_open(self) -> bool:
         """Whether an asset is still being worked on."""
         return any(map(is_open, self.outcomes.values()))
+
+    @property
+    def open_records(self) -> list[dict[str, Any]]:
+        """What is still being worked on, as JSON."""
+        return [record.to_json() for record in self.records if is_open(record)]
 
     @property
     def records(self) -> list[Record]:
