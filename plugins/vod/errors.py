@@ -55,6 +55,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         UnsupportedLanguageError
         UnreadableAudioError
       TranscriptionError               retryable
+      KillsItsProcessError             the worker process died of it
       AudioNotReadyError               retryable; the time was up
       SubmissionStoppedError           retryable; the task was ended
       AssetsFailedError                a batch; retryable if one of its failures is
