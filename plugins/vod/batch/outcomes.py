@@ -6,14 +6,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 
 from vod.errors import VodError
 from vod.logs import get_logger
-from vod.records import AssetFailure, Record
-from vod.text import Lines
+from vod.records import AssetFailure, Record, shortened
+from vod.text import Lines, printable
 
 log = get_logger(__name__)
+
+FAILURE_KEY = "failure"
+"""XCom of a task that failed as a whole: why, as :class:`vod.records.AssetFailure` without an asset."""
 
 FailedAssets = Literal["raise", "return"]
 
@@ -51,10 +62,38 @@ def conclude(
 
 @contextmanager
 def fail_at_once() -> Iterator[None]:
-    """Spare Airflow the retries of a failure that no retry can change."""
+    """Spare Airflow the retries of a failure that no retry can change, and note why a task failed.
+
+    The reason is pushed as the XCom :data:`FAILURE_KEY`, which Airflow keeps when the task fails, until its
+    next try.
+    """
     try:
         yield
     except VodError as error:
+        of_one = isinstance(error, AssetsFailedError) and len(error.failures) == 1
+        _note_failure(error.failures[0] if of_one else AssetFailure.from_error("", error))  # type: ignore[attr-defined]
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from error
+    except (AirflowSkipException, AirflowRescheduleException):
+        raise
+    except (AirflowFailException, AirflowNotFoundException, AirflowSensorTimeout) as error:
+        _note_failure(AssetFailure(asset="", outcome="error", message=shortened(printable(str(error)))))
+        raise
+    except (AirflowTaskTimeout, Exception) as error:
+        # What others say in their exceptions may hold anything, also signed URLs.
+        message = f"Its batch failed with {type(error).__name__}."
+        remedy = "The log of the batch has the details."
+        _note_failure(AssetFailure(asset="", outcome="error", message=message, remedy=remedy, retryable=True))
+        raise
+
+
+def _note_failure(failure: AssetFailure) -> None:
+    try:
+        context = get_current_context()
+    except RuntimeError:  # no task of Airflow
+        return
+    try:
+        context["ti"].xcom_push(FAILURE_KEY, failure.to_json())
+    except Exception as error:  # noqa: BLE001 - the task fails for another reason
+        log.warning("The reason could not be noted for the report (%s).", type(error).__name__)

@@ -1,0 +1,124 @@
+"""A red run says why, shows Airflow what failed, and does that again when a person clears what failed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from dev.airflow import Airflow, postgres
+from dev.processes import Processes
+from dev.stack import python
+from tests.system.conftest import ROOT
+from vod.standin import StandinSettings, running
+
+pytestmark = pytest.mark.system
+
+DAG = "extract_and_transcribe"
+
+
+@pytest.fixture(scope="module")
+def airflow() -> Iterator[Airflow]:
+    with (
+        tempfile.TemporaryDirectory(prefix="vod-clearing-") as name,
+        Processes() as processes,
+    ):
+        folder = Path(name).resolve()
+        folder.chmod(0o755)  # as root, PostgreSQL runs as a user who must enter
+        (folder / "videos").mkdir()
+        with (
+            running(StandinSettings(data=folder / "standin")) as standin,
+            postgres(folder / "postgres") as database,
+        ):
+            whole = Airflow(
+                folder, processes, database, standin.url, dags=ROOT / "dags", allowed=[folder / "videos"]
+            )
+            whole.prepare()
+            whole.start()
+            yield whole
+            processes.stop()
+
+
+def states(airflow: Airflow, run: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for task in sorted(airflow.api.tasks(DAG, run), key=lambda task: task["map_index"]):
+        found.setdefault(task["task_id"], []).append(task["state"])
+    return found
+
+
+def report_of(airflow: Airflow, run: str) -> str:
+    path = f"/dags/{DAG}/dagRuns/{quote(run)}/taskInstances/report/xcomEntries/report"
+    return str(airflow.api.call("GET", path)["value"])
+
+
+def videos(airflow: Airflow, video: Path, *names: str) -> list[str]:
+    paths = [airflow.state / "videos" / name for name in names]
+    for path in paths:
+        shutil.copy(video, path)
+    return [str(path) for path in paths]
+
+
+@pytest.mark.parametrize("how", ["page", "command"])
+def test_clearing_what_failed_does_only_that_again(airflow: Airflow, video: Path, how: str) -> None:
+    good = videos(airflow, video, f"{how}-a.mp4", f"{how}-b.mp4")
+    late = airflow.state / "videos" / f"{how}-late.mp4"
+    run = airflow.api.trigger(DAG, assets=[good[0], str(late), good[1]], engine="ffmpeg", batch_size=2)
+    assert airflow.api.await_run(DAG, run) == "failed"
+    assert states(airflow, run) == {
+        "plan": ["success"],
+        "batch.extract": ["success", "success"],
+        "batch.transcribe": ["success", "success"],
+        "failed": ["success"],
+        "again.extract": ["failed"],
+        "again.transcribe": ["upstream_failed"],
+        "report": ["failed"],
+    }
+    [own] = [task for task in airflow.api.tasks(DAG, run) if task["task_id"] == "again.extract"]
+    assert own["rendered_map_index"] == str(late), "the page names what failed"
+    assert "| transcribed | 2 |" in report_of(airflow, run)
+    assert str(late) in report_of(airflow, run)
+    said = airflow.api.log(DAG, run, "report")
+    assert f"airflow dags clear {DAG} --run-id '{run}' --only-failed --yes" in said
+
+    shutil.copy(video, late)
+    if how == "page":  # "Clear run", "Clear only failed tasks"
+        body = {"dry_run": False, "only_failed": True}
+        airflow.api.call("POST", f"/dags/{DAG}/dagRuns/{quote(run)}/clear", json=body)
+    else:
+        command = python("-m", "airflow", "dags", "clear", DAG, "--run-id", run, "--only-failed", "--yes")
+        subprocess.run(command, env=airflow.environment, cwd=ROOT, check=True, capture_output=True)
+    assert airflow.api.await_run(DAG, run) == "success"
+    assert set(sum(states(airflow, run).values(), [])) == {"success"}
+    assert "| transcribed | 3 |" in report_of(airflow, run)
+    tries = {task["task_id"]: task["try_number"] for task in airflow.api.tasks(DAG, run)}
+    assert tries["batch.extract"] == tries["batch.transcribe"] == 1, "what was done is left alone"
+
+
+def test_the_report_names_why_a_batch_failed_as_a_whole(airflow: Airflow, video: Path) -> None:
+    good = videos(airflow, video, "c.mp4", "d.mp4")
+    run = airflow.api.trigger(DAG, assets=good, engine="ffmpeg", batch_size=1, model="/no/such/model")
+    assert airflow.api.await_run(DAG, run) == "failed"
+    found = states(airflow, run)
+    assert (found["batch.extract"], found["batch.transcribe"]) == (["success"] * 2, ["failed"] * 2)
+    assert found["failed"] == ["failed"], "so that it looks again when a person has cleared what failed"
+    report = report_of(airflow, run)
+    assert report.count("/no/such/model") == 2
+    assert "no_result" not in report
+
+
+def test_each_task_reads_its_own_part_of_the_plan(airflow: Airflow, video: Path) -> None:
+    good = videos(airflow, video, "e.mp4", "f.mp4")
+    run = airflow.api.trigger(DAG, assets=good, engine="ffmpeg", batch_size=1)
+    assert airflow.api.await_run(DAG, run) == "success"
+    path = f"/dags/{DAG}/dagRuns/{quote(run)}/taskInstances/plan/xcomEntries"
+    parts: dict[str, Any] = {
+        key: airflow.api.call("GET", f"{path}/{key}")["value"] for key in ("return_value", "part_0", "part_1")
+    }
+    assert parts["return_value"] == [{"plan": 0}, {"plan": 1}]
+    assert [parts["part_0"]["assets"], parts["part_1"]["assets"]] == [[good[0]], [good[1]]]
