@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import subprocess
 import tempfile
@@ -45,11 +46,17 @@ def airflow() -> Iterator[Airflow]:
             processes.stop()
 
 
-def states(airflow: Airflow, run: str) -> dict[str, list[str]]:
+def states(airflow: Airflow, run: str, dag: str = DAG) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for task in sorted(airflow.api.tasks(DAG, run), key=lambda task: task["map_index"]):
+    for task in sorted(airflow.api.tasks(dag, run), key=lambda task: task["map_index"]):
         found.setdefault(task["task_id"], []).append(task["state"])
     return found
+
+
+def clear_failed(airflow: Airflow, dag: str, run: str) -> None:
+    """What the page of a run does on "Clear run", "Clear only failed tasks"."""
+    body = {"dry_run": False, "only_failed": True}
+    airflow.api.call("POST", f"/dags/{dag}/dagRuns/{quote(run)}/clear", json=body)
 
 
 def report_of(airflow: Airflow, run: str) -> str:
@@ -87,9 +94,8 @@ def test_clearing_what_failed_does_only_that_again(airflow: Airflow, video: Path
     assert f"airflow dags clear {DAG} --run-id '{run}' --only-failed --yes" in said
 
     shutil.copy(video, late)
-    if how == "page":  # "Clear run", "Clear only failed tasks"
-        body = {"dry_run": False, "only_failed": True}
-        airflow.api.call("POST", f"/dags/{DAG}/dagRuns/{quote(run)}/clear", json=body)
+    if how == "page":
+        clear_failed(airflow, DAG, run)
     else:
         command = python("-m", "airflow", "dags", "clear", DAG, "--run-id", run, "--only-failed", "--yes")
         subprocess.run(command, env=airflow.environment, cwd=ROOT, check=True, capture_output=True)
@@ -122,3 +128,38 @@ def test_each_task_reads_its_own_part_of_the_plan(airflow: Airflow, video: Path)
     }
     assert parts["return_value"] == [{"plan": 0}, {"plan": 1}]
     assert [parts["part_0"]["assets"], parts["part_1"]["assets"]] == [[good[0]], [good[1]]]
+
+
+def test_what_was_cleared_is_announced_as_well(airflow: Airflow, video: Path) -> None:
+    dag, [good] = "extract_asset_list", videos(airflow, video, "announced.mp4")
+    late = airflow.state / "videos" / "announced-late.mp4"
+    manifest = airflow.state / "videos" / "list.txt"
+    manifest.write_text(f"{good}\n{late}\n")
+
+    def announced() -> list[list[str]]:
+        found = airflow.api.call("GET", "/assets/events", params={"source_run_id": run})["asset_events"]
+        return sorted([record["asset"] for record in event["extra"]["audio"]] for event in found)
+
+    run = airflow.api.trigger(dag, manifest=str(manifest), engine="ffmpeg")
+    assert airflow.api.await_run(dag, run) == "failed"
+    assert announced() == [[good]], "one that failed does not hold up the others"
+    clear_failed(airflow, dag, run)
+    assert airflow.api.await_run(dag, run) == "failed", "it failed again"
+    assert states(airflow, run, dag)["again.extract"] == ["failed"]
+    assert announced() == [[good]]
+    shutil.copy(video, late)
+    clear_failed(airflow, dag, run)
+    assert airflow.api.await_run(dag, run) == "success"
+    assert announced() == sorted([[good], [str(late)]])
+    with manifest.with_suffix(".results.csv").open(newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["extracted"] * 2
+
+
+def test_a_worker_that_dies_in_the_report_does_not_fail_the_run(airflow: Airflow, video: Path) -> None:
+    run = airflow.api.trigger(DAG, assets=videos(airflow, video, "g.mp4"), engine="ffmpeg")
+    airflow.api.await_task(DAG, run, "report", "running", timeout=180)
+    victims = [task for worker in airflow.process("scheduler").children() for task in worker.children()]
+    for victim in victims:
+        victim.kill()
+    assert airflow.api.await_run(DAG, run) == "success"
+    assert airflow.api.task(DAG, run, "report")["try_number"] == 2

@@ -154,8 +154,8 @@ class Ledger:
         """
         if self.begun(asset) >= MAX_BEGINNINGS:
             raise KillsItsProcessError(
-                f"The worker process died {MAX_BEGINNINGS} times while it worked on this asset: it was out of "
-                "memory, or a codec crashed."
+                f"The worker process died {MAX_BEGINNINGS} times while it worked on this asset: for lack of "
+                "memory, or in a codec."
             )
 
     def begin(self, assets: Iterable[str]) -> None:

@@ -24,7 +24,8 @@ from vod.text import Lines, printable
 log = get_logger(__name__)
 
 FAILURE_KEY = "failure"
-"""XCom of a task that failed as a whole: why, as :class:`vod.records.AssetFailure` without an asset."""
+"""XCom of a failed task: why, as :class:`vod.records.AssetFailure` without an asset, and ``records`` of its
+assets, if it came that far."""
 
 FailedAssets = Literal["raise", "return"]
 
@@ -34,10 +35,12 @@ class AssetsFailedError(VodError):
 
     outcome = "assets_failed"
 
-    def __init__(self, failures: Sequence[AssetFailure], total: int) -> None:
-        super().__init__(f"{len(failures)} of {total} assets failed:")
+    def __init__(self, records: Sequence[Record]) -> None:
+        failures = [record for record in records if isinstance(record, AssetFailure)]
+        super().__init__(f"{len(failures)} of {len(records)} assets failed:")
         self.message = Lines([self.message, *(f"  {failure}" for failure in failures)])
-        self.failures = list(failures)
+        self.failures = failures
+        self.records = list(records)
         self.retryable = any(failure.retryable for failure in failures)
 
 
@@ -54,7 +57,7 @@ def conclude(
     failures = [record for record in records if isinstance(record, AssetFailure)]
     for failure in failures:
         log.warning("%s", failure)
-    error = AssetsFailedError(failures, len(records))
+    error = AssetsFailedError(records)
     if failures and (failed_assets == "raise" or (may_retry and error.retryable)):
         raise error
     return [record.to_json() for record in records]
@@ -70,8 +73,8 @@ def fail_at_once() -> Iterator[None]:
     try:
         yield
     except VodError as error:
-        of_one = isinstance(error, AssetsFailedError) and len(error.failures) == 1
-        _note_failure(error.failures[0] if of_one else AssetFailure.from_error("", error))  # type: ignore[attr-defined]
+        records = [record.to_json() for record in getattr(error, "records", ())]
+        _note_failure(AssetFailure.from_error("", error), records)
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from error
@@ -88,12 +91,12 @@ def fail_at_once() -> Iterator[None]:
         raise
 
 
-def _note_failure(failure: AssetFailure) -> None:
+def _note_failure(failure: AssetFailure, records: Sequence[dict[str, Any]] = ()) -> None:
     try:
         context = get_current_context()
     except RuntimeError:  # no task of Airflow
         return
     try:
-        context["ti"].xcom_push(FAILURE_KEY, failure.to_json())
+        context["ti"].xcom_push(FAILURE_KEY, {**failure.to_json(), "records": [*records]})
     except Exception as error:  # noqa: BLE001 - the task fails for another reason
         log.warning("The reason could not be noted for the report (%s).", type(error).__name__)

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow.sdk import task
-from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 
 from vod.batch.outcomes import FAILURE_KEY
@@ -33,6 +32,8 @@ from vod.text import Lines, printable
 log = get_logger(__name__)
 
 _MAX_ROWS = 100
+_MAX_TASKS = 50
+"""Failed assets that get a task each. Of more, several share one: a task costs Airflow about a second."""
 _MAX_REASONS = 20
 
 NO_RESULT = "no_result"
@@ -74,7 +75,8 @@ class Tally:
 def failed(planned: Any, returned: Any, **options: Any) -> Any:
     """A task that gives each asset that failed a task of its own, which fails with its reason.
 
-    It fails itself when a whole batch has: a person who then clears what failed has this looked at again.
+    When more than fifty assets failed, several share a task. The task fails itself when a whole batch has: a
+    person who then clears what failed has this looked at again.
 
     :param planned: References to the batches (:func:`vod.pipeline.parts.publish`).
     :param returned: What the last mapped task of each batch returned.
@@ -90,17 +92,18 @@ def failed(planned: Any, returned: Any, **options: Any) -> Any:
             if records is None:
                 lost += 1
                 continue
-            batch = parts.read(reference)
-            reasons = {record.asset: str(record) for record in _parsed(records) if _is_failure(record)}
-            for name, arguments in _apart(batch):
-                if name in reasons:
-                    found.append(_Failed([name], [reasons[name]], arguments))
+            failures = {
+                record.asset: record for record in _parsed(records) if isinstance(record, AssetFailure)
+            }
+            if failures:
+                for name, arguments in _apart(parts.read(reference)):
+                    if name in failures:
+                        found.append(_Failed([name], [str(failures[name])], arguments))
         if lost:
             raise AirflowFailException(
                 f"{lost} batches failed as a whole. Clear the failed tasks of the run to do them again."
             )
-        # A task each, or a few in each when Airflow maps to fewer.
-        found = [*_together(found, -(-len(found) // conf.getint("core", "max_map_length", fallback=1024)))]
+        found = [*_together(found, -(-len(found) // _MAX_TASKS))]
         for number, group in enumerate(found):
             ti.xcom_push(_reason_key(number), {"assets": group.names, "reasons": group.reasons})
         return parts.publish(ti, (group.arguments for group in found))
@@ -180,18 +183,15 @@ def results(ti: Any, planned: Any, source: str, not_done: Any = None, again: str
         raise AirflowFailException("Nothing was started because the task `plan` failed. Its log says why.")
     later: dict[str, Record] = {}
     for number, reference in enumerate(not_done or ()):
-        returned = ti.xcom_pull(task_ids=again, map_indexes=number)
-        if returned is not None:
-            later |= {record.asset: record for record in _parsed(returned)}
-        elif reason := _failure_of(ti, again, number):
-            later |= {name: _lost(name, reason) for name, _ in _apart(parts.read(reference))}
+        records, reason = _returned(ti, again, number)
+        if reason and not records:
+            records = {name: _lost(name, reason) for name, _ in _apart(parts.read(reference))}
+        later |= records
     for number, reference in enumerate(planned):
-        returned = ti.xcom_pull(task_ids=source, map_indexes=number)
-        reason = _failure_of(ti, source, number) if returned is None else None
-        records = {record.asset: record for record in _parsed(returned or ())}
+        records, reason = _returned(ti, source, number)
         for name, _ in _apart(parts.read(reference)):
             record = records.get(name) or _lost(name, reason)
-            yield later.get(name, record) if _is_failure(record) else record
+            yield later.get(name, record) if isinstance(record, AssetFailure) else record
 
 
 def conclude(ti: Any, tally: Tally, *, skipped: int = 0) -> None:
@@ -287,19 +287,18 @@ def _parsed(records: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
     return (parse_record(dict(record)) for record in records)
 
 
-def _is_failure(record: Record) -> bool:
-    return isinstance(record, AssetFailure)
-
-
-def _failure_of(ti: Any, source: str, number: int) -> Mapping[str, Any] | None:
-    """Why the tasks of a batch failed as a whole, if one of them could say so (:mod:`vod.batch.outcomes`)."""
+def _returned(ti: Any, source: str, number: int) -> tuple[dict[str, Record], Mapping[str, Any] | None]:
+    """The records of a batch, by asset. Without them why it failed, if one of its tasks could say so."""
+    returned = ti.xcom_pull(task_ids=source, map_indexes=number)
+    if returned is not None:
+        return {record.asset: record for record in _parsed(returned)}, None
     group = source.rpartition(".")[0]
     for task_id in sorted(ti.task.get_flat_relative_ids(upstream=True)):
         if task_id.startswith(f"{group}."):
             reason = ti.xcom_pull(task_ids=task_id, key=FAILURE_KEY, map_indexes=number)
             if isinstance(reason, Mapping):
-                return reason
-    return None
+                return {record.asset: record for record in _parsed(reason.get("records", ()))}, reason
+    return {}, None
 
 
 def _lost(asset: str, reason: Mapping[str, Any] | None) -> AssetFailure:
