@@ -2,10 +2,10 @@
 
 Extracts the audio of videos, with Huawei Cloud VOD or with ffmpeg on the worker, and transcribes it.
 
-Trigger it with asset ids of VOD, one a line; with the engine ffmpeg also with absolute paths and URLs. It
-splits them into batches. A video that fails costs only itself: the others are
-finished, and the task `report` lists what was done, what failed and why. Connection, engine and destination
-default to those of `vod_default`.
+Trigger it with asset ids of VOD, one a line; with the engine ffmpeg also with absolute paths and URLs. They
+are processed in batches. A video that fails costs only itself: the others are finished, the task `report`
+lists what was done, what failed and why, and clearing the failed tasks of the run does those again.
+Connection, engine and destination default to those of `vod_default`.
 """
 
 from __future__ import annotations

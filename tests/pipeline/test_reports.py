@@ -13,6 +13,7 @@ from tests.pipeline.conftest import Run
 from vod.batch.outcomes import conclude as conclude_batch
 from vod.batch.outcomes import fail_at_once
 from vod.cloud.errors import AuthenticationError
+from vod.errors import InvalidInputError
 from vod.locations import public_name
 from vod.pipeline import parts
 from vod.pipeline.reports import Tally, _Failed, _together, conclude, results, table
@@ -75,6 +76,16 @@ def test_an_asset_of_a_batch_that_failed_as_a_whole_has_the_reason_of_the_batch(
 
 def test_a_run_without_a_plan_fails(run: Run) -> None:
     with pytest.raises(AirflowFailException, match="Nothing was started because the task `plan` failed"):
+        of_run(run, None)
+    with (
+        set_current_context({"ti": run.task("plan")}),  # type: ignore[arg-type,typeddict-item]
+        pytest.raises(AirflowFailException),
+        fail_at_once(),
+    ):
+        raise InvalidInputError("There is no list /x.csv", remedy="Check the name.")
+    with pytest.raises(
+        AirflowFailException, match=r"`plan` failed. There is no list /x.csv. Check the name."
+    ):
         of_run(run, None)
     assert of_run(run, []) == []
 

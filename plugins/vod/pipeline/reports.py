@@ -180,7 +180,9 @@ def results(ti: Any, planned: Any, source: str, not_done: Any = None, again: str
         a run without a plan must not look green.
     """
     if planned is None:
-        raise AirflowFailException("Nothing was started because the task `plan` failed. Its log says why.")
+        reason = ti.xcom_pull(task_ids="plan", key=FAILURE_KEY, map_indexes=-1)
+        why = summary_of(_lost("", reason)) if isinstance(reason, Mapping) else "Its log says why."
+        raise AirflowFailException(f"Nothing was started because the task `plan` failed. {printable(why)}")
     later: dict[str, Record] = {}
     for number, reference in enumerate(not_done or ()):
         records, reason = _returned(ti, again, number)
