@@ -17,6 +17,7 @@ from dev.airflow import Airflow, postgres
 from dev.processes import Processes
 from dev.stack import python
 from tests.system.conftest import ROOT
+from vod.speech import resolve_model
 from vod.standin import StandinSettings, running
 
 pytestmark = pytest.mark.system
@@ -106,16 +107,27 @@ def test_clearing_what_failed_does_only_that_again(airflow: Airflow, video: Path
     assert tries["batch.extract"] == tries["batch.transcribe"] == 1, "what was done is left alone"
 
 
-def test_the_report_names_why_a_batch_failed_as_a_whole(airflow: Airflow, video: Path) -> None:
+def test_batches_that_failed_as_a_whole_have_their_reason_and_are_done_again(
+    airflow: Airflow, video: Path
+) -> None:
     good = videos(airflow, video, "c.mp4", "d.mp4")
-    run = airflow.api.trigger(DAG, assets=good, engine="ffmpeg", batch_size=1, model="/no/such/model")
+    missing, model = str(airflow.state / "videos" / "missing.mp4"), airflow.state / "videos" / "model"
+    run = airflow.api.trigger(DAG, assets=[*good, missing], engine="ffmpeg", batch_size=2, model=str(model))
     assert airflow.api.await_run(DAG, run) == "failed"
     found = states(airflow, run)
     assert (found["batch.extract"], found["batch.transcribe"]) == (["success"] * 2, ["failed"] * 2)
     assert found["failed"] == ["failed"], "so that it looks again when a person has cleared what failed"
     report = report_of(airflow, run)
-    assert report.count("/no/such/model") == 2
+    assert report.count(str(model)) == 3
     assert "no_result" not in report
+
+    model.symlink_to(resolve_model("tiny.en"))
+    clear_failed(airflow, DAG, run)
+    assert airflow.api.await_run(DAG, run) == "failed"
+    found = states(airflow, run)
+    assert found["batch.transcribe"] == ["success"] * 2
+    assert (found["failed"], found["again.extract"]) == (["success"], ["failed"]), "the one that is missing"
+    assert "| transcribed | 2 |" in report_of(airflow, run)
 
 
 def test_each_task_reads_its_own_part_of_the_plan(airflow: Airflow, video: Path) -> None:
