@@ -2,10 +2,10 @@
 
 Extracts the audio of videos, with Huawei Cloud VOD or with ffmpeg on the worker, and transcribes it.
 
-Trigger it with asset ids of VOD, one a line; with the engine ffmpeg also with absolute paths and URLs. It
-takes up to 10,000 and splits them into batches. A video that fails costs only itself: the others are
-finished, and the task `report` lists what was done, what failed and why. Connection, engine and destination
-default to those of `vod_default`.
+Trigger it with asset ids of VOD, one a line; with the engine ffmpeg also with absolute paths and URLs. They
+are processed in batches. A video that fails costs only itself: the others are finished, the task `report`
+lists what was done, what failed and why, and clearing the failed tasks of the run does those again.
+Connection, engine and destination default to those of `vod_default`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airflow.sdk import DAG, Asset, task, task_group
 from vod.library.catalogue import remember
 from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
-from vod.pipeline import forms, planning, reports
+from vod.pipeline import forms, parts, planning, reports
 
 with DAG(
     dag_id="extract_and_transcribe",
@@ -40,9 +40,9 @@ with DAG(
 ) as dag:
 
     @task(show_return_value_in_logs=False)
-    def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
+    def plan(params: dict[str, Any], task_state_store: Any, ti: Any) -> list[dict[str, int]]:
         """Check what the form asks for, and split the list into batches."""
-        return planning.plan_videos(params, dag, task_state_store)
+        return parts.publish(ti, planning.plan_videos(params, dag, task_state_store))
 
     @task_group
     def batch(
@@ -60,6 +60,7 @@ with DAG(
             failed_assets="return",
             deferrable=True,
             post_execute=remember,
+            pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",
         )
         return TranscribeAudioOperator(
@@ -70,8 +71,12 @@ with DAG(
             destination=destination,
             failed_assets="return",
             outlets=[Asset("vod://transcripts")],
+            pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",
         ).output
 
     planned = plan()
-    reports.report(planned, batch.expand_kwargs(planned), on_failure_callback=VodNotifier())
+    done = batch.expand_kwargs(planned.map(parts.read))
+    failed = reports.failed(planned, done)
+    again = batch.override(group_id="again").expand_kwargs(failed.map(parts.read))
+    reports.report(planned, done, failed, again, on_failure_callback=VodNotifier())

@@ -20,7 +20,7 @@ from airflow.sdk import DAG, Asset, task, task_group
 from vod.library.catalogue import remember
 from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator
-from vod.pipeline import forms, manifest_runs, reports
+from vod.pipeline import forms, manifest_runs, parts, reports
 
 with DAG(
     dag_id="extract_asset_list",
@@ -42,9 +42,9 @@ with DAG(
 ) as dag:
 
     @task(show_return_value_in_logs=False)
-    def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
+    def plan(params: dict[str, Any], task_state_store: Any, ti: Any) -> list[dict[str, int]]:
         """Read the list, leave out what is done, and split the rest into batches."""
-        return manifest_runs.plan_manifest(params, dag, task_state_store)
+        return parts.publish(ti, manifest_runs.plan_manifest(params, dag, task_state_store))
 
     @task_group
     def batch(assets: Any, engine: Any, audio_format: Any, language: Any, destination: Any) -> Any:
@@ -60,13 +60,14 @@ with DAG(
             deferrable=True,
             post_execute=remember,
             outlets=[Asset("vod://audio")],
+            pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",
         ).output
 
     planned = plan()
+    done = batch.expand_kwargs(planned.map(parts.read))
+    failed = reports.failed(planned, done)
+    again = batch.override(group_id="again").expand_kwargs(failed.map(parts.read))
     reports.report(
-        planned,
-        batch.expand_kwargs(planned),
-        summarize=manifest_runs.write_results,
-        on_failure_callback=VodNotifier(),
+        planned, done, failed, again, write=manifest_runs.write_results, on_failure_callback=VodNotifier()
     )

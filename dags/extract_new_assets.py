@@ -19,7 +19,7 @@ from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, task, task_group
 from vod.library.catalogue import remember
 from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator
-from vod.pipeline import forms, planning, reports
+from vod.pipeline import forms, parts, planning, reports
 
 FIRST_DAY = datetime(2026, 11, 1, tzinfo=timezone.utc)
 
@@ -52,10 +52,17 @@ with DAG(
 
     @task(show_return_value_in_logs=False)
     def plan(
-        params: dict[str, Any], data_interval_start: Any, data_interval_end: Any, task_state_store: Any
-    ) -> list[dict[str, Any]]:
+        params: dict[str, Any],
+        data_interval_start: Any,
+        data_interval_end: Any,
+        task_state_store: Any,
+        ti: Any,
+    ) -> list[dict[str, int]]:
         """Find the videos of the interval that no run has extracted, and split them into batches."""
-        return planning.plan_new_videos(params, dag, data_interval_start, data_interval_end, task_state_store)
+        return parts.publish(
+            ti,
+            planning.plan_new_videos(params, dag, data_interval_start, data_interval_end, task_state_store),
+        )
 
     @task_group
     def batch(assets: Any, engine: Any, audio_format: Any, destination: Any) -> Any:
@@ -70,9 +77,13 @@ with DAG(
             deferrable=True,
             post_execute=remember,
             outlets=[Asset("vod://audio")],
+            pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",
         ).output
 
     planned = plan()
     settled >> planned
-    reports.report(planned, batch.expand_kwargs(planned))
+    done = batch.expand_kwargs(planned.map(parts.read))
+    failed = reports.failed(planned, done)
+    again = batch.override(group_id="again").expand_kwargs(failed.map(parts.read))
+    reports.report(planned, done, failed, again)

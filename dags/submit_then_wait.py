@@ -15,7 +15,7 @@ from airflow.sdk import DAG, task, task_group
 
 from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator
-from vod.pipeline import forms, planning, reports
+from vod.pipeline import forms, parts, planning, reports
 from vod.sensors import AudioAssetSensor
 
 with DAG(
@@ -33,9 +33,9 @@ with DAG(
 ) as dag:
 
     @task(show_return_value_in_logs=False)
-    def plan(params: dict[str, Any], task_state_store: Any) -> list[dict[str, Any]]:
+    def plan(params: dict[str, Any], task_state_store: Any, ti: Any) -> list[dict[str, int]]:
         """Check what the form asks for, and split the list into batches."""
-        return planning.plan_videos(params, dag, task_state_store, engine="vod")
+        return parts.publish(ti, planning.plan_videos(params, dag, task_state_store, engine="vod"))
 
     @task_group
     def batch(assets: Any, audio_format: Any) -> Any:
@@ -47,6 +47,7 @@ with DAG(
             audio_format=audio_format,
             wait_for_completion=False,
             failed_assets="return",
+            pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",
         )
         return AudioAssetSensor(
@@ -55,8 +56,12 @@ with DAG(
             deferrable=True,
             timeout=6 * 3600,
             failed_assets="return",
+            pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",
         ).output
 
     planned = plan()
-    reports.report(planned, batch.expand_kwargs(planned), on_failure_callback=VodNotifier())
+    done = batch.expand_kwargs(planned.map(parts.read))
+    failed = reports.failed(planned, done)
+    again = batch.override(group_id="again").expand_kwargs(failed.map(parts.read))
+    reports.report(planned, done, failed, again, on_failure_callback=VodNotifier())

@@ -15,7 +15,7 @@ from airflow.sdk import DAG, Asset, task, task_group
 
 from vod.notifications import VodNotifier
 from vod.operators import TranscribeAudioOperator
-from vod.pipeline import forms, planning, reports
+from vod.pipeline import forms, parts, planning, reports
 
 AUDIO, TRANSCRIPTS = Asset("vod://audio"), Asset("vod://transcripts")
 
@@ -37,11 +37,11 @@ with DAG(
 
     @task(show_return_value_in_logs=False)
     def plan(
-        params: dict[str, Any], triggering_asset_events: Any, task_state_store: Any
-    ) -> list[dict[str, Any]]:
+        params: dict[str, Any], triggering_asset_events: Any, task_state_store: Any, ti: Any
+    ) -> list[dict[str, int]]:
         """Collect the audio of all events, and split what has no transcript yet into batches."""
         events = triggering_asset_events.get(AUDIO, ())
-        return planning.plan_audio(params, dag, events, task_state_store, size=20)
+        return parts.publish(ti, planning.plan_audio(params, dag, events, task_state_store, size=20))
 
     @task_group
     def batch(audio: Any, destination: Any, model: Any, language: Any) -> Any:
@@ -55,8 +55,12 @@ with DAG(
             failed_assets="return",
             execution_timeout=timedelta(hours=12),
             outlets=[TRANSCRIPTS],
+            pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",
         ).output
 
     planned = plan()
-    reports.report(planned, batch.expand_kwargs(planned))
+    done = batch.expand_kwargs(planned.map(parts.read))
+    failed = reports.failed(planned, done)
+    again = batch.override(group_id="again").expand_kwargs(failed.map(parts.read))
+    reports.report(planned, done, failed, again)

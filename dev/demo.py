@@ -176,11 +176,17 @@ def entry(row: Row) -> dict[str, Any]:
         "codec": audio.get("codec"),
         "duration": audio.get("duration"),
         "size": audio.get("size"),
-        "transcript": transcript.get("text"),
+        "transcript": whole_text(transcript) if transcript else None,
         "extract_seconds": audio.get("seconds"),
         "transcribe_seconds": transcript.get("seconds"),
         "error": row.failure or None,
     }
+
+
+def whole_text(transcript: dict[str, Any]) -> str:
+    """The record has only how it begins."""
+    path = local_path(transcript["uris"]["txt"])
+    return " ".join(path.read_text(encoding="utf-8").split()) if path else str(transcript["text"])
 
 
 def table(rows: list[Row]) -> str:

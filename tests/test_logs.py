@@ -63,8 +63,10 @@ def test_errors_and_reports_keep_to_their_lines() -> None:
     error.asset = FORGED
     assert len(lines_of(str(error))) == 1
     failure = AssetFailure(asset=FORGED, outcome="x", message=FORGED, remedy=FORGED)
-    assert len(lines_of(str(AssetsFailedError([failure], 1)))) == 2
-    lines_of(reports.table([failure]))
+    assert len(lines_of(str(AssetsFailedError([failure])))) == 2
+    tally = reports.Tally()
+    assert [*tally.counting([failure])]
+    lines_of(reports.table(tally))
 
 
 def test_names_and_titles_of_files_in_the_log_of_the_operator(

@@ -60,7 +60,10 @@ Each class lives beside what raises it; messages say what failed, for which asse
       TranscriptionError               retryable
       UnexpectedError                  retryable; in an extraction by ffmpeg
       CopyFailedError                  retryable; from VOD to the destination
+      KillsItsProcessError             the worker process died of it
       AudioNotReadyError               retryable; the time was up
+      QuotaUsedUpError                 retryable; its turn had not come when the time was up
+      ClaimedElsewhereError            retryable; another task was still extracting it
       SubmissionStoppedError           retryable; the task was ended
       AssetsFailedError                a batch; retryable if one of its failures is
       LibraryInUseError                the stand-in

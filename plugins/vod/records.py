@@ -149,7 +149,8 @@ class Transcript(_Record):
     """What was said in one audio.
 
     :param audio: URI of the audio, as in :attr:`ExtractedAudio.uri`.
-    :param text: The whole text, without time stamps.
+    :param text: How it begins: at most :data:`MAX_LENGTH_TEXT` characters, without time stamps. The whole
+        text is in the files.
     :param language: Language code recognised or given, for example ``en``.
     :param duration: Seconds of audio.
     :param model: Name of the speech model.

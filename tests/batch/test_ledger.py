@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conftest import DictStore
-from vod.batch.ledger import Ledger, LedgerPages
+from vod.batch.ledger import KillsItsProcessError, Ledger, LedgerPages
 
 INPUTS = {"engine": "vod", "format": "MP3"}
 
@@ -104,3 +106,27 @@ def test_a_thousand_assets_take_twenty_rows_one_write_each_and_few_reads() -> No
     )
     assert len(again.audio_assets()) == 1000
     assert max(len(str(page)) for page in store.values.values()) < 6000
+
+
+def test_what_is_begun_three_times_is_refused_until_a_person_clears_the_task() -> None:
+    store = DictStore()
+    for tries in range(2):
+        ledger = Ledger(LedgerPages(store), INPUTS, attempt=1)
+        assert ledger.begun("a") == tries
+        ledger.check("a")
+        ledger.begin(["a"])
+    ledger = Ledger(LedgerPages(store), INPUTS, attempt=1)
+    with pytest.raises(KillsItsProcessError):
+        ledger.check("a")
+    ledger.fail("a", {"message": "m"})
+    ledger.save()
+    cleared = Ledger(LedgerPages(store), INPUTS, attempt=2)
+    assert cleared.get("a") is None
+    assert cleared.begun("a") == 1, "one more try, not two: a batch with several such assets comes to an end"
+    cleared.check("a")
+    cleared.begin(["a"])
+    cleared.finish("a", {"uri": "u"}, save=False)
+    cleared.begin(["b"])
+    again = Ledger(LedgerPages(store), INPUTS, attempt=2)
+    assert again.get("a") == {"record": {"uri": "u"}}, "written with what was begun next"
+    assert (again.begun("a"), again.begun("b")) == (0, 1)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 
-from tests.conftest import context_of, word_error_rate
+from tests.conftest import DictStore, context_of, word_error_rate
 from tests.operators.conftest import Context, CrashingStore, Killed, extract
 from vod.batch.arguments import choices
 from vod.cloud.client import VodClient
 from vod.errors import InvalidInputError
 from vod.locations import local_path
 from vod.operators import TranscribeAudioOperator
-from vod.speech import Transcriber, Transcription
+from vod.speech import Segment, Transcriber, Transcription, Word
 
 
 @pytest.mark.parametrize("engine", ["vod", "ffmpeg"])
@@ -93,7 +95,7 @@ def test_a_killed_task_goes_on_with_the_audio_that_has_no_transcript(
     audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = transcribed(monkeypatch)
-    store = CrashingStore(1, after=True)
+    store = CrashingStore(2, after=True)  # when the second is noted as begun
 
     def transcribe(**options: Any) -> list[dict[str, Any]]:
         operator = TranscribeAudioOperator(
@@ -133,3 +135,27 @@ def test_captions_may_be_a_template(connection: str) -> None:
     assert choices("captions", operator.captions, ("txt", "srt")) == ["srt", "txt"]
     with pytest.raises(InvalidInputError, match="captions 'docx' is unknown"):
         TranscribeAudioOperator(task_id="t", audio=[], captions="txt,docx")
+
+
+def test_three_hours_of_speech_travel_as_an_excerpt(
+    audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [Word(start=at / 2, end=at / 2 + 0.4, text=" words") for at in range(2 * 3 * 3600)]
+    segments = tuple(Segment(words=tuple(words[at : at + 10])) for at in range(0, len(words), 10))
+    spoken = Transcription(language="en", duration=3 * 3600.0, model="tiny.en", segments=segments)
+    assert len(spoken.text) > 120_000
+    monkeypatch.setattr(Transcriber, "transcribe", lambda *_, **__: spoken)
+    store = DictStore()
+    context = context_of(store)
+    operator = TranscribeAudioOperator(
+        task_id="transcribe",
+        audio=audio,
+        destination=str(tmp_path / "text"),
+        outlets=[transcripts := Asset("vod://transcripts")],
+    )
+    records = operator.execute(context)
+    assert records[0]["text"] == spoken.text[:499] + "…"
+    assert (local_path(records[0]["uris"]["txt"]) or Path()).read_text().strip() == spoken.text.strip()
+    event = context["outlet_events"][transcripts].extra
+    for value in (records, event, *store.values.values()):
+        assert len(json.dumps(value)) < 64_000

@@ -14,10 +14,10 @@ from vod.batch.arguments import TooManyAssetsError
 from vod.errors import InvalidInputError
 from vod.library.catalogue import Catalogue
 from vod.locations import LocationNotAllowedError, public_name
-from vod.pipeline import forms, planning
+from vod.pipeline import forms
 from vod.pipeline.manifest_runs import ManifestRun
 from vod.pipeline.manifests import InvalidManifestError
-from vod.records import AssetFailure, ExtractedAudio
+from vod.records import AssetFailure, ExtractedAudio, parse_record
 
 PARAMS = {
     "engine": "default",
@@ -90,7 +90,7 @@ def test_a_range_of_dates_is_planned_for_itself(
     manifest.write_text("asset,date\na,2026-01-01\nb,2026-01-02\nc,2026-01-02T23:59:59Z\n")
     part = run_over(manifest, from_date=since, to_date=until, batch_size=100)
     assert part.plan(DictStore()) == [batch("MP3", None, assets)]
-    part.write_results([{"assets": assets}], [[extracted(asset) for asset in assets]])
+    part.write_results(map(parse_record, map(extracted, assets)))
     assert [*results(tmp_path / f"list.{since or ''}_{until or ''}.results.csv")] == assets
 
 
@@ -111,17 +111,13 @@ def test_a_line_without_a_date_belongs_to_no_range(tmp_path: Path, connection: s
 def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.txt"
     manifest.write_text("a\nb\nc\n")
-    planned = run_over(manifest).plan(DictStore())
+    run_over(manifest).plan(DictStore())
     failure = AssetFailure(asset="b", outcome="no_audio_track", message="There is none.", remedy="Leave it.")
-    returned = [[extracted("a"), failure.to_json()], None]
-    Catalogue(str(tmp_path / "audio")).add(returned[0] or ())
+    lost = AssetFailure(asset="c", outcome="no_result", message="The worker died.")
+    Catalogue(str(tmp_path / "audio")).add([extracted("a"), failure.to_json()])
     (tmp_path / "audio" / "a.txt").write_text("hello")
     (tmp_path / "audio" / "a.srt").write_text("hello")
-    records, before = run_over(manifest).write_results(planned, returned)
-    assert ([record.outcome for record in records], before) == (
-        ["extracted", "no_audio_track", "no_result"],
-        0,
-    )
+    assert run_over(manifest).write_results([parse_record(extracted("a")), failure, lost]) == 0
     rows = results(tmp_path / "list.results.csv")
     assert {asset: row["status"] for asset, row in rows.items()} == {
         "a": "transcribed",
@@ -134,13 +130,14 @@ def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str)
 
     for again in (manifest, tmp_path / "list.results.csv"):
         assert run_over(again).plan(DictStore()) == [batch("MP3", None, ["b", "c"])]
-    planned = [{"assets": ["b", "c"]}]
-    records, before = run_over(tmp_path / "list.results.csv").write_results(
-        planned, [[extracted("b"), extracted("c")]]
-    )
-    assert (len(records), before) == (2, 1)
+    records = [parse_record(extracted(asset)) for asset in "bc"]
+    assert run_over(tmp_path / "list.results.csv").write_results(records) == 1
     rows = results(tmp_path / "list.results.csv")
-    assert [row["status"] for row in rows.values()] == ["transcribed", "extracted", "extracted"]
+    assert {asset: row["status"] for asset, row in rows.items()} == {
+        "a": "transcribed",
+        "b": "extracted",
+        "c": "extracted",
+    }
 
 
 def test_a_signed_url_is_refused_with_its_line(tmp_path: Path, connection: str) -> None:
@@ -162,11 +159,10 @@ def test_a_url_with_a_query_is_done_once_and_shown_without_it(tmp_path: Path, co
     assert "secret" not in str(refused.value)
 
     with_ffmpeg = run_over(manifest, engine="ffmpeg")
-    planned = with_ffmpeg.plan(DictStore())
-    returned = [extracted(public_name(url))]
-    Catalogue(str(tmp_path / "audio")).add(returned)
-    [record], before = with_ffmpeg.write_results(planned, [returned])
-    assert (record.outcome, before) == ("extracted", 0)
+    with_ffmpeg.plan(DictStore())
+    returned = extracted(public_name(url))
+    Catalogue(str(tmp_path / "audio")).add([returned])
+    assert with_ffmpeg.write_results([parse_record(returned)]) == 0
     assert results(tmp_path / "list.results.csv")[url]["status"] == "extracted"
     for again in (manifest, tmp_path / "list.results.csv"):
         assert run_over(again, engine="ffmpeg").plan(DictStore()) == []
@@ -185,12 +181,12 @@ def test_what_vod_cannot_take_is_refused_with_its_line(tmp_path: Path, connectio
 def test_a_list_that_is_too_long_is_refused_or_taken_by_date(
     tmp_path: Path, connection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "MAX_ASSETS_PER_RUN", 3)
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "2")
     manifest = tmp_path / "list.csv"
     manifest.write_text(
         "asset,date\n" + "".join(f"{number},2026-01-0{1 + number % 2}\n" for number in range(6))
     )
-    with pytest.raises(TooManyAssetsError, match="more than the 3 assets") as caught:
+    with pytest.raises(TooManyAssetsError, match="more than the 4 assets") as caught:
         run_over(manifest).plan(DictStore())
     assert "month by month" in caught.value.remedy
     day = run_over(manifest, to_date="2026-01-01")

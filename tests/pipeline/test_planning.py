@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +13,12 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
 from tests.conftest import DictStore, connection_json
+from tests.pipeline.conftest import Run
+from vod.batch.arguments import TooManyAssetsError
 from vod.batch.progress import PLAN_KEY
 from vod.errors import InvalidInputError
 from vod.locations import AllowedLocations
-from vod.pipeline import planning
+from vod.pipeline import forms, parts, planning
 from vod.records import ExtractedAudio
 from vod.standin import Standin
 
@@ -53,7 +56,7 @@ def test_a_form_becomes_batches_with_its_other_fields(connection: str) -> None:
     ("fields", "sentence"),
     [
         ({"assets": [" "]}, "No assets were given"),
-        ({"assets": [str(number) for number in range(10_001)]}, "10001 assets are more than the 10000"),
+        ({"assets": [str(number) for number in range(2049)]}, "2049 assets are more than the 2048"),
         ({"assets": ["/etc/passwd"], "engine": "ffmpeg"}, r"/etc/passwd: .*\[vod\] allowed_locations"),
         ({"assets": ["FILE:///dev/zero"], "engine": "ffmpeg"}, "not allowed"),
         ({"assets": ["http://127.0.0.1:8080/"], "engine": "ffmpeg"}, "not allowed"),
@@ -195,3 +198,42 @@ def test_transcripts_go_beside_their_audio(tmp_path: Path, connection: str) -> N
     assert planning.audio_batches(records, store)[0]["audio"] == [records[3]], "d was transcribed before"
     assert store.values[PLAN_KEY] == {"assets": 3, "before": 1}
     assert planning.audio_batches(records, store, force=True)[0]["audio"] == [records[3], records[4]]
+
+
+def test_a_plan_that_airflow_cannot_map_is_refused_before_anything_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "3")
+    store = DictStore()
+    with pytest.raises(TooManyAssetsError, match="4 batches are more than the 3") as caught:
+        planning.batches(["a", "b", "c", "d"], store, size=1)
+    assert "larger batch size" in caught.value.remedy
+    assert not store.values
+    assert len(planning.batches(["a", "b", "c", "d"], store, size=2)) == 2
+
+
+def test_a_hundred_thousand_assets_are_kept_and_read_in_small_pieces(run: Run) -> None:
+    store = DictStore()
+    planned = planning.batches([f"{number:032x}" for number in range(100_000)], store)
+    assert len(json.dumps(planned)) > 3_600_000, "what each mapped task read before"
+    references = run.plan(planned)
+    assert max(map(len, run.values.values())) < 64_000
+    assert max(len(json.dumps(value)) for value in store.values.values()) < 64_000
+    assert len(json.dumps(references)) < 20_000
+    for _ in range(7):  # Airflow resolves each argument of a task for itself
+        assert parts.read(references[500]) == planned[500]
+    assert sum(run.bytes_read) < 4_000
+
+
+def test_long_urls_make_smaller_batches(run: Run) -> None:
+    urls = [f"https://media.example/{'x' * 2000}/{number}.mp4" for number in range(150)]
+    planned = planning.batches(urls, DictStore(), size=150)
+    assert [url for batch in planned for url in batch["assets"]] == urls
+    run.plan(planned)
+    assert len(planned) == 7
+    assert max(map(len, run.values.values())) < 64_000
+
+
+def test_the_records_of_the_largest_batch_stay_below_64_kb() -> None:
+    record = audio("f" * 32, f"vod://vod_default/{'f' * 32}", audio_asset_id="f" * 32, title="x" * 60)
+    assert len(json.dumps([record] * forms.MAX_BATCH_SIZE)) < 64_000

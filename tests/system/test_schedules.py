@@ -126,7 +126,10 @@ def await_runs(airflow: Airflow, dag: str, count: int, timeout: float = 240.0, *
 
 
 def planned(airflow: Airflow, dag: str, run: str) -> list[str]:
-    return [asset for batch in airflow.api.returned(dag, run, "plan") or [] for asset in batch["assets"]]
+    path = f"/dags/{dag}/dagRuns/{quote(run)}/taskInstances/plan/xcomEntries"
+    parts = [number for reference in airflow.api.returned(dag, run, "plan") for number in reference.values()]
+    batches = [airflow.api.call("GET", f"{path}/part_{number}")["value"] for number in parts]
+    return [asset for batch in batches for asset in batch["assets"]]
 
 
 def command(airflow: Airflow, *arguments: str) -> str:
@@ -243,9 +246,12 @@ def test_by_hand_with_ffmpeg_in_batches_with_one_bad_file(
         "plan": "success",
         "batch.extract": "success",
         "batch.transcribe": "success",
+        "failed": "success",
+        "again.extract": "failed",
+        "again.transcribe": "upstream_failed",
         "report": "failed",
     }
-    assert len(tasks) == 6
+    assert len(tasks) == 9
     path = f"/dags/{dag}/dagRuns/{run}/taskInstances/report/xcomEntries/report"
     report = airflow.api.call("GET", path)["value"]
     assert "| transcribed | 3 |" in report
@@ -267,8 +273,11 @@ def test_audio_is_submitted_by_one_task_and_awaited_by_another(airflow: Airflow,
     assert submissions(standin, assets) == {1}
     tasks = airflow.api.tasks(dag, run)
     assert sorted(task["task_id"] for task in tasks) == [
+        "again.submit",  # skipped
+        "again.wait",
         *["batch.submit"] * 3,
         *["batch.wait"] * 3,
+        "failed",
         "plan",
         "report",
     ]
@@ -434,7 +443,7 @@ def test_a_thousand_lines_twenty_of_them_bad(airflow: Airflow, standin: Standin,
     wall = time.monotonic() - started
     tasks = airflow.api.tasks("extract_asset_list", run)
     print(f"1,000 assets in {wall:.0f} s, {len(tasks)} task instances")
-    assert len(tasks) == 12
+    assert len(tasks) == 33, "ten batches, plan, failed, report, and one for each that failed"
     end = progress(airflow, "extract_asset_list", run)
     [extract] = end["tasks"]
     assert [extract[figure] for figure in ("assets", "done", "failed", "percent")] == [1000, 980, 20, 100]
@@ -464,7 +473,7 @@ def test_a_thousand_lines_twenty_of_them_bad(airflow: Airflow, standin: Standin,
         (b"", "names no assets"),
         ("caf\xe9".encode("latin-1"), "is not UTF-8"),
         (b"asset\n/media/a.mp4\n", "VOD extracts only from its own assets"),
-        (b"asset\n" + b"".join(b"%032x\n" % number for number in range(1_000_000)), "more than the 100000"),
+        (b"asset\n" + b"".join(b"%032x\n" % number for number in range(1_000_000)), "more than the 102400"),
     ],
 )
 def test_a_bad_list_is_an_error_before_anything_is_submitted(

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Protocol
 
+from vod.errors import VodError
+
+MAX_BEGINNINGS = 2
+"""How often an attempt begins with an asset whose process died each time."""
+
 ENTRIES_PER_PAGE = 50
 """Some kilobytes: up to that size, a write takes 6 to 11 ms whatever its length."""
+
+
+class KillsItsProcessError(VodError):
+    """The worker process died each time that it worked on this asset."""
+
+    outcome = "kills_its_process"
+    remedy = (
+        "Check the worker's memory limit and whether the file is damaged, then clear the task to try again, "
+        "or leave the asset out."
+    )
 
 
 class Store(Protocol):
@@ -87,6 +103,8 @@ class Ledger:
     - ``{"audio": id, "accepted": t}``: VOD accepted it and ``id`` is the audio asset;
     - the same with ``"copy": {...}``: the audio lies at its destination as well, as this record says;
     - ``{"record": {...}}``: the finished record of an extraction or transcription on this worker;
+    - ``{"begun": k, "attempt": n}``: the process is at work on it on this worker, or has died doing so, for
+      the ``k``-th time; attempt ``n`` was the last to begin;
     - ``{"failure": {...}, "attempt": n}``: a failure that no retry of attempt ``n`` can change.
 
     Besides, an entry has ``"second": n`` if in attempt ``n`` VOD has ended one extraction without audio, and
@@ -134,14 +152,48 @@ class Ledger:
         self._pages.set(self._key(asset), {**(self._pages.get(self._key(asset)) or {}), "copy": record})
         self._pages.save()
 
-    def finish(self, asset: str, record: dict[str, Any]) -> None:
-        """The audio lies at its destination."""
-        self._set(asset, {"record": record})
+    def begun(self, asset: str) -> int:
+        """How often the process has died at work on the asset, or may have.
+
+        From an earlier attempt all but the last count: a person who clears the task gets another try.
+        """
+        entry = self._pages.get(self._key(asset)) or {}
+        times = int(entry.get("begun", 0))
+        return times if entry.get("attempt") == self._attempt else min(times, MAX_BEGINNINGS - 1)
+
+    def check(self, asset: str) -> None:
+        """Refuse to begin once more with an asset that kills its process.
+
+        :raises KillsItsProcessError: this attempt has begun with it :data:`MAX_BEGINNINGS` times.
+        """
+        if self.begun(asset) >= MAX_BEGINNINGS:
+            raise KillsItsProcessError(
+                f"The worker process died {MAX_BEGINNINGS} times while it worked on this asset: for lack of "
+                "memory, or in a codec."
+            )
+
+    def begin(self, assets: Iterable[str]) -> None:
+        """This process is about to work on these. Also writes what was only noted: one write for both."""
+        for asset in assets:
+            self._set(asset, {"begun": self.begun(asset) + 1, "attempt": self._attempt})
         self._pages.save()
+
+    def finish(self, asset: str, record: dict[str, Any], *, save: bool = True) -> None:
+        """What was asked for lies at its destination.
+
+        :param save: Write it now; otherwise it is kept with the next write.
+        """
+        self._set(asset, {"record": record})
+        if save:
+            self._pages.save()
 
     def fail(self, asset: str, failure: dict[str, Any]) -> None:
         """Note a failure that no retry can change; kept with the next write."""
-        self._set(asset, {"failure": failure, "attempt": self._attempt})
+        begun = self.begun(asset)
+        self._set(
+            asset,
+            {"failure": failure, "attempt": self._attempt, **({"begun": begun} if begun else {})},
+        )
 
     def forget(self, asset: str) -> None:
         """The asset has to be done again from the start; kept with the next write."""

@@ -6,14 +6,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 
 from vod.errors import VodError
 from vod.logs import get_logger
-from vod.records import AssetFailure, Record
-from vod.text import Lines
+from vod.records import AssetFailure, Record, shortened
+from vod.text import Lines, printable
 
 log = get_logger(__name__)
+
+FAILURE_KEY = "failure"
+"""XCom of a failed task: why, as :class:`vod.records.AssetFailure` without an asset, and ``records`` of its
+assets, if it came that far."""
 
 FailedAssets = Literal["raise", "return"]
 
@@ -23,10 +35,12 @@ class AssetsFailedError(VodError):
 
     outcome = "assets_failed"
 
-    def __init__(self, failures: Sequence[AssetFailure], total: int) -> None:
-        super().__init__(f"{len(failures)} of {total} assets failed:")
+    def __init__(self, records: Sequence[Record]) -> None:
+        failures = [record for record in records if isinstance(record, AssetFailure)]
+        super().__init__(f"{len(failures)} of {len(records)} assets failed:")
         self.message = Lines([self.message, *(f"  {failure}" for failure in failures)])
-        self.failures = list(failures)
+        self.failures = failures
+        self.records = list(records)
         self.retryable = any(failure.retryable for failure in failures)
 
 
@@ -43,7 +57,7 @@ def conclude(
     failures = [record for record in records if isinstance(record, AssetFailure)]
     for failure in failures:
         log.warning("%s", failure)
-    error = AssetsFailedError(failures, len(records))
+    error = AssetsFailedError(records)
     if failures and (failed_assets == "raise" or (may_retry and error.retryable)):
         raise error
     return [record.to_json() for record in records]
@@ -51,10 +65,38 @@ def conclude(
 
 @contextmanager
 def fail_at_once() -> Iterator[None]:
-    """Spare Airflow the retries of a failure that no retry can change."""
+    """Spare Airflow the retries of a failure that no retry can change, and note why a task failed.
+
+    The reason is pushed as the XCom :data:`FAILURE_KEY`, which Airflow keeps when the task fails, until its
+    next try.
+    """
     try:
         yield
     except VodError as error:
+        records = [record.to_json() for record in getattr(error, "records", ())]
+        _note_failure(AssetFailure.from_error("", error), records)
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from error
+    except (AirflowSkipException, AirflowRescheduleException):
+        raise
+    except (AirflowFailException, AirflowNotFoundException, AirflowSensorTimeout) as error:
+        _note_failure(AssetFailure(asset="", outcome="error", message=shortened(printable(str(error)))))
+        raise
+    except (AirflowTaskTimeout, Exception) as error:
+        # What others say in their exceptions may hold anything, also signed URLs.
+        message = f"Its batch failed with {type(error).__name__}."
+        remedy = "The log of the batch has the details."
+        _note_failure(AssetFailure(asset="", outcome="error", message=message, remedy=remedy, retryable=True))
+        raise
+
+
+def _note_failure(failure: AssetFailure, records: Sequence[dict[str, Any]] = ()) -> None:
+    try:
+        context = get_current_context()
+    except RuntimeError:  # no task of Airflow
+        return
+    try:
+        context["ti"].xcom_push(FAILURE_KEY, {**failure.to_json(), "records": [*records]})
+    except Exception as error:  # noqa: BLE001 - the task fails for another reason
+        log.warning("The reason could not be noted for the report (%s).", type(error).__name__)

@@ -7,7 +7,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from vod import media
-from vod.batch.ledger import Ledger
+from vod.batch.ledger import KillsItsProcessError, Ledger
 from vod.engines import ClaimedElsewhereError, Outcomes
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
@@ -207,41 +208,65 @@ class FfmpegEngine:
         processes = min(self._options.processes or _cores(), len(assets))
         log.info("Extracting %d assets with ffmpeg, %d at a time.", len(assets), processes)
         outcomes: Outcomes = {}
-        with ThreadPoolExecutor(max_workers=processes, thread_name_prefix="extract") as pool:
-            futures = {
-                pool.submit(self._extract_one, program, asset): asset for asset in sorted(assets, key=_bytes)
-            }
-            try:
-                for done, future in enumerate(self._as_completed(futures), 1):
-                    asset = futures[future]
-                    outcomes[asset] = record = self._outcome(asset, future)
-                    log.info("%s: %s (%d/%d).", public_name(asset), record.outcome, done, len(assets))
-            except BaseException:
-                self.cancel()
-                raise
+        # What may have killed an earlier try is begun alone, when the rest is done.
+        suspects = [asset for asset in assets if self._ledger.begun(asset)]
+        rest = [asset for asset in assets if asset not in set(suspects)]
+        for group, at_a_time in ((rest, processes), (suspects, 1)):
+            self._extract_group(program, sorted(group, key=_bytes), at_a_time, outcomes, len(assets))
         inspection.join()
         log.info("%s", _summary([*outcomes.values()], time.monotonic() - began))
         return outcomes
 
-    def _as_completed(self, futures: Iterable[Future[ExtractedAudio]]) -> Iterator[Future[ExtractedAudio]]:
-        """The futures as they are done, with a sign of life for the register in between."""
-        running = set(futures)
-        while running:
-            done, running = wait(running, timeout=_SIGN_EVERY, return_when=FIRST_COMPLETED)
-            if self._register:
-                self._register.sign()
-            yield from done
+    def _extract_group(
+        self, program: str, assets: list[str], at_a_time: int, outcomes: Outcomes, total: int
+    ) -> None:
+        """Extract so many at a time into *outcomes*; each is noted as begun before it is."""
+        waiting, running = deque(assets), dict[Future[ExtractedAudio], str]()
+        # One more than there are threads is ready, so that none waits for the ledger.
+        ready = at_a_time + 1 if at_a_time > 1 else 1
+        try:
+            with ThreadPoolExecutor(max_workers=at_a_time, thread_name_prefix="extract") as pool:
+                try:
+                    while waiting or running:
+                        begun: list[str] = []
+                        while waiting and len(running) + len(begun) < ready:
+                            asset = waiting.popleft()
+                            try:
+                                self._ledger.check(asset)
+                                begun.append(asset)
+                            except KillsItsProcessError as error:
+                                outcomes[asset] = self._failed(asset, error)
+                        if begun:
+                            self._ledger.begin(begun)
+                        running |= {pool.submit(self._extract_one, program, asset): asset for asset in begun}
+                        done = wait(running, timeout=_SIGN_EVERY, return_when=FIRST_COMPLETED).done
+                        if self._register:
+                            self._register.sign()
+                        for future in done:
+                            asset = running.pop(future)
+                            outcomes[asset] = record = self._outcome(asset, future)
+                            name, count = public_name(asset), len(outcomes)
+                            log.info("%s: %s (%d/%d).", name, record.outcome, count, total)
+                except BaseException:
+                    self.cancel()
+                    raise
+        finally:
+            for asset in running.values():  # the task is ended, and not by these
+                self._ledger.forget(asset)
+            self._ledger.save()
 
     def _outcome(self, asset: str, future: Future[ExtractedAudio]) -> Record:
         try:
             record = future.result()
         except VodError as error:
+            self._ledger.forget(asset)
             return self._failed(asset, error)
         except Exception as error:
             # The trouble of one asset must not be that of the others.
             log.exception("%s: the extraction itself failed.", public_name(asset))
+            self._ledger.forget(asset)
             return self._failed(asset, UnexpectedError(f"{type(error).__name__} in the extraction."))
-        self._ledger.finish(asset, record.to_json())
+        self._ledger.finish(asset, record.to_json(), save=False)  # with the next that is begun, or at the end
         if self._register:
             self._register.finish({asset: record.to_json()}, {})
         if self._on_record:

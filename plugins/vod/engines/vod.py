@@ -80,7 +80,7 @@ class AudioNotReadyError(VodError):
     remedy = "Raise the task's timeout, or try again: an extraction that already runs is not submitted twice."
 
 
-class _ClaimLostError(VodError):
+class _ClaimLostError(Exception):
     """Another task has taken over the claim on an asset."""
 
 
@@ -442,7 +442,7 @@ class VodEngine:
         def about_to_send() -> None:
             now = self._hook.client.clock.time()  # VOD's, which all workers share
             if self._register and not self._register.intend(asset, now):
-                raise _ClaimLostError("Another task has taken this asset over.", asset=asset)
+                raise _ClaimLostError
             self._ledger.intend(asset, now)
 
         try:

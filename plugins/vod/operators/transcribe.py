@@ -15,7 +15,7 @@ from vod.errors import InvalidInputError, VodError
 from vod.locations import file_stem
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
-from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record
+from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
 from vod.speech import WRITERS, Transcriber
 from vod.storage.files import Destination, local_copy, not_written, replacing
 
@@ -88,17 +88,24 @@ class TranscribeAudioOperator(BatchOperator):
             progress = BatchProgress(context["task_state_store"], len(records))
             captions = choices("captions", self.captions, tuple(WRITERS))
             inputs = {"model": self.model, "language": self.language, "captions": captions}
-            # A transcript has its whole text with it.
-            ledger = Ledger(LedgerPages(context["task_state_store"], size=1), inputs)
+            attempt = int(getattr(context["ti"], "max_tries", 0))  # as for ExtractAudioOperator
+            ledger = Ledger(LedgerPages(context["task_state_store"]), inputs, attempt)
             outcomes: dict[str, Record] = {}
-            for record in records:
-                if isinstance(record, ExtractedAudio):
-                    outcomes[record.asset] = self._outcome(record, transcriber, destination, captions, ledger)
-                else:
-                    outcomes[record.asset] = record
-                progress.add(outcomes[record.asset])
-                self.log.info("Transcribed %d/%d.", len(outcomes), len(records))
-            return self._result(context, list(outcomes.values()))
+            try:
+                # What may have killed an earlier try comes last.
+                for record in sorted(records, key=lambda record: ledger.begun(_key(record))):
+                    if isinstance(record, ExtractedAudio):
+                        outcome = self._outcome(record, transcriber, destination, captions, ledger)
+                    else:
+                        outcome = record
+                    outcomes[record.asset] = outcome
+                    progress.add(outcome)
+                    self.log.info("Transcribed %d/%d.", len(outcomes), len(records))
+            finally:
+                ledger.save()
+            return self._result(
+                context, [outcomes[asset] for asset in dict.fromkeys(record.asset for record in records)]
+            )
 
     def _outcome(
         self,
@@ -108,21 +115,37 @@ class TranscribeAudioOperator(BatchOperator):
         captions: list[str],
         ledger: Ledger,
     ) -> Record:
-        audio = json.dumps(record.to_json(), sort_keys=True)
+        audio = _key(record)
         try:
             finished = (ledger.get(audio) or {}).get("record")
             if finished and _is_whole(finished, destination, captions):
                 return parse_record(finished)
-            transcript = self._transcribe(record, transcriber, destination, captions)
-            ledger.finish(audio, transcript.to_json())
+            ledger.check(audio)
         except VodError as error:
             return AssetFailure.from_error(record.asset, error)
-        except Exception as error:
-            # The trouble of one audio must not be that of the others.
-            log.exception("%s: the transcription itself failed.", record.asset)
-            failure = TranscriptionError(f"{type(error).__name__} in the transcription.")
-            return AssetFailure.from_error(record.asset, failure)
+        except Exception as error:  # noqa: BLE001 - it is logged
+            return self._unexpected(record, error)
+        ledger.begin([audio])
+        try:
+            transcript = self._transcribe(record, transcriber, destination, captions)
+        except VodError as error:
+            ledger.forget(audio)
+            return AssetFailure.from_error(record.asset, error)
+        except Exception as error:  # noqa: BLE001 - it is logged
+            ledger.forget(audio)
+            return self._unexpected(record, error)
+        except BaseException:  # the task is ended, and not by this audio
+            ledger.forget(audio)
+            raise
+        ledger.finish(audio, transcript.to_json(), save=False)  # with the next that is begun, or at the end
         return transcript
+
+    @staticmethod
+    def _unexpected(record: ExtractedAudio, error: Exception) -> AssetFailure:
+        """The trouble of one audio must not be that of the others."""
+        log.exception("%s: the transcription itself failed.", record.asset)
+        failure = TranscriptionError(f"{type(error).__name__} in the transcription.")
+        return AssetFailure.from_error(record.asset, failure)
 
     def _transcribe(
         self,
@@ -146,13 +169,18 @@ class TranscribeAudioOperator(BatchOperator):
         return Transcript(
             asset=record.asset,
             audio=record.uri,
-            text=transcription.text,
+            text=shortened(transcription.text),
             language=transcription.language,
             duration=transcription.duration,
             model=transcription.model,
             uris=uris,
             seconds=round(time.monotonic() - started, 3),
         )
+
+
+def _key(record: ExtractedAudio | AssetFailure) -> str:
+    """Under what a ledger knows an audio: another extraction of the same asset is another audio."""
+    return json.dumps(record.to_json(), sort_keys=True)
 
 
 def _file_name(asset: str, caption: str) -> str:

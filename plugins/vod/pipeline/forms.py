@@ -7,7 +7,6 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from vod.batch.arguments import MAX_ASSETS_PER_TASK
 from vod.errors import InvalidInputError
 from vod.records import AUDIO_FORMATS
 from vod.text import printable
@@ -20,6 +19,9 @@ ADVANCED = "Files and batches"
 
 BATCH_SIZE = 100
 """Assets in a batch when the form says no other number."""
+
+MAX_BATCH_SIZE = 150
+"""Assets of a batch at most: their records, of some 400 bytes, stay below 64 kB."""
 
 DEFAULT_ENGINE = "default"
 """The choice that leaves the engine to the connection: Airflow cannot show an empty one."""
@@ -121,12 +123,12 @@ def force(description: str) -> Param:
 
 
 def batch_size() -> Param:
-    """From 1 to the number that one task takes."""
+    """From 1 to :data:`MAX_BATCH_SIZE`."""
     return Param(
         BATCH_SIZE,
         type="integer",
         minimum=1,
-        maximum=MAX_ASSETS_PER_TASK,
+        maximum=MAX_BATCH_SIZE,
         title="Batch size",
         description="Assets that one task processes.",
         section=ADVANCED,

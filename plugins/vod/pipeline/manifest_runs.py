@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from vod.batch.arguments import TooManyAssetsError
 from vod.batch.outcomes import fail_at_once
@@ -16,8 +17,13 @@ from vod.library.catalogue import Catalogue
 from vod.locations import AllowedLocations, parse_location, public_name
 from vod.pipeline import forms, manifests, planning
 from vod.pipeline.manifests import Entry, InvalidManifestError
-from vod.pipeline.reports import assets_of, collect, summary_of
+from vod.pipeline.reports import summary_of
 from vod.records import AssetFailure, ExtractedAudio, Record
+
+T = TypeVar("T")
+
+_CHUNK = 500
+"""Assets whose results are looked up and written together."""
 
 
 @fail_at_once()
@@ -31,11 +37,9 @@ def plan_manifest(params: Mapping[str, Any], dag: Any, store: Any) -> list[dict[
 
 
 @fail_at_once()
-def write_results(
-    params: Mapping[str, Any], planned: Sequence[Mapping[str, Any]] | None, returned: Sequence[Any] | None
-) -> tuple[list[Record], int]:
+def write_results(params: Mapping[str, Any], records: Iterable[Record]) -> int:
     """Write the result manifest of a run (:meth:`ManifestRun.write_results`)."""
-    return ManifestRun.from_form(forms.read(params, None)).write_results(planned, returned)
+    return ManifestRun.from_form(forms.read(params, None)).write_results(records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +107,12 @@ class ManifestRun:
             if self.until and entry.date and entry.date > self.until:
                 continue
             entries.append(entry)
-            if len(entries) > planning.MAX_ASSETS_PER_RUN:
+            if len(entries) > (most := planning.max_assets(self.batch_size)):
                 raise TooManyAssetsError(
-                    f"The list has more than the {planning.MAX_ASSETS_PER_RUN} assets that one run takes.",
-                    remedy="Split the list, or give its lines a date and run it month by month.",
+                    f"The list has more than the {most} assets that one run takes in batches of "
+                    f"{self.batch_size}.",
+                    remedy="Choose a larger batch size, split the list, or give its lines a date and run it "
+                    "month by month.",
                 )
         if not entries:
             raise InvalidManifestError(
@@ -129,28 +135,36 @@ class ManifestRun:
         }
         return planning.batches(missing, store, self.batch_size, listed=len(self.entries))
 
-    def write_results(
-        self, planned: Sequence[Mapping[str, Any]] | None, returned: Sequence[Any] | None
-    ) -> tuple[list[Record], int]:
-        """Write the result manifest: what this run did, and what was done before.
+    def write_results(self, records: Iterable[Record]) -> int:
+        """Write the result manifest: what this run did, as it comes, and what was done before.
 
-        :param planned: The batches of this run.
-        :param returned: What their extractions returned.
-        :returns: the records of this run, and how many assets had been done before it.
+        :param records: Those of this run.
+        :returns: how many assets had been done before it.
         """
-        records = collect(assets_of(planned), returned)
-        known: dict[str, Record] = {**self._done(), **{record.asset: record for record in records}}
-        transcripts = self._catalogue.transcripts(known)
-        manifests.write_results(
-            manifests.results_location(self.manifest, self._part),
-            self.allowed,
-            (
-                _row(entry, known[name], transcripts.get(name))
-                for entry in self.entries
-                if (name := public_name(entry.asset)) in known
-            ),
-        )
-        return records, len(self.entries) - len(records)
+        waiting: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            waiting.setdefault(public_name(entry.asset), []).append(entry)
+        of_this_run = 0
+
+        def rows() -> Iterator[dict[str, Any]]:
+            nonlocal of_this_run
+            for chunk in _chunks(records):
+                of_this_run += len(chunk)
+                known = {record.asset: record for record in chunk}
+                yield from self._rows(known, [entry for name in known for entry in waiting.pop(name, ())])
+            for rest in _chunks(entry for entries in waiting.values() for entry in entries):
+                done = self._catalogue.find((public_name(entry.asset), self._format(entry)) for entry in rest)
+                yield from self._rows(done, [entry for entry in rest if public_name(entry.asset) in done])
+
+        location = manifests.results_location(self.manifest, self._part)
+        manifests.write_results(location, self.allowed, rows())
+        return len(self.entries) - of_this_run
+
+    def _rows(self, records: Mapping[str, Record], entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
+        transcripts = self._catalogue.transcripts(records)
+        for entry in entries:
+            name = public_name(entry.asset)
+            yield _row(entry, records[name], transcripts.get(name))
 
     def _check_sources(self) -> None:
         checked: Entry | None = None
@@ -200,6 +214,12 @@ class ManifestRun:
             "language": entry.language,
             "destination": self.destination,
         }
+
+
+def _chunks(elements: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(elements)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
 
 
 def _may_be_shown(asset: str, allowed: AllowedLocations) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Any, TypeVar
 
+from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from vod.batch import progress
-from vod.batch.arguments import asset_list
+from vod.batch.arguments import TooManyAssetsError, asset_list
 from vod.batch.ledger import Store
 from vod.batch.outcomes import fail_at_once
 from vod.cloud.assets import AUDIO_TYPES
@@ -23,11 +24,8 @@ from vod.pipeline.signed_urls import refuse_signed_url
 from vod.records import ExtractedAudio, parse_record
 from vod.storage.files import Destination, allowed_locations, check_source
 
-MAX_ASSETS_OF_A_FORM = 10_000
-"""Assets that a run takes from its form."""
-
-MAX_ASSETS_PER_RUN = 100_000
-"""Assets that a run takes from a list: batches of 100 stay below ``[core] max_map_length``, 1024."""
+MAX_BYTES = 48_000
+"""Bytes of JSON of a batch at most: long URLs make smaller batches."""
 
 T = TypeVar("T")
 
@@ -48,8 +46,8 @@ def plan_videos(
     :raises AirflowFailException: the form asks for something that cannot be done; nothing was submitted.
     """
     form = forms.read(params, dag)
-    assets = asset_list(form.pop("assets"), max_assets=MAX_ASSETS_OF_A_FORM, taker="run")
     size = form.pop("batch_size", forms.BATCH_SIZE)
+    assets = asset_list(form.pop("assets"), max_assets=max_assets(size), taker="run")
     allowed = form_locations(vod_conn_id)
     check_sources(assets, engine or form.get("engine"), vod_conn_id, allowed)
     if "destination" in form:
@@ -223,6 +221,7 @@ def batches(
     :param assets: Assets, or assets with the arguments of their extraction: a batch has the same for all.
     :param store: ``context["task_state_store"]`` of the task that plans.
     :param listed: How many assets the run was asked for, if what is done already is not among ``assets``.
+    :raises TooManyAssetsError: there are more batches than Airflow maps to tasks; none is kept.
     """
     planned: list[dict[str, Any]] = []
     while batch := store.get(f"batch_{len(planned)}"):
@@ -233,11 +232,13 @@ def batches(
     for asset, arguments in options.items():
         if asset not in known:
             groups.setdefault(tuple(sorted(arguments.items())), []).append(asset)
-    for group, members in groups.items():
-        for part in split(members, size):
-            batch = {**dict(group), "assets": part}
-            store.set(f"batch_{len(planned)}", batch, retention=NEVER_EXPIRE)
-            planned.append(batch)
+    new = [
+        {**dict(group), "assets": part} for group, members in groups.items() for part in split(members, size)
+    ]
+    check_number(len(planned) + len(new))
+    for batch in new:
+        store.set(f"batch_{len(planned)}", batch, retention=NEVER_EXPIRE)
+        planned.append(batch)
     total = sum(len(batch["assets"]) for batch in planned)
     progress.note_plan(store, total, before=max(0, listed - total))
     return planned
@@ -272,12 +273,43 @@ def audio_batches(
         missing = [record for record in members if record["asset"] not in done]
         before += len(members) - len(missing)
         planned += [{"audio": part, "destination": folder} for part in split(missing, size)]
+    check_number(len(planned))
     progress.note_plan(store, sum(len(batch["audio"]) for batch in planned), before)
     return planned
 
 
+def max_batches() -> int:
+    """Batches of a run at most: ``[core] max_map_length``, to how many tasks Airflow maps a list."""
+    return int(conf.getint("core", "max_map_length", fallback=1024))
+
+
+def max_assets(size: int) -> int:
+    """Assets of a run at most, in batches of that size."""
+    return max_batches() * size
+
+
+def check_number(batches: int) -> None:
+    """Refuse a plan that Airflow cannot map.
+
+    :raises TooManyAssetsError: it has more batches than :func:`max_batches`.
+    """
+    if batches > max_batches():
+        raise TooManyAssetsError(
+            f"{batches} batches are more than the {max_batches()} that Airflow maps to tasks.",
+            remedy="Choose a larger batch size, split the list, or raise [core] max_map_length.",
+        )
+
+
 def split(elements: Iterable[T], size: int = forms.BATCH_SIZE) -> Iterator[list[T]]:
-    """Parts of that size, in order; the last may be smaller."""
-    rest = iter(elements)
-    while part := list(islice(rest, size)):
+    """Parts of that size, in order, or smaller where they would have more than :data:`MAX_BYTES`."""
+    part: list[T] = []
+    bytes_of_part = 0
+    for element in elements:
+        bytes_of_element = len(json.dumps(element)) + 2
+        if part and (len(part) == size or bytes_of_part + bytes_of_element > MAX_BYTES):
+            yield part
+            part, bytes_of_part = [], 0
+        part.append(element)
+        bytes_of_part += bytes_of_element
+    if part:
         yield part
