@@ -143,7 +143,7 @@ class TranscribeAudioOperator(BatchOperator):
     @staticmethod
     def _unexpected(record: ExtractedAudio, error: Exception) -> AssetFailure:
         """The trouble of one audio must not be that of the others."""
-        log.exception("%s: the transcription itself failed.", record.asset)
+        log.error("%s: the transcription itself failed.", record.asset, exc_info=error)
         failure = TranscriptionError(f"{type(error).__name__} in the transcription.")
         return AssetFailure.from_error(record.asset, failure)
 
