@@ -20,7 +20,7 @@ from typing import Any, get_args
 import pytest
 
 from tests.conftest import client_of, service, stats
-from vod.cloud import session, transfer
+from vod.cloud import refusals, session, transfer
 from vod.cloud.assets import PullRequest, Readiness
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.errors import (
@@ -289,11 +289,12 @@ def wait(world: World, *ids: str, seconds: float = 20.0) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", ALWAYS)
-def test_waiting(world: World, fault: str) -> None:
-    """It goes on after whatever may pass."""
+def test_waiting(world: World, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on after whatever may pass, also after a refusal of the account, which it waits out."""
+    monkeypatch.setattr(refusals, "FIRST_PAUSE", 0.1)
     ends = ALWAYS[fault][READ]
     assert ends is FINE or issubclass(ends, CloudError)
-    passes = ends is FINE or ends.retryable
+    passes = ends is FINE or ends.retryable or issubclass(ends, refusals.CONCERNS_THE_ACCOUNT)
     for count, left in ((",count=1", []), ("", [] if ends is FINE else [world.file])):
         rule = parse(f"{fault},call=info{count}{DETAILS.get(fault, '')}")
         world.standin.behaviour.faults = [rule]

@@ -264,7 +264,7 @@ class Asset:
 
         :param grace: Whether the extraction was accepted so recently that the asset may not be visible yet.
         """
-        if self.readiness is Readiness.GONE or self.is_missing:
+        if self.readiness is Readiness.GONE:
             return not grace
         return self.readiness in (Readiness.READY, Readiness.FAILED)
 

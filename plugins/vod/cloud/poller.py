@@ -120,7 +120,7 @@ class Poller:
         ids = list(dict.fromkeys(asset_ids))
         wait = _Wait(
             pending=set(ids),
-            settled=settled or (lambda asset: asset.settled(grace=time.time() < grace_until)),
+            settled=settled or (lambda asset: _is_over(asset, grace=time.time() < grace_until)),
             any_will_do=any_will_do,
             on_poll=on_poll,
             gone_since=None if settled else {} if gone_since is None else gone_since,
@@ -325,3 +325,8 @@ class Poller:
             if asset_id in self._watched
             for wait in self._watched[asset_id].waiting
         }
+
+
+def _is_over(asset: Asset, *, grace: bool) -> bool:
+    """Whether it is settled, or left out of VOD's answer: then whoever waits asks for its details."""
+    return asset.settled(grace=grace) or (asset.is_missing and not grace)

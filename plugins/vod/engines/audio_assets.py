@@ -137,9 +137,10 @@ def collect(
             outcomes[audio_id] = AssetFailure.from_error(extraction.asset, refusal)
             continue
         audio = read[audio_id]
+        grace = within_grace(extraction.accepted)
         if _is_video(extraction, audio):
             outcomes[audio_id] = AssetFailure.from_error(extraction.asset, _not_audio(audio))
-        elif not audio.settled(grace=within_grace(extraction.accepted)):
+        elif not audio.settled(grace=grace) and (grace or not audio.is_missing):
             outcomes[audio_id] = replace(extraction, status=audio.status, gone_since=None)
         elif not audio.is_gone:
             outcomes[audio_id] = result_of(extraction, audio, conn_id)
