@@ -15,7 +15,6 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 
-from vod.library.catalogue import remember
 from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
 from vod.pipeline import forms, parts, planning, reports
@@ -59,7 +58,6 @@ with DAG(
             force=force,
             failed_assets="return",
             deferrable=True,
-            post_execute=remember,
             pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",
         )

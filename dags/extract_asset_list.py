@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 
-from vod.library.catalogue import remember
+from vod.library.register import REGISTER
 from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator
 from vod.pipeline import forms, manifest_runs, parts, reports
@@ -41,10 +41,14 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
 
-    @task(show_return_value_in_logs=False)
-    def plan(params: dict[str, Any], task_state_store: Any, ti: Any) -> list[dict[str, int]]:
+    @task(inlets=[REGISTER], show_return_value_in_logs=False)
+    def plan(
+        params: dict[str, Any], task_state_store: Any, asset_state_store: Any, ti: Any
+    ) -> list[dict[str, int]]:
         """Read the list, leave out what is done, and split the rest into batches."""
-        return parts.publish(ti, manifest_runs.plan_manifest(params, dag, task_state_store))
+        return parts.publish(
+            ti, manifest_runs.plan_manifest(params, dag, task_state_store, asset_state_store)
+        )
 
     @task_group
     def batch(assets: Any, engine: Any, audio_format: Any, language: Any, destination: Any) -> Any:
@@ -58,7 +62,6 @@ with DAG(
             destination=destination,
             failed_assets="return",
             deferrable=True,
-            post_execute=remember,
             outlets=[Asset("vod://audio")],
             pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",

@@ -16,7 +16,7 @@ from typing import Any
 from airflow.providers.standard.sensors.date_time import DateTimeSensor
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, task, task_group
 
-from vod.library.catalogue import remember
+from vod.library.register import REGISTER
 from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator
 from vod.pipeline import forms, parts, planning, reports
@@ -50,19 +50,19 @@ with DAG(
         poke_interval=300,
     )
 
-    @task(show_return_value_in_logs=False)
+    @task(inlets=[REGISTER], show_return_value_in_logs=False)
     def plan(
         params: dict[str, Any],
         data_interval_start: Any,
         data_interval_end: Any,
         task_state_store: Any,
+        asset_state_store: Any,
         ti: Any,
     ) -> list[dict[str, int]]:
         """Find the videos of the interval that no run has extracted, and split them into batches."""
-        return parts.publish(
-            ti,
-            planning.plan_new_videos(params, dag, data_interval_start, data_interval_end, task_state_store),
-        )
+        interval = (data_interval_start, data_interval_end)
+        found = planning.plan_new_videos(params, dag, *interval, task_state_store, asset_state_store)
+        return parts.publish(ti, found)
 
     @task_group
     def batch(assets: Any, engine: Any, audio_format: Any, destination: Any) -> Any:
@@ -75,7 +75,6 @@ with DAG(
             destination=destination,
             failed_assets="return",
             deferrable=True,
-            post_execute=remember,
             outlets=[Asset("vod://audio")],
             pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",

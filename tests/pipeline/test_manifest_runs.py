@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import DictStore
+from tests.conftest import AssetStores, DictStore
 from vod.batch.arguments import TooManyAssetsError
+from vod.cloud.client import VodClient
 from vod.errors import InvalidInputError
-from vod.library.catalogue import Catalogue
+from vod.library import known_audio
+from vod.library.register import Register, ffmpeg_inputs, vod_inputs
 from vod.locations import LocationNotAllowedError, public_name
 from vod.pipeline import forms
 from vod.pipeline.manifest_runs import ManifestRun
 from vod.pipeline.manifests import InvalidManifestError
 from vod.records import AssetFailure, ExtractedAudio, parse_record
+from vod.standin import Standin
+from vod.storage.files import Destination
 
 PARAMS = {
     "engine": "default",
@@ -56,9 +60,9 @@ def batch(audio_format: str, language: str | None, assets: list[str]) -> dict[st
     return {"engine": None, "destination": None, **arguments}
 
 
-def run_over(manifest: Path, **params: Any) -> ManifestRun:
+def run_over(manifest: Path, register: DictStore | None = None, **params: Any) -> ManifestRun:
     form = forms.read({**PARAMS, "manifest": str(manifest), **params}, None)
-    return ManifestRun.from_form(form)
+    return ManifestRun.from_form(form, AssetStores(DictStore() if register is None else register))
 
 
 def test_the_whole_list_is_planned_those_of_higher_priority_first(tmp_path: Path, connection: str) -> None:
@@ -108,13 +112,32 @@ def test_a_line_without_a_date_belongs_to_no_range(tmp_path: Path, connection: s
         run_over(manifest, from_date="2026-01-01").plan(DictStore())
 
 
-def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str) -> None:
+@pytest.mark.parametrize("long_list", [False, True], ids=["entry by entry", "by the index"])
+def test_a_second_run_does_only_what_is_missing(
+    tmp_path: Path,
+    connection: str,
+    client: VodClient,
+    video: Path,
+    standin: Standin,
+    long_list: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if long_list:
+        monkeypatch.setattr(known_audio, "_MOST_ENTRIES", 0)
+    register = DictStore()
     manifest = tmp_path / "list.txt"
     manifest.write_text("a\nb\nc\n")
     run_over(manifest).plan(DictStore())
     failure = AssetFailure(asset="b", outcome="no_audio_track", message="There is none.", remedy="Leave it.")
     lost = AssetFailure(asset="c", outcome="no_result", message="The worker died.")
-    Catalogue(str(tmp_path / "audio")).add([extracted("a"), failure.to_json()])
+    # Its audio has to be there: any asset that is ready will do.
+    there = extracted("a") | {
+        "audio_asset_id": (ready := client.upload(video)),
+        "uri": f"vod://vod_default/{ready}",
+    }
+    project = str(standin.settings.project_id)
+    Register(register, "task", vod_inputs(project, "MP3")).finish({"a": there}, {})
+    (tmp_path / "audio").mkdir(exist_ok=True)
     (tmp_path / "audio" / "a.txt").write_text("hello")
     (tmp_path / "audio" / "a.srt").write_text("hello")
     assert run_over(manifest).write_results([parse_record(extracted("a")), failure, lost]) == 0
@@ -129,15 +152,20 @@ def test_a_second_run_does_only_what_is_missing(tmp_path: Path, connection: str)
     assert rows["b"]["reason"] == "There is none. Leave it."
 
     for again in (manifest, tmp_path / "list.results.csv"):
-        assert run_over(again).plan(DictStore()) == [batch("MP3", None, ["b", "c"])]
+        assert run_over(again, register).plan(DictStore()) == [batch("MP3", None, ["b", "c"])]
     records = [parse_record(extracted(asset)) for asset in "bc"]
-    assert run_over(tmp_path / "list.results.csv").write_results(records) == 1
+    assert run_over(tmp_path / "list.results.csv", register).write_results(records) == 1
     rows = results(tmp_path / "list.results.csv")
     assert {asset: row["status"] for asset, row in rows.items()} == {
         "a": "transcribed",
         "b": "extracted",
         "c": "extracted",
     }
+    client.delete([ready])  # since then
+    assert run_over(manifest, register).plan(DictStore()) == [
+        batch("MP3", None, ["a", "b"]),
+        batch("MP3", None, ["c"]),
+    ]
 
 
 def test_a_signed_url_is_refused_with_its_line(tmp_path: Path, connection: str) -> None:
@@ -160,12 +188,17 @@ def test_a_url_with_a_query_is_done_once_and_shown_without_it(tmp_path: Path, co
 
     with_ffmpeg = run_over(manifest, engine="ffmpeg")
     with_ffmpeg.plan(DictStore())
-    returned = extracted(public_name(url))
-    Catalogue(str(tmp_path / "audio")).add([returned])
+    audio = tmp_path / "audio" / "a.mp3"
+    audio.parent.mkdir(exist_ok=True)
+    audio.write_bytes(b"audio")
+    returned = extracted(public_name(url)) | {"uri": audio.as_uri(), "engine": "ffmpeg"}
+    register = DictStore()
+    inputs = ffmpeg_inputs("MP3", Destination(str(tmp_path / "audio")).uri(""), {})
+    Register(register, "task", inputs).finish({url: returned}, {})
     assert with_ffmpeg.write_results([parse_record(returned)]) == 0
     assert results(tmp_path / "list.results.csv")[url]["status"] == "extracted"
     for again in (manifest, tmp_path / "list.results.csv"):
-        assert run_over(again, engine="ffmpeg").plan(DictStore()) == []
+        assert run_over(again, register, engine="ffmpeg").plan(DictStore()) == []
 
 
 def test_what_vod_cannot_take_is_refused_with_its_line(tmp_path: Path, connection: str) -> None:

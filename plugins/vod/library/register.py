@@ -396,15 +396,17 @@ def with_register(arguments: dict[str, Any]) -> dict[str, Any]:
     return {**arguments, "inlets": inlets if REGISTER in inlets else [*inlets, REGISTER]}
 
 
-def store_of(context: Context) -> Store | None:
-    """The register's store, from Airflow's context of a task; ``None``, and a line in the log, without one.
+def store_of(asset_state_store: Any) -> Store | None:
+    """The register's store; ``None``, and a line in the log, without one.
 
     Then a task knows what it did itself, and nothing of others.
+
+    :param asset_state_store: What Airflow's context of a task has under that name.
     """
     try:
-        store: Store = context["asset_state_store"][REGISTER]
+        store: Store = asset_state_store[REGISTER]
         store.get("probe")
-    except (KeyError, AirflowRuntimeError) as error:
+    except (KeyError, TypeError, AirflowRuntimeError) as error:
         log.warning(
             "There is no register here, so what other runs extract is not known: %s. Airflow 3.3 keeps it "
             "for tasks that have the asset %s among their inlets.",

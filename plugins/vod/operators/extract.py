@@ -223,7 +223,7 @@ class ExtractAudioOperator(BatchOperator):
     ) -> ExtractionBatch:
         name_batch(context, assets)
         pages = LedgerPages(context["task_state_store"])
-        store = store_of(context)
+        store = store_of(context.get("asset_state_store"))
         register = self._register(context, store, engine) if store else None
         progress = BatchProgress(context["task_state_store"], len(assets))
         fallback_ledger = None

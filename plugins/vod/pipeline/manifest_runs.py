@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -12,13 +12,16 @@ from typing import Any, TypeVar
 from vod.batch.arguments import TooManyAssetsError
 from vod.batch.outcomes import fail_at_once
 from vod.connection import DEFAULT_CONNECTION
+from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import InvalidInputError
-from vod.library.catalogue import Catalogue
+from vod.library.known_audio import Wanted
+from vod.library.transcripts import find_transcripts
 from vod.locations import AllowedLocations, parse_location, public_name
 from vod.pipeline import forms, manifests, planning
 from vod.pipeline.manifests import Entry, InvalidManifestError
 from vod.pipeline.reports import summary_of
 from vod.records import AssetFailure, ExtractedAudio, Record
+from vod.storage.files import Destination
 
 T = TypeVar("T")
 
@@ -27,19 +30,22 @@ _CHUNK = 500
 
 
 @fail_at_once()
-def plan_manifest(params: Mapping[str, Any], dag: Any, store: Any) -> list[dict[str, Any]]:
+def plan_manifest(
+    params: Mapping[str, Any], dag: Any, store: Any, register: Any = None
+) -> list[dict[str, Any]]:
     """Batches of what is missing of the list that a form names.
 
     :param store: ``context["task_state_store"]`` of the task that plans.
+    :param register: ``context["asset_state_store"]`` of a task with the register among its inlets.
     :raises AirflowFailException: the list, or a line of it, cannot be worked on; nothing was submitted.
     """
-    return ManifestRun.from_form(forms.read(params, dag)).plan(store)
+    return ManifestRun.from_form(forms.read(params, dag), register).plan(store)
 
 
 @fail_at_once()
-def write_results(params: Mapping[str, Any], records: Iterable[Record]) -> int:
+def write_results(params: Mapping[str, Any], records: Iterable[Record], register: Any = None) -> int:
     """Write the result manifest of a run (:meth:`ManifestRun.write_results`)."""
-    return ManifestRun.from_form(forms.read(params, None)).write_results(records)
+    return ManifestRun.from_form(forms.read(params, None), register).write_results(records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +57,8 @@ class ManifestRun:
     :param since: Only assets of this date or later; ``until`` only of this date or earlier.
     :param engine: The connection's when ``None``.
     :param audio_format: For lines that name none.
-    :param destination: Where audio lies, and the records of what is done; the connection's when ``None``.
+    :param destination: Where audio and transcripts lie; the connection's when ``None``.
+    :param register: ``context["asset_state_store"]``: what other runs have extracted.
     """
 
     manifest: str
@@ -64,8 +71,10 @@ class ManifestRun:
     batch_size: int = forms.BATCH_SIZE
     vod_conn_id: str = DEFAULT_CONNECTION
 
+    register: Any = None
+
     @classmethod
-    def from_form(cls, form: Mapping[str, Any]) -> ManifestRun:
+    def from_form(cls, form: Mapping[str, Any], register: Any = None) -> ManifestRun:
         """What the form of a run asks for (:func:`vod.pipeline.forms.read`).
 
         :raises InvalidInputError: the first date is after the last.
@@ -86,6 +95,7 @@ class ManifestRun:
             audio_format=form["audio_format"],
             destination=form["destination"],
             batch_size=form["batch_size"],
+            register=register,
         )
 
     @cached_property
@@ -127,7 +137,7 @@ class ManifestRun:
         """
         planning.check_destination(self.destination, self.vod_conn_id, self.allowed)
         self._check_sources()
-        done = self._done()
+        done = self._done(self.entries)
         missing = {
             entry.asset: self._arguments(entry)
             for entry in self.entries
@@ -152,8 +162,9 @@ class ManifestRun:
                 of_this_run += len(chunk)
                 known = {record.asset: record for record in chunk}
                 yield from self._rows(known, [entry for name in known for entry in waiting.pop(name, ())])
-            for rest in _chunks(entry for entries in waiting.values() for entry in entries):
-                done = self._catalogue.find((public_name(entry.asset), self._format(entry)) for entry in rest)
+            before = [entry for entries in waiting.values() for entry in entries]
+            done = self._done(before, check=False)
+            for rest in _chunks(before):
                 yield from self._rows(done, [entry for entry in rest if public_name(entry.asset) in done])
 
         location = manifests.results_location(self.manifest, self._part)
@@ -161,7 +172,7 @@ class ManifestRun:
         return len(self.entries) - of_this_run
 
     def _rows(self, records: Mapping[str, Record], entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
-        transcripts = self._catalogue.transcripts(records)
+        transcripts = find_transcripts(self._transcripts, records)
         for entry in entries:
             name = public_name(entry.asset)
             yield _row(entry, records[name], transcripts.get(name))
@@ -198,11 +209,26 @@ class ManifestRun:
         return None
 
     @cached_property
-    def _catalogue(self) -> Catalogue:
-        return Catalogue.for_destination(self.destination, self.vod_conn_id)
+    def _transcripts(self) -> Destination:
+        return planning.destination_of(self.destination, self.vod_conn_id)
 
-    def _done(self) -> dict[str, ExtractedAudio]:
-        return self._catalogue.find((public_name(entry.asset), self._format(entry)) for entry in self.entries)
+    def _done(self, entries: Sequence[Entry], *, check: bool = True) -> dict[str, ExtractedAudio]:
+        known = planning.known_audio(
+            [
+                Wanted(
+                    asset=entry.asset,
+                    audio_format=self._format(entry),
+                    options=tuple(FfmpegOptions(language=entry.language or None).changed.items()),
+                )
+                for entry in entries
+            ],
+            self.register,
+            self.engine,
+            self.destination,
+            self.vod_conn_id,
+            check=check,
+        )
+        return {public_name(asset): record for asset, record in known.done.items()}
 
     def _format(self, entry: Entry) -> str:
         return entry.audio_format or self.audio_format

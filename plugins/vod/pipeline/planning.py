@@ -17,8 +17,11 @@ from vod.batch.outcomes import fail_at_once
 from vod.cloud.assets import AUDIO_TYPES
 from vod.connection import DEFAULT_CONNECTION, InvalidConnectionError
 from vod.errors import InvalidInputError
-from vod.library.catalogue import Catalogue
+from vod.library.known_audio import Known, KnownAudio, Wanted
+from vod.library.register import store_of
+from vod.library.transcripts import find_transcripts
 from vod.locations import AllowedLocations, is_asset_id, public_name
+from vod.logs import get_logger
 from vod.pipeline import forms
 from vod.pipeline.signed_urls import refuse_signed_url
 from vod.records import ExtractedAudio, parse_record
@@ -28,6 +31,8 @@ MAX_BYTES = 48_000
 """Bytes of JSON of a batch at most: long URLs make smaller batches."""
 
 T = TypeVar("T")
+
+log = get_logger(__name__)
 
 
 @fail_at_once()
@@ -62,19 +67,21 @@ def plan_new_videos(
     since: datetime,
     until: datetime,
     store: Store,
+    register: Any = None,
     *,
     vod_conn_id: str = DEFAULT_CONNECTION,
 ) -> list[dict[str, Any]]:
     """Batches of the videos created in ``[since, until)`` that no run has extracted yet.
 
     :param store: ``context["task_state_store"]`` of the task that plans.
+    :param register: ``context["asset_state_store"]`` of a task with the register among its inlets.
     :raises AirflowFailException: the form asks for something that cannot be done; nothing was submitted.
     """
     form = forms.read(params, dag)
     check_destination(form["destination"], vod_conn_id, form_locations(vod_conn_id))
     videos = new_videos(since, until, vod_conn_id)
-    catalogue = Catalogue.for_destination(form["destination"], vod_conn_id)
-    done = catalogue.find((video, form["audio_format"]) for video in videos)
+    wanted = [Wanted(asset=video, audio_format=form["audio_format"]) for video in videos]
+    done = known_audio(wanted, register, form["engine"], form["destination"], vod_conn_id).done
     return batches({video: form for video in videos if video not in done}, store, listed=len(videos))
 
 
@@ -188,6 +195,53 @@ def check_destination(destination: str | None, vod_conn_id: str, allowed: Allowe
         )
 
 
+def known_audio(
+    wanted: Sequence[Wanted],
+    register: Any,
+    engine: str | None,
+    destination: str | None,
+    vod_conn_id: str = DEFAULT_CONNECTION,
+    *,
+    check: bool = True,
+) -> Known:
+    """What of a list has its audio already, by the register; says so in the log.
+
+    :param register: ``context["asset_state_store"]`` of a task with the register among its inlets.
+    :param engine: ``vod`` or ``ffmpeg``; the connection's default engine when empty.
+    :param destination: Of the form. Without one, audio stays in VOD, and ffmpeg's goes to the connection's.
+    :param check: Make sure that it is still there.
+    :raises vod.cloud.errors.CloudError: VOD could not be asked.
+    """
+    from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
+
+    store = store_of(register)
+    if store is None or not wanted:
+        return Known()
+    hook = VodHook(vod_conn_id)
+    engine = engine or hook.settings.engine
+    place = destination_of(destination, vod_conn_id) if destination or engine == "ffmpeg" else None
+    known = KnownAudio(store, hook, engine, place).find(wanted, check=check)
+    running = f", {len(known.running)} are being extracted by other tasks" if known.running else ""
+    log.info("Of %d videos %d have their audio already%s.", len(wanted), len(known.done), running)
+    return known
+
+
+def destination_of(location: str | None, vod_conn_id: str = DEFAULT_CONNECTION) -> Destination:
+    """The destination of a form, or else the connection's.
+
+    :raises InvalidInputError: there is neither.
+    """
+    from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
+
+    found = location or VodHook(vod_conn_id).settings.destination
+    if not found:
+        raise InvalidInputError(
+            "There is no destination for audio and transcripts.",
+            remedy=f"Fill in the field Destination, or set a default in the connection {vod_conn_id}.",
+        )
+    return Destination(found)
+
+
 def new_videos(since: datetime, until: datetime, vod_conn_id: str = DEFAULT_CONNECTION) -> list[str]:
     """The videos created in ``[since, until)``, oldest first. Audio assets are left out.
 
@@ -269,7 +323,7 @@ def audio_batches(
     before = 0
     for folder, members in folders.items():
         names = [record["asset"] for record in members]
-        done = {} if force else Catalogue.for_destination(folder, vod_conn_id).transcripts(names)
+        done = {} if force else find_transcripts(destination_of(folder, vod_conn_id), names)
         missing = [record for record in members if record["asset"] not in done]
         before += len(members) - len(missing)
         planned += [{"audio": part, "destination": folder} for part in split(missing, size)]

@@ -23,6 +23,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from vod.batch.outcomes import FAILURE_KEY
 from vod.batch.progress import name_batch
+from vod.library.register import REGISTER
 from vod.locations import public_name
 from vod.logs import get_logger
 from vod.pipeline import parts
@@ -139,7 +140,7 @@ def report(
     not_done: Any,
     again: Any,
     *,
-    write: Callable[[Mapping[str, Any], Iterable[Record]], int] | None = None,
+    write: Callable[[Mapping[str, Any], Iterable[Record], Any], int] | None = None,
     **options: Any,
 ) -> Any:
     """The last task of a DAG: says what was done, and fails if an asset did.
@@ -150,17 +151,17 @@ def report(
     :param returned: What the last mapped task of each batch returned.
     :param not_done: What :func:`failed` returned.
     :param again: What the last mapped task of each failed asset returned.
-    :param write: Takes the run's params and its records as they come, and returns how many assets had been
-        done before the run.
+    :param write: Takes the run's params, its records as they come, and what finds the register. It returns
+        how many assets had been done before the run.
     :param options: Further arguments of the task.
     """
     source, source_again = returned.operator.task_id, again.operator.task_id
 
-    @task(task_id="report", trigger_rule="all_done", **options)
-    def summary(planned: Any, not_done: Any, params: dict[str, Any], ti: Any) -> None:
+    @task(task_id="report", trigger_rule="all_done", inlets=[REGISTER], **options)
+    def summary(planned: Any, not_done: Any, params: dict[str, Any], ti: Any, asset_state_store: Any) -> None:
         tally = Tally()
         records = tally.counting(results(ti, planned, source, not_done, source_again))
-        before = write(params, records) if write else 0
+        before = write(params, records, asset_state_store) if write else 0
         deque(records, maxlen=0)  # what nobody has taken
         conclude(ti, tally, skipped=before)
 
