@@ -90,6 +90,15 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "False",
                     },
+                    "claim_lease": {
+                        "description": "Seconds after the last sign of life of a task at which other tasks "
+                        "may extract what it has claimed. At least what Airflow needs to notice a dead "
+                        "worker and to start the next try.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": None,
+                        "default": "900",
+                    },
                     "backfill_pool": {
                         "description": "Pool for the tasks of backfills, and of DAGs with the tag backfill. "
                         "Only DAGs with the tag vod are concerned. The pool must exist. Empty: tasks stay "
