@@ -121,7 +121,7 @@ def test_what_the_stand_in_is_told(
     caplog.set_level(logging.INFO)
     standin.behaviour.faults = [faults.Fail(reason=FORGED)]
     source = standin.add(SAMPLES / "lake.mov", title="talk")
-    settle(client, client.extract_audio(source, "MP3"))
+    settle(client, client.extract_audio(source, "MP3").audio_asset_id)
     assert "forged" in caplog.text
     for entry in caplog.records:
         lines_of(entry.getMessage())

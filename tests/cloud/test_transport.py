@@ -14,7 +14,8 @@ from threading import Event, Thread
 
 import pytest
 
-from tests.cloud.test_client import INFO, KEYS, Script, say, script  # noqa: F401 - a fixture
+from tests.cloud.scripted import Script, say
+from tests.cloud.test_client import INFO, KEYS
 from tests.conftest import service
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.errors import AnswerLostError, NotSentError
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
 @pytest.mark.parametrize("scheme", ["http://", ""])
 async def test_the_proxies_of_the_environment_are_those_of_both_clients(
-    script: Script,  # noqa: F811
+    script: Script,
     monkeypatch: pytest.MonkeyPatch,
     variable: str,
     scheme: str,

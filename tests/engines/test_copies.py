@@ -132,15 +132,13 @@ def test_one_copy_that_fails_costs_only_itself_and_is_tried_again(
     task: Callable[[int], Task], tmp_path: Path, error: Exception
 ) -> None:
     batch = task(3)
-    probe = media.probe
+    probe, first = media.probe, iter([True])
 
     def failing(path: Path, **options: Any) -> media.MediaInfo:
-        if threading.current_thread() is failing.thread or failing.thread is None:  # type: ignore[attr-defined]
-            failing.thread = threading.current_thread()  # type: ignore[attr-defined]
+        if next(first, False):
             raise error
         return probe(path, **options)
 
-    failing.thread = None  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(media, "probe", failing)
         outcomes = batch.run(str(tmp_path))

@@ -20,7 +20,6 @@ from vod.batch.ledger import KillsItsProcessError, Ledger
 from vod.engines import ClaimedElsewhereError, Outcomes
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
-from vod.library.register import Register
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger
 from vod.records import (
@@ -36,6 +35,7 @@ from vod.storage.files import Destination, check_source, local_copy, version
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
+    from vod.library.register import Register
 
 log = get_logger(__name__)
 
