@@ -1,4 +1,4 @@
-"""``python -m vod extract``: the engine without a scheduler; ``check``: its parts; ``standin``: a service."""
+"""``python -m vod extract``: the engine without a scheduler; ``check``, ``cleanup``, ``standin``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _COMMANDS = {
         "run",
         "what reads files here, its limits and known vulnerabilities",
     ),
+    "cleanup": ("vod.commands.cleanup", "run", "remove old state from the database of Airflow"),
     "standin": ("vod.standin", "serve", "serve a stand-in for Huawei Cloud VOD"),
 }
 

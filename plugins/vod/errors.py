@@ -66,6 +66,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
       ClaimedElsewhereError            retryable; another task was still extracting it
       SubmissionStoppedError           retryable; the task was ended
       AssetsFailedError                a batch; retryable if one of its failures is
+      NoDatabaseError                  the command `cleanup`
       LibraryInUseError                the stand-in
 """
 
