@@ -129,7 +129,7 @@ def _calm(cluster: Cluster) -> None:
 
 
 def test_a_worker_killed_ten_times_while_it_submits(cluster: Cluster) -> None:
-    sources, dice = cluster.sources(300), random.Random(1)
+    sources, dice = cluster.sources(600), random.Random(1)
     cluster.standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true,percent=5")]
     run = cluster.api.trigger("batch", assets=sources)
 
@@ -154,7 +154,7 @@ def test_a_worker_killed_ten_times_while_it_submits(cluster: Cluster) -> None:
             psutil.wait_procs([victim], timeout=10)
     assert cluster.api.await_run("batch", run, 600) == "success"
     assert tries() > 10
-    assert cluster.outcomes("batch", run) == ["extracted"] * 300
+    assert cluster.outcomes("batch", run) == ["extracted"] * 600
     assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
 
 
