@@ -23,7 +23,9 @@ from airflow.sdk._shared.secrets_masker import redact as redact_in_tasks
 from airflow.sdk.io import has_fs
 
 from vod.connection import REGIONS, ConnectionSettings
+from vod.engines.lost_answers import RECOVERY_WINDOW
 from vod.hooks import VodHook
+from vod.library.register import CLAIM_LEASE
 from vod.pipeline.manifests import MAX_BYTES
 from vod.provider_info import get_provider_info
 from vod.records import ENGINES
@@ -118,6 +120,8 @@ def test_the_settings_have_their_defaults_without_any_configuration() -> None:
         "max_manifest_bytes": str(MAX_BYTES),
         "backfill_pool": "",
         "rare_formats": "False",
+        "claim_lease": f"{CLAIM_LEASE:.0f}",
+        "lost_answer_window": f"{RECOVERY_WINDOW:.0f}",
     }
 
 

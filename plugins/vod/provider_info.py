@@ -99,6 +99,14 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "900",
                     },
+                    "lost_answer_window": {
+                        "description": "Seconds over which VOD must have listed no audio of a submission "
+                        "whose answer was lost, before the video is submitted again.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": None,
+                        "default": "180",
+                    },
                     "backfill_pool": {
                         "description": "Pool for the tasks of backfills, and of DAGs with the tag backfill. "
                         "Only DAGs with the tag vod are concerned. The pool must exist. Empty: tasks stay "

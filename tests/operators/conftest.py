@@ -18,7 +18,6 @@ from vod import media
 from vod.cloud import poller, refusals
 from vod.cloud.client import VodClient
 from vod.engines import audio_assets
-from vod.engines import vod as vod_engine
 from vod.operators import ExtractAudioOperator, extraction_batch
 
 Context = dict[str, Any]
@@ -46,7 +45,7 @@ async def _run(command: list[str]) -> int:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in lists a new asset at once, and a second look need not be half a minute later."""
-    monkeypatch.setattr(vod_engine, "RECOVERY_WINDOW", 0.2)
+    monkeypatch.setenv("AIRFLOW__VOD__LOST_ANSWER_WINDOW", "0.2")
     monkeypatch.setattr(poller, "CONFIRMATION_PAUSE", 1.0)
     monkeypatch.setattr(extraction_batch, "STANDSTILL_PAUSE", 1.0)
     monkeypatch.setattr(audio_assets, "SECOND_LOOK_PAUSE", 0.1)

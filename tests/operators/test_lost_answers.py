@@ -11,7 +11,6 @@ from tests.conftest import DictStore, client_of, connection_json, context_of, se
 from tests.operators.conftest import Context, CrashingStore, Killed, extract
 from vod.cloud import clock
 from vod.cloud.client import VodClient
-from vod.engines import vod as vod_engine
 from vod.standin import Standin
 from vod.standin.faults import parse
 from vod.standin.service import EXTRACTED_DESCRIPTION
@@ -161,7 +160,7 @@ def test_an_earlier_audio_of_the_video_is_not_taken_for_the_one_that_was_lost(
 
 
 def test_a_list_that_lags(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vod_engine, "RECOVERY_WINDOW", 6)
+    monkeypatch.setenv("AIRFLOW__VOD__LOST_ANSWER_WINDOW", "6")
     standin.behaviour.list_lag = 3
     standin.behaviour.running_seconds = 4
     sources = [video(standin, f"title {number}", created_from="20240101000000") for number in range(2)]
@@ -207,7 +206,7 @@ def test_many_of_three_titles_with_kills_and_lost_answers(
     standin: Standin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Virtual videos of distinct durations, the list 2 s behind, the clock ten minutes, ten kills."""
-    monkeypatch.setattr(vod_engine, "RECOVERY_WINDOW", 5)
+    monkeypatch.setenv("AIRFLOW__VOD__LOST_ANSWER_WINDOW", "5")
     durations = {
         video(standin, f"{TITLE} {number % 3}", 60 + 7 * number, created_from="20240101000000"): 60
         + 7 * number

@@ -16,7 +16,6 @@ from tests.operators.conftest import Context, CrashingStore, Killed, extract
 from vod.cloud import session
 from vod.cloud.client import VodClient
 from vod.engines import audio_assets
-from vod.engines import vod as vod_engine
 from vod.locations import local_path
 from vod.operators import ExtractAudioOperator
 from vod.standin import Standin
@@ -163,7 +162,7 @@ def test_a_submission_that_was_on_its_way_is_waited_for(
         extract(context_of(store), uploaded[0])
     for entry in store.values["vod_ledger_0"].values():
         entry["intended"] -= 30  # it waited that long for its turn in the quota
-    monkeypatch.setattr(vod_engine, "RECOVERY_WINDOW", 4)
+    monkeypatch.setenv("AIRFLOW__VOD__LOST_ANSWER_WINDOW", "4")
     standin.behaviour.running_seconds = 2
     late = threading.Timer(1, client.extract_audio, (uploaded[0], "MP3"))
     late.start()

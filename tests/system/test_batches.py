@@ -99,6 +99,7 @@ def cluster() -> Iterator[Cluster]:
                 "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
                 # A dead task's claims are free after that long.
                 "AIRFLOW__VOD__CLAIM_LEASE": "60",
+                "AIRFLOW__VOD__LOST_ANSWER_WINDOW": "20",  # the stand-in lists a new asset at once
                 "AIRFLOW_CONN_VOD_DEFAULT": stack.connection(
                     library.standin.url, folder / "audio", quotas={"extract": 100_000}
                 ),

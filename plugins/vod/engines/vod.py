@@ -104,6 +104,8 @@ class VodEngine:
     :param retry_delay: Seconds before an asset that VOD does not take yet is submitted again; doubled each
         time, up to twenty times that.
     :param cancel_on_kill: Whether :meth:`cancel` cancels what VOD has queued.
+    :param recovery_window: Seconds over which VOD must have listed no audio of a submission whose answer was
+        lost, before it is sent again.
     :param report: Gets messages about how far the batch is.
     """
 
@@ -120,6 +122,7 @@ class VodEngine:
         tries: int = 2,
         retry_delay: float = 15.0,
         cancel_on_kill: bool = True,
+        recovery_window: float = RECOVERY_WINDOW,
         report: Callable[[str], None] = log.info,
     ) -> None:
         self._hook = hook
@@ -134,6 +137,7 @@ class VodEngine:
         self._tries = tries
         self._retry_delay = retry_delay
         self._cancel_on_kill = cancel_on_kill
+        self._recovery_window = recovery_window
         self._report = report
         self._stopping = threading.Event()
         self._copies = (
@@ -263,7 +267,7 @@ class VodEngine:
                 intents[asset] = claimed.intended  # of a task that died
                 self._ledger.intend(asset, claimed.intended)
         intents = {asset: at for asset, at in intents.items() if asset not in outcomes}
-        outcomes |= self._recover(intents, read, postponed, RECOVERY_WINDOW)
+        outcomes |= self._recover(intents, read, postponed)
         missing = [read[asset] for asset in assets if asset not in outcomes]
         outcomes |= self._submit_all(missing, read, postponed)
         outcomes |= self._copied(outcomes)
@@ -402,7 +406,7 @@ class VodEngine:
         if sources:
             rest = f"; {len(left)} more when the quota has room" if left else ""
             self._report(f"Submitted {submitted}/{len(sources)} assets to VOD{rest}.")
-        return outcomes | self._recover(lost, read, postponed, RECOVERY_WINDOW)
+        return outcomes | self._recover(lost, read, postponed)
 
     def _in_quota(self, sources: list[Asset]) -> tuple[list[Asset], list[Asset]]:
         """Those that VOD takes now, and the rest."""
@@ -609,17 +613,15 @@ class VodEngine:
         intents: Mapping[str, float],
         sources: Mapping[str, Asset],
         postponed: Mapping[str, PostponedExtraction],
-        window: float,
     ) -> Outcomes:
         """Take over the audio assets of submissions whose answers were lost.
 
         :param intents: When each was about to be sent by VOD's clock, where the ledger does not say it.
-        :param window: Seconds over which VOD must have listed none before one is submitted again.
         :returns: nothing for those that are to be submitted again.
         """
         if not intents:
             return {}
-        clock = self._hook.client.clock
+        clock, window = self._hook.client.clock, self._recovery_window
         searches = {asset: self._search(asset, intents[asset]) for asset in intents}
         try:
             findings = find_audio_assets(

@@ -286,6 +286,7 @@ class ExtractAudioOperator(BatchOperator):
     def _vod_engine(
         self, ledger: Ledger, progress: BatchProgress, register: Register | None, store: Store | None
     ) -> VodEngine:
+        from vod.engines.lost_answers import RECOVERY_WINDOW
         from vod.engines.vod import VodEngine
 
         client = self.hook.client
@@ -301,6 +302,7 @@ class ExtractAudioOperator(BatchOperator):
             tries=1 if self.fallback else 2,
             retry_delay=3 * self.poll_interval,
             cancel_on_kill=self.cancel_on_kill,
+            recovery_window=conf.getfloat("vod", "lost_answer_window", fallback=RECOVERY_WINDOW),
             report=progress.report,
         )
 
