@@ -83,6 +83,19 @@ def test_what_was_not_sent_is_given_back() -> None:
     assert pace.take(50)[0] == 40
 
 
+def test_once_vod_refuses_all_pause_and_what_was_not_taken_is_free_again() -> None:
+    now, store = 1000.0, DictStore()
+
+    def pace() -> Pace:
+        return Pace(store, lambda: "project", QUOTA, clock=lambda: now, sleep=lambda _: None)
+
+    pace().take(98)
+    pace().refused(90)  # somebody else has used it up
+    assert pace().take(50) == (0, pytest.approx(15.0))
+    now += 15.5
+    assert pace().take(98)[0] == 90
+
+
 def test_room_is_expected_when_what_was_sent_first_is_a_minute_old() -> None:
     now = 1000.0
     pace = Pace(DictStore(), lambda: "project", QUOTA, clock=lambda: now, sleep=lambda _: None)

@@ -401,8 +401,12 @@ class VodEngine:
                 if time.monotonic() - reported_at >= _SECONDS_BETWEEN_MESSAGES:
                     reported_at = time.monotonic()
                     self._report(f"Submitted {submitted}/{len(sources)} assets to VOD.")
-        if self._pace and refused_all and not isinstance(refused_all, ThrottledError):
-            self._pace.give_back(len(sources) - submitted)
+        if self._pace and refused_all:
+            unsent = len(sources) - submitted
+            if isinstance(refused_all, ThrottledError):
+                self._pace.refused(unsent)
+            else:
+                self._pace.give_back(unsent)
         if sources:
             rest = f"; {len(left)} more when the quota has room" if left else ""
             self._report(f"Submitted {submitted}/{len(sources)} assets to VOD{rest}.")

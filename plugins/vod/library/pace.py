@@ -26,6 +26,8 @@ _USED_SHARE = 0.98
 _SETTLING = 1.0
 """Seconds before a reservation is read back: longer than a write takes."""
 _TRIES = 3
+_PAUSE = 15.0
+"""Seconds for which nothing is sent once VOD has refused."""
 
 
 class Pace:
@@ -76,6 +78,18 @@ class Pace:
             # Another task has written at the same moment: whoever was last has it.
             self._sleep(random.uniform(0.0, _SETTLING))  # noqa: S311 - no secret
         return 0, random.uniform(2.0, 10.0)  # noqa: S311 - no secret
+
+    def refused(self, count: int) -> None:
+        """VOD says that its quota is used up: others use it as well. All tasks leave it alone for a while.
+
+        :param count: How many of a reservation were not taken.
+        """
+        self.give_back(count)
+        sent, token = self._read()
+        by_others = self._limit - sum(count for _, count in sent)
+        if by_others > 0:
+            until = self._clock() + _PAUSE
+            self._write([(until - _WINDOW, by_others), *sent], token or "")
 
     def give_back(self, count: int) -> None:
         """Return a part of a reservation that was not sent."""
