@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from vod import media
 from vod.batch.ledger import KillsItsProcessError, Ledger
-from vod.engines import ClaimedElsewhereError, Outcomes
+from vod.engines import Outcomes
+from vod.engines.claims import EngineClaims
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
@@ -44,8 +45,6 @@ SPEECH_SUFFIX = ".16k.wav"
 
 _PROGRESS_EVERY = 10.0
 """Seconds between two lines about the same asset."""
-_PAUSE, _LONGEST_PAUSE = 15.0, 300.0
-"""Seconds until a task that waits for another looks again, unless its trigger sees a change before."""
 _SIGN_EVERY = 20.0
 _LONGEST = 6 * 3600.0
 """Seconds for looking for earlier audio and fetching the source, when no timeout is given."""
@@ -96,6 +95,7 @@ class FfmpegEngine:
         self._ledger = ledger
         self._destination = destination
         self._register = register
+        self._claims = EngineClaims(register) if register else None
         self._options = options = options or FfmpegOptions()
         self._force = force
         self._output = media.Output(
@@ -158,28 +158,13 @@ class FfmpegEngine:
 
     def _begin(self, assets: list[str], waiting: Mapping[str, PostponedExtraction]) -> Outcomes:
         """Extract those that no other task is extracting."""
-        if self._register is None or not assets:
+        if self._claims is None or not assets:
             return self._noted(self._extract(assets))
-        claims = self._register.claim(
-            assets, waited_for={asset: outcome.holder for asset, outcome in waiting.items()}
-        )
-        outcomes: Outcomes = {
-            asset: parse_record(entry.failure or {}) for asset, entry in claims.failed.items()
+        claims = self._claims.ask(assets, waiting)
+        return {
+            **self._claims.taken_by_others(claims, waiting),
+            **self._noted(self._extract([*claims.granted, *claims.known])),
         }
-        for asset, entry in claims.elsewhere.items():
-            log.info("%s: the task %s is extracting it; waiting.", public_name(asset), entry.holder)
-            tries = waiting[asset].tries if asset in waiting else 0
-            failure = AssetFailure.from_error(public_name(asset), ClaimedElsewhereError(entry.holder or ""))
-            outcomes[asset] = PostponedExtraction(
-                asset=public_name(asset),
-                again=time.time() + min(_PAUSE * 2**tries, _LONGEST_PAUSE),
-                tries=tries + 1,
-                watch=False,
-                failure=failure.to_json(),
-                holder=entry.holder or "",
-                key=self._register.key(asset),
-            )
-        return outcomes | self._noted(self._extract([*claims.granted, *claims.known]))
 
     def _noted(self, outcomes: Outcomes) -> Outcomes:
         for asset, outcome in outcomes.items():
