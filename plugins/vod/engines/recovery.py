@@ -20,6 +20,9 @@ from vod.records import AssetFailure, PostponedExtraction, SubmittedExtraction
 
 log = get_logger(__name__)
 
+_LONGEST_PAUSE = 120.0
+"""Seconds between two looks."""
+
 
 class Recovery:
     """The search for the audio of lost answers: one look each time, waiting happens elsewhere.
@@ -100,7 +103,10 @@ class Recovery:
             if finding.doubts and finding.settled and enough:
                 outcomes[asset] = AssetFailure.from_error(asset, question)
             else:
-                later = self._submitter.postponed(asset, question, postponed)
+                pause = min(self._submitter.retry_delay * 2.0 ** search["looks"], _LONGEST_PAUSE)
+                later = replace(
+                    self._submitter.postponed(asset, question, postponed), again=time.time() + pause
+                )
                 left = search["lost"] + window - clock.time()
                 # The look that ends the window is not to come long after it.
                 outcomes[asset] = (

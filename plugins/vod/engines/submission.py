@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from vod.batch.ledger import Ledger
 from vod.cloud import refusals
-from vod.cloud.assets import Asset, Readiness
+from vod.cloud.assets import Asset, Readiness, Submission
 from vod.cloud.errors import (
     AnswerLostError,
     AssetNotFoundError,
@@ -25,7 +25,7 @@ from vod.engines import Outcomes, QuotaUsedUpError, SubmissionStoppedError
 from vod.engines.cancel import CONCERNS_THE_ACCOUNT
 from vod.engines.claims import EngineClaims
 from vod.hooks import VodHook
-from vod.library.pace import Pace
+from vod.library.pace import PAUSE, Pace
 from vod.logs import get_logger
 from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction
 
@@ -37,6 +37,8 @@ _MAX_LOST = 3
 
 _LEAD = 5.0
 """Seconds before there is room in the quota at which a task is resumed: that is what starting it takes."""
+_SECOND_TRY = 2.0
+"""Seconds until a submission is sent again that VOD refused for the quota."""
 _SHORT_WAIT = 15.0
 """Seconds that are waited for the quota in the worker."""
 _SECONDS_BETWEEN_MESSAGES = 10.0
@@ -83,7 +85,7 @@ class Submitter:
         self._audio_format = audio_format
         self._claims = claims
         self._pace = pace
-        self._retry_delay = retry_delay
+        self.retry_delay = retry_delay
         self._stopping = stopping
         self._is_gone = is_gone
         self._on_accepted = on_accepted
@@ -193,7 +195,7 @@ class Submitter:
         tries = earlier.tries if earlier else 0
         return PostponedExtraction(
             asset=asset,
-            again=time.time() + self._retry_delay * min(2**tries, 20),
+            again=time.time() + self.retry_delay * min(2**tries, 20),
             tries=tries + 1,
             watch=watch,
             failure=failure.to_json(),
@@ -261,9 +263,14 @@ class Submitter:
             self._ledger.intend(asset, now)
 
         try:
-            submission = self._hook.client.extract_audio(
-                asset, self._audio_format, paced=self._pace is None, before=about_to_send
-            )
+            try:
+                submission = self._send(asset, about_to_send)
+            except ThrottledError:
+                if self._pace is None:  # the client has repeated it already
+                    raise
+                # Room may be left by the second: it is not worth leaving the worker for.
+                self._stopping.wait(_SECOND_TRY)
+                submission = self._send(asset, about_to_send)
         except AnswerLostError:
             raise  # the intent stays: the audio asset is looked for before anything is submitted again
         except CloudError:
@@ -273,6 +280,11 @@ class Submitter:
             raise
         return self.accepted(asset, submission.audio_asset_id)
 
+    def _send(self, asset: str, about_to_send: Callable[[], None]) -> Submission:
+        return self._hook.client.extract_audio(
+            asset, self._audio_format, paced=self._pace is None, before=about_to_send
+        )
+
     def _refused(
         self, source: Asset, error: CloudError, postponed: Mapping[str, PostponedExtraction]
     ) -> Record:
@@ -280,7 +292,7 @@ class Submitter:
         asset = source.asset_id
         if error.retryable:
             not_ready = isinstance(error, SourceNotReadyError)
-            return self.postponed(
+            later = self.postponed(
                 asset,
                 error,
                 postponed,
@@ -288,6 +300,9 @@ class Submitter:
                 # As long as there is no URL, no other engine can read the original either.
                 other_engine=error.other_engine and bool(source.url),
             )
+            if self._pace and isinstance(error, ThrottledError):  # for all of them, and no longer each time
+                return replace(later, again=time.time() + PAUSE)
+            return later
         # A key that could read is refused for a while only; a permission may never have been there.
         if isinstance(error, AuthenticationError) or (
             isinstance(error, ForbiddenError) and self._ledger.audio_assets()

@@ -26,7 +26,7 @@ _USED_SHARE = 0.98
 _SETTLING = 1.0
 """Seconds before a reservation is read back: longer than a write takes."""
 _TRIES = 3
-_PAUSE = 15.0
+PAUSE = 15.0
 """Seconds for which nothing is sent once VOD has refused."""
 
 
@@ -88,7 +88,7 @@ class Pace:
         sent, token = self._read()
         by_others = self._limit - sum(count for _, count in sent)
         if by_others > 0:
-            until = self._clock() + _PAUSE
+            until = self._clock() + PAUSE
             self._write([(until - _WINDOW, by_others), *sent], token or "")
 
     def give_back(self, count: int) -> None:
