@@ -20,9 +20,6 @@ from vod.records import AssetFailure, PostponedExtraction, SubmittedExtraction
 
 log = get_logger(__name__)
 
-_LONGEST_PAUSE = 120.0
-"""Seconds between two looks."""
-
 
 class Recovery:
     """The search for the audio of lost answers: one look each time, waiting happens elsewhere.
@@ -103,7 +100,7 @@ class Recovery:
             if finding.doubts and finding.settled and enough:
                 outcomes[asset] = AssetFailure.from_error(asset, question)
             else:
-                pause = min(self._submitter.retry_delay * 2.0 ** search["looks"], _LONGEST_PAUSE)
+                pause = self._submitter.retry_delay * min(2 ** search["looks"], 20)
                 later = replace(
                     self._submitter.postponed(asset, question, postponed), again=time.time() + pause
                 )
