@@ -145,6 +145,15 @@ def test_a_worker_killed_at_any_write_of_the_register(
     assert submissions(standin) == dict.fromkeys(uploaded, 1)
 
 
+def test_what_vod_ends_without_audio_gets_its_second_chance(
+    standin: Standin, connection: str, register: DictStore, uploaded: list[str]
+) -> None:
+    standin.behaviour.faults = [parse(f"fail,asset={uploaded[0]},count=1")]
+    records = extract(run_of(register, 1), uploaded)
+    assert [record["outcome"] for record in records] == ["extracted"] * 3
+    assert submissions(standin) == {**dict.fromkeys(uploaded, 1), uploaded[0]: 2}
+
+
 def test_what_one_run_found_impossible_another_that_waited_does_not_try(
     standin: Standin, connection: str, register: DictStore, uploaded: list[str]
 ) -> None:

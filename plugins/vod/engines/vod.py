@@ -370,6 +370,8 @@ class VodEngine:
             return self._claims.waiting_for(asset, submitted_by, {})
         if self._may_try_again(asset):
             self._ledger.again(asset)
+            if self._register:
+                self._register.forget(asset)
             return PostponedExtraction(
                 asset=asset,
                 again=time.time() + self._retry_delay,

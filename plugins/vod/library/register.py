@@ -272,8 +272,10 @@ class Register:
         self._index.add({self.key(asset): record for asset, record in records.items()})
 
     def forget(self, asset: str) -> None:
-        """Nothing was submitted; the claim stays."""
-        self._write(asset, Entry(asset=asset, holder=self.holder))
+        """Nothing was submitted, or it came to nothing; the claim stays."""
+        entry = self.get(asset)
+        if entry and entry.holder == self.holder:
+            self._write(asset, Entry(asset=asset, holder=self.holder))
 
     def fail(self, asset: str, failure: dict[str, Any]) -> None:
         """There can be no audio: those who wait for this task need not try."""
