@@ -15,6 +15,7 @@ from tests.operators.conftest import Context, CrashingStore, Killed, extract
 from vod.library import register as register_module
 from vod.library.register import Register
 from vod.standin import Standin
+from vod.standin.faults import parse
 
 
 @pytest.fixture
