@@ -16,7 +16,9 @@ from vod.speech.errors import (
     UnusableModelError,
 )
 from vod.speech.models import DEFAULT_MODEL, resolve_model
-from vod.speech.transcriber import Segment, Transcriber, Transcription, Word
+from vod.speech.options import SpeechOptions
+from vod.speech.transcriber import Transcriber
+from vod.speech.transcription import Segment, Transcription, Word
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -26,6 +28,7 @@ __all__ = [
     "Segment",
     "SpeechError",
     "SpeechNotInstalledError",
+    "SpeechOptions",
     "Transcriber",
     "Transcription",
     "UnreadableAudioError",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vod.errors import InvalidInputError
-from vod.speech.transcriber import Segment, Transcription, Word
+from vod.speech.transcription import Segment, Transcription, Word
 
 LINE_LENGTH = 42
 """Characters in a line of a subtitle, two lines at most: the usual limit of broadcasters."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from vod.logs import get_logger
 from vod.speech.audio import SAMPLE_RATE, windows
 from vod.speech.errors import SpeechNotInstalledError, UnsupportedLanguageError, UnusableModelError
 from vod.speech.models import DEFAULT_MODEL, resolve_model
+from vod.speech.transcription import Segment, Transcription, Word
 
 PAUSE = 1.0
 """Seconds of silence that end a segment."""
@@ -33,63 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word as it was spoken.
-
-    :param start: Seconds from the start of the audio.
-    :param end: Seconds from the start of the audio.
-    :param text: The word with its punctuation, and with the blank before it in languages that have one.
-    """
-
-    start: float
-    end: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A sentence, or as much of it as was spoken without a pause. Never without a word."""
-
-    words: tuple[Word, ...]
-
-    @property
-    def start(self) -> float:
-        """Seconds from the start of the audio."""
-        return self.words[0].start
-
-    @property
-    def end(self) -> float:
-        """Seconds from the start of the audio."""
-        return self.words[-1].end
-
-    @property
-    def text(self) -> str:
-        """The words of the segment."""
-        return "".join(word.text for word in self.words).strip()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Transcription:
-    """What was said in one audio.
-
-    :param language: Code of the language recognised or given, for example ``en``.
-    :param duration: Seconds of audio.
-    :param model: The speech model, as the caller named it.
-    :param segments: In the order of time; none when nothing is said.
-    """
-
-    language: str
-    duration: float
-    model: str
-    segments: tuple[Segment, ...]
-
-    @property
-    def text(self) -> str:
-        """The whole text in one paragraph; empty when nothing is said."""
-        return "".join(word.text for segment in self.segments for word in segment.words).strip()
 
 
 class Transcriber:
