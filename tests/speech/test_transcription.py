@@ -32,5 +32,5 @@ def test_confidence_is_the_mean_of_the_known_probabilities():
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 9}', '{"schema": 1, "segments": [{}]}', "null"])
 def test_other_json_is_refused(text):
-    with pytest.raises(ValueError, match="not a transcript|another version|Expecting value"):
+    with pytest.raises(ValueError, match=r"not a transcript|another version|Expecting value"):
         Transcription.from_json(text)
