@@ -635,3 +635,19 @@ def test_what_an_author_may_template_is_read_when_the_task_runs(connection: str,
     operator.render_template_fields({"params": {"fallback": "vlc"}})
     with pytest.raises(AirflowFailException, match=r"fallback 'vlc' is unknown\. Use one of ffmpeg"):
         operator.execute(context)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_copy_that_nobody_would_wait_for_is_refused_before_anything_is_submitted(
+    standin: Standin, connection: str, context: Context, uploaded: list[str], tmp_path: Path, deferrable: bool
+) -> None:
+    operator = ExtractAudioOperator(
+        task_id="extract",
+        assets=uploaded,
+        wait_for_completion=False,
+        destination=str(tmp_path),
+        deferrable=deferrable,
+    )
+    with pytest.raises(AirflowFailException, match="wait_for_completion"):
+        operator.execute(context)
+    assert stats(standin)["submissions"] == {}

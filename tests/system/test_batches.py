@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -48,6 +49,7 @@ class Library:
 class Cluster:
     airflow: Airflow
     library: Library
+    locked: Library
 
     @property
     def api(self) -> Api:
@@ -88,7 +90,7 @@ def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="vod-batches-") as name, Processes() as processes:
         folder = Path(name).resolve()
         folder.chmod(0o755)  # as root, PostgreSQL runs as a user who must enter
-        library = Library(folder / "standin")
+        library, locked = Library(folder / "standin"), Library(folder / "locked")
         with postgres(folder / "postgres") as database:
             settings = {
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
@@ -99,11 +101,14 @@ def cluster() -> Iterator[Cluster]:
                 "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
                 # A dead task's claims are free after that long.
                 "AIRFLOW__VOD__CLAIM_LEASE": "45",
-                "AIRFLOW__VOD__LOST_ANSWER_WINDOW": "20",  # the stand-in lists a new asset at once
+                "AIRFLOW__VOD__LOST_ANSWER_WINDOW": "75",  # longer than the list is behind in any test
+                # What a task knew is gone as soon as it has succeeded: nothing may depend on it.
+                "AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS": "True",
                 "AIRFLOW_CONN_VOD_DEFAULT": stack.connection(
                     library.standin.url, folder / "audio", quotas={"extract": 100_000}
                 ),
                 "AIRFLOW_CONN_VOD_LIMITED": stack.connection(library.standin.url, folder / "audio"),
+                "AIRFLOW_CONN_VOD_LOCKED": stack.connection(locked.standin.url, folder / "audio"),
             }
             airflow = Airflow(
                 folder,
@@ -116,9 +121,10 @@ def cluster() -> Iterator[Cluster]:
             )
             airflow.prepare()
             airflow.start()
-            yield Cluster(airflow, library)
+            yield Cluster(airflow, library, locked)
             processes.stop()
         library.stop()
+        locked.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -126,10 +132,41 @@ def _calm(cluster: Cluster) -> None:
     """Each test begins with a stand-in that does as it should, at once, and has no limits."""
     behaviour = cluster.standin.behaviour
     behaviour.faults, behaviour.queue_seconds, behaviour.running_seconds = [], 0, 0
-    behaviour.quota_scale = 100
+    behaviour.quota_scale, behaviour.clock_ahead, behaviour.list_lag = 100, 0, 0
 
 
-def test_tasks_share_the_quota_and_leave_their_slots_while_it_is_used_up(cluster: Cluster) -> None:
+@dataclass
+class LockedOut:
+    """A run whose key VOD refuses for six minutes, while it waits and the other tests go on."""
+
+    run: str
+    sources: list[str]
+    over: threading.Event
+
+
+@pytest.fixture(scope="module")
+def locked_out(cluster: Cluster) -> Iterator[LockedOut]:
+    behaviour = cluster.locked.standin.behaviour
+    behaviour.running_seconds = 30
+    sources = cluster.locked.standin.add_virtual(20)
+    run = cluster.api.trigger("batch_locked", assets=sources)
+    cluster.api.await_task("batch_locked", run, "extract", "deferred")
+    behaviour.faults = [parse("refuse,call=*,code=APIGW.0301,status=401")]
+    over = threading.Event()
+
+    def unlock() -> None:
+        behaviour.faults = []
+        over.set()
+
+    timer = threading.Timer(360, unlock)
+    timer.start()
+    yield LockedOut(run, sources, over)
+    timer.cancel()
+
+
+def test_tasks_share_the_quota_and_leave_their_slots_while_it_is_used_up(
+    cluster: Cluster, locked_out: LockedOut
+) -> None:
     cluster.standin.behaviour.quota_scale = 1
     batches = [cluster.sources(35) for _ in range(4)]
 
@@ -152,8 +189,15 @@ def test_tasks_share_the_quota_and_leave_their_slots_while_it_is_used_up(cluster
     assert refusals() - before <= 0.05 * 140
 
 
-def test_a_worker_killed_ten_times_while_it_submits(cluster: Cluster) -> None:
-    sources, dice = cluster.sources(600), random.Random(1)
+def test_videos_of_three_titles_and_a_worker_killed_ten_times(cluster: Cluster) -> None:
+    """What tells them apart is their length; VOD's clock is ten minutes ahead, its list a minute behind."""
+    cluster.standin.behaviour.clock_ahead, cluster.standin.behaviour.list_lag = 600, 60
+    lengths = {
+        cluster.standin.add_virtual(1, title=f"Lecture {number % 3}", duration=60 + 4 * number)[0]: 60
+        + 4 * number
+        for number in range(200)
+    }
+    sources, dice = list(lengths), random.Random(1)
     cluster.standin.behaviour.faults = [parse("drop,call=extract_audio,accepted=true,percent=5")]
     run = cluster.api.trigger("batch", assets=sources)
 
@@ -178,7 +222,8 @@ def test_a_worker_killed_ten_times_while_it_submits(cluster: Cluster) -> None:
             psutil.wait_procs([victim], timeout=10)
     assert cluster.api.await_run("batch", run, 600) == "success"
     assert tries() > 10
-    assert cluster.outcomes("batch", run) == ["extracted"] * 600
+    records = cluster.api.returned("batch", run, "extract")
+    assert {record["asset"]: record.get("duration") for record in records} == lengths
     assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
 
 
@@ -237,6 +282,7 @@ def test_an_outage_and_storms(cluster: Cluster) -> None:
         parse("throttle,call=extract_audio,percent=20"),
         parse("throttle,call=info,percent=20"),
         parse("error,call=info,percent=5"),
+        parse("missing,percent=20"),
     ]
     sources = cluster.sources(40)
     run = cluster.api.trigger("batch", assets=sources)
@@ -438,3 +484,16 @@ def await_rerun(api: Api, dag: str, run: str, try_number: int) -> None:
 
     Api.await_(done, f"try {try_number} of {run}", 180)
     assert api.await_run(dag, run) == "success"
+
+
+def test_a_key_that_vod_refuses_for_six_minutes(cluster: Cluster, locked_out: LockedOut) -> None:
+    """Began with the first test of this module, so that no time is spent on waiting."""
+    Api.await_(locked_out.over.is_set, "the end of the lock", 400)
+    assert cluster.api.await_run("batch_locked", locked_out.run, 400) == "success"
+    assert cluster.outcomes("batch_locked", locked_out.run) == ["extracted"] * 20
+    counted = stats(cluster.locked.standin)
+    assert {source: counted["submissions"][source] for source in locked_out.sources} == dict.fromkeys(
+        locked_out.sources, 1
+    )
+    refused = sum(call["by_status"].get("401", 0) for call in counted["calls"].values())
+    assert 1 <= refused <= 40, "few calls while the key is locked"

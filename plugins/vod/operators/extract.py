@@ -82,7 +82,8 @@ class ExtractAudioOperator(BatchOperator):
     :param vod_conn_id: Connection of type ``vod``. With files, ffmpeg and a destination none is needed.
         (templated)
     :param wait_for_completion: Wait for the audio; otherwise return :class:`vod.records.SubmittedExtraction`
-        records for ``AudioAssetSensor``. ffmpeg always waits.
+        records for ``AudioAssetSensor``. ffmpeg always waits. With a destination VOD must be waited for as
+        well.
     :param deferrable: Wait in the triggerer instead of in a worker slot. Airflow's setting ``[operators]
         default_deferrable`` when omitted.
     :param poll_interval: Seconds from the last submission to the first look, and to the next; it grows to 30.
@@ -153,6 +154,7 @@ class ExtractAudioOperator(BatchOperator):
         with fail_at_once():
             deadline = time.time() + time_limit(self.timeout, self.execution_timeout)
             self._check_choices(engine := self.engine or self.hook.settings.engine)
+            self._check_copies(engine)
             batch = self._batch(context, engine, asset_list(self.assets), deadline)
             with batch.claiming(), self._cancelling(batch, context):
                 batch.start()
@@ -322,6 +324,14 @@ class ExtractAudioOperator(BatchOperator):
         check_choice("engine", engine, ENGINES)
         check_choice("audio_format", self.audio_format, _formats(engine))
         check_choice("fallback", self.fallback or None, ("ffmpeg",))
+
+    def _check_copies(self, engine: str) -> None:
+        if engine == "vod" and self.destination and not self.wait_for_completion:
+            raise InvalidInputError(
+                "wait_for_completion=False returns before there is audio, so nothing can be copied to the "
+                f"destination {self.destination}.",
+                remedy="Let this task wait, or leave out the destination: the audio stays in VOD.",
+            )
 
 
 def _formats(engine: str | None) -> tuple[str, ...]:

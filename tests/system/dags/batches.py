@@ -14,6 +14,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch_reported": {"retries": 1, "failed_assets": "return"},
     "batch_on_worker": {"retries": 0, "deferrable": False},
     "batch_limited": {"retries": 2, "vod_conn_id": "vod_limited"},
+    "batch_locked": {"retries": 20, "vod_conn_id": "vod_locked"},
 }
 
 for name, options in VARIANTS.items():
