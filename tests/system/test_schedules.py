@@ -378,20 +378,47 @@ def test_a_night_with_ffmpeg(airflow: Airflow, standin: Standin, video: Path) ->
     standin.add(video, title="the next day", created=night + timedelta(days=1))
     pause(airflow, dag, False)
     await_backfill(airflow, dag)
-    create = ["backfill", "create", "--dag-id", dag, "--from-date", "2024-05-05", "--to-date", "2024-05-05"]
-    command(airflow, *create, "--dag-run-conf", '{"engine": "ffmpeg"}')
-
-    def of_that_night() -> str | None:
-        found = runs(airflow, dag, run_type="backfill")
-        return next((run["dag_run_id"] for run in found if "2024-05-05" in run["data_interval_start"]), None)
-
-    airflow.api.await_(of_that_night, "the run of that night", 120)
-    run = of_that_night()
-    assert run
+    run = backfill_of(airflow, night, "--dag-run-conf", '{"engine": "ffmpeg"}')
     ends(airflow, dag, run, "success")
     assert planned(airflow, dag, run) == [asset]
     assert (airflow.state / "audio" / f"{asset}.mp3").stat().st_size > 1000
     assert submissions(standin, [asset]) == {0}
+
+
+def test_a_form_a_list_and_a_night_at_once(airflow: Airflow, standin: Standin) -> None:
+    night = datetime(2024, 6, 6, tzinfo=timezone.utc)
+    assets = standin.add_virtual(30, created_from=night, created_to=night + timedelta(hours=23))
+    listed = airflow.state / "lists" / "night.txt"
+    listed.write_text("\n".join(reversed(assets)))
+    standin.behaviour.running_seconds = 5
+    pause(airflow, "extract_new_assets", False)
+    await_backfill(airflow, "extract_new_assets")
+    began = {
+        "submit_then_wait": airflow.api.trigger("submit_then_wait", assets=assets, batch_size=10),
+        "extract_asset_list": airflow.api.trigger("extract_asset_list", manifest=str(listed)),
+        "extract_new_assets": backfill_of(airflow, night),
+    }
+    for dag, run in began.items():
+        ends(airflow, dag, run, "success")
+    standin.behaviour.running_seconds = 0
+    assert submissions(standin, assets) == {1}
+    audio = {row["audio"] for row in rows(listed.with_suffix(".results.csv")).values()}
+    assert len(audio) == 30
+
+
+def backfill_of(airflow: Airflow, night: datetime, *options: str) -> str:
+    """Backfill one night; returns its run."""
+    day = f"{night:%Y-%m-%d}"
+    create = ["backfill", "create", "--dag-id", "extract_new_assets", "--from-date", day, "--to-date", day]
+    command(airflow, *create, *options)
+
+    def runs_of_it() -> list[str]:
+        found = runs(airflow, "extract_new_assets", run_type="backfill")
+        return [run["dag_run_id"] for run in found if day in run["data_interval_start"]]
+
+    airflow.api.await_(runs_of_it, "the run of that night", 120)
+    [run] = runs_of_it()
+    return run
 
 
 def await_backfill(airflow: Airflow, dag: str) -> None:
