@@ -21,6 +21,7 @@ LOCAL_AUDIO_FORMATS = (*AUDIO_FORMATS, "WAV", "FLAC", "OPUS")
 MAX_LENGTH_TEXT = 500
 """Characters of one text in a record: it travels through the database."""
 MAX_WARNINGS = 50
+MAX_GAPS = 20
 
 
 def shortened(text: str) -> str:
@@ -66,6 +67,8 @@ class ExtractedAudio(_Record):
         audio to get the time in the video. Negative when the audio starts first.
     :param silent: There is nothing to be heard in it.
     :param corrupt_frames: Frames of the source that could not be decoded and are missing here.
+    :param gaps: Where the source has no sound in between: ``start`` and ``duration`` of each in seconds of
+        this audio, of the first twenty. There is silence, or it was left out, as was asked for.
     :param copied: The track was taken over as it was, not encoded again.
     :param reused: An earlier run's file, made from the same source in the same way, was at the destination.
     :param warnings: What was odd and no reason to fail, one sentence each.
@@ -91,6 +94,7 @@ class ExtractedAudio(_Record):
     offset: float = 0.0
     silent: bool = False
     corrupt_frames: int = 0
+    gaps: list[dict[str, float]] = field(default_factory=list)
     copied: bool = False
     reused: bool = False
     warnings: list[str] = field(default_factory=list)

@@ -220,7 +220,7 @@ case("no-language", "a.mkv", two_tracks, outcome="language_not_found", selection
 case("no-track", "a.mkv", two_tracks, outcome="track_not_found", selection=Selection(track=5))
 for kind in ("mp3", "m4a", "flac"):
     case("cover", f"a.{kind}", covered)
-case("gap", "a.mka", gapped, seconds=1.0, within=0.15, warning="gaps, 1.0 s in all")
+case("gap", "a.mka", gapped, seconds=2.0, within=0.15, warning="one gap of 1.0 s, which is silent")
 case("short", "a.wav", tone_of("sine=d=0.1"), seconds=0.1)
 case("almost-nothing", "a.wav", tone_of("sine=d=0.01"), outcome="empty_track")
 case("8-khz", "a.wav", tone_of("sine=r=8000:d=2"), expected={"sample_rate": 8000})

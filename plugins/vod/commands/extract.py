@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vod import media
 from vod.batch.ledger import Ledger, LedgerPages
 from vod.engines.ffmpeg import FfmpegEngine
-from vod.engines.ffmpeg_options import FfmpegOptions
+from vod.engines.ffmpeg_options import GAPS, FfmpegOptions
 from vod.errors import InvalidInputError, VodError
 from vod.locations import ANYWHERE, is_asset_id, public_name
 from vod.records import LOCAL_AUDIO_FORMATS, AssetFailure, ExtractedAudio
@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loudness", type=float, metavar="LUFS", help="normalise (EBU R128), say to -23")
     parser.add_argument("--speech", action="store_true", help="also a 16 kHz mono WAV for speech recognition")
     parser.add_argument("--reencode", action="store_true", help="encode also what could be copied")
+    parser.add_argument(
+        "--gaps", choices=GAPS, default=usual.gaps, help="what becomes of gaps in the sound (%(default)s)"
+    )
     parser.add_argument("--strict", action="store_true", help="fail when frames cannot be decoded")
     parser.add_argument("--keep-tags", action="store_true", help="take over all tags of the source")
     parser.add_argument("--force", action="store_true", help="do again what is there already")

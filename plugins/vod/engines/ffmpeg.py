@@ -24,6 +24,7 @@ from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger
 from vod.records import (
+    MAX_GAPS,
     MAX_WARNINGS,
     AssetFailure,
     ExtractedAudio,
@@ -320,6 +321,7 @@ class FfmpegEngine:
                     fingerprint=source.fingerprint,
                     keep=self._options.keep_tags,
                 ),
+                gaps="close" if self._options.gaps == "close" else "silence",
                 strict=self._options.strict,
                 program=program,
                 # What fetching it took is part of its time.
@@ -362,6 +364,7 @@ class FfmpegEngine:
             offset=first.offset,
             silent=first.silent,
             corrupt_frames=first.corrupt_frames,
+            gaps=[asdict(gap) for gap in first.gaps[:MAX_GAPS]],
             copied=first.copied,
             warnings=[shortened(warning) for warning in first.warnings[:MAX_WARNINGS]],
         )

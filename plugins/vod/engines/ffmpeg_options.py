@@ -9,6 +9,9 @@ from typing import Any
 from vod.errors import InvalidInputError
 from vod.storage.files import DOWNLOAD_LIMIT
 
+GAPS = ("silence", "close")
+"""What can become of gaps in the sound."""
+
 
 def _switch(value: Any) -> bool:
     return {"true": True, "false": False}[str(value).lower()]
@@ -41,6 +44,8 @@ class FfmpegOptions:
         whole.
     :param reencode: Encode also where a copy would do.
     :param speech: Write also a 16 kHz mono WAV for speech recognition, from the same decoding.
+    :param gaps: What becomes of gaps in the sound: ``silence`` keeps every sound at its time in the video,
+        ``close`` joins what there is.
     :param strict: Fail when frames of a source cannot be decoded.
     :param keep_tags: Take over all tags of the source.
     :param timeout: Seconds for one asset; its own duration and ten minutes when omitted.
@@ -58,6 +63,7 @@ class FfmpegOptions:
     loudness: float | None = _option(None, float, "a number of LUFS")
     reencode: bool = _option(False, _switch, "true or false")
     speech: bool = _option(False, _switch, "true or false")
+    gaps: str = _option("silence", str, "silence or close")
     strict: bool = _option(False, _switch, "true or false")
     keep_tags: bool = _option(False, _switch, "true or false")
     timeout: float | None = _option(None, float, "a number of seconds")
@@ -71,6 +77,11 @@ class FfmpegOptions:
                 raise InvalidInputError(
                     f"The option {name!r} cannot be {value!r}.", remedy=f"Use {minimum} or more."
                 )
+
+        if self.gaps not in GAPS:
+            raise InvalidInputError(
+                f"The option 'gaps' cannot be {self.gaps!r}.", remedy=f"Use {' or '.join(GAPS)}."
+            )
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> FfmpegOptions:

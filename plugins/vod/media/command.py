@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import ffmpeg
 
@@ -11,6 +11,7 @@ from vod.media.formats import Output
 from vod.media.info import open_options
 from vod.media.process import QUIET
 from vod.media.provenance import Provenance
+from vod.media.timeline import GAP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,8 @@ _MAX_LENGTH_TAG = 500
 
 _SEEKABLE = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2", "mkv", "webm", "wav"}
 """Containers in which a position is found through an index. In others it is guessed from the bit rate."""
+_FIRST_IS_ZERO = {"mpegts", "mpeg", "ogg"}
+"""Containers in which ffmpeg counts from the start of the tracks that it reads, not of the file."""
 _RUN_UP = 2.0
 """Seconds that are decoded before the start that was asked for: decoders need what came before."""
 
@@ -36,6 +39,8 @@ class Piece:
     """One file to be written.
 
     :param gain: dB.
+    :param gaps: What becomes of gaps and overlaps: ``silence`` keeps the video's time, ``close`` joins what
+        there is. ``None`` where the track has none.
     """
 
     track: AudioTrack
@@ -43,6 +48,7 @@ class Piece:
     partial: Path
     copy: bool
     gain: float = 0.0
+    gaps: Literal["silence", "close"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +89,8 @@ def extraction(
     :param program: The ffmpeg to run.
     :param check: Decode also what is only copied, so that damaged frames are counted.
     """
-    base = _base(info, selection)
-    media = ffmpeg.input("SOURCE", threads=1, **open_options(), **({"ss": base} if base else {}))
+    base = _base(info, selection, [piece.track for piece in pieces])
+    media = _input(info, base)
     outputs, names = [], {"SOURCE": f"file:{source}"}
     for number, piece in enumerate(pieces):
         names[f"PARTIAL{number}"] = f"file:{piece.partial}"
@@ -100,12 +106,12 @@ def extraction(
 
 def loudness(program: str, source: Path, info: MediaInfo, piece: Piece, selection: Selection) -> list[str]:
     """The command that measures by EBU R128 what *piece* would sound like without its gain."""
-    base = _base(info, selection)
-    media = ffmpeg.input("SOURCE", threads=1, **open_options(), **({"ss": base} if base else {}))
+    base = _base(info, selection, [piece.track])
+    media = _input(info, base)
     channels = piece.output.channels
     mix = {1: ["aformat=channel_layouts=mono"], 2: ["aformat=channel_layouts=stereo"]}
     filters = [
-        *_trimming(piece.track, selection, base),
+        *_timing(piece, selection, base),
         *piece.output.filters(piece.track.channels, 0.0),
         *(mix.get(channels, []) if isinstance(channels, int) else []),
         "ebur128=peak=true:framelog=verbose",
@@ -132,11 +138,11 @@ def _options(piece: Piece, info: MediaInfo, selection: Selection, tags: Tags, ba
     }
     if piece.copy:
         options["c:a"] = "copy"
-        if track.start > NO_OFFSET:
-            options["output_ts_offset"] = -track.start
+        if track.start - base > NO_OFFSET:
+            options["output_ts_offset"] = base - track.start
     else:
         options |= output.options(track.bits) | _length(track, selection)
-        filters = [*_trimming(track, selection, base), *output.filters(track.channels, piece.gain)]
+        filters = [*_timing(piece, selection, base), *output.filters(track.channels, piece.gain)]
         if filters:
             options["af"] = ",".join(filters)
     comment = tags.source and Provenance(
@@ -158,17 +164,36 @@ def _options(piece: Piece, info: MediaInfo, selection: Selection, tags: Tags, ba
     return options
 
 
-def _base(info: MediaInfo, selection: Selection) -> float:
-    """Where reading starts."""
+def _base(info: MediaInfo, selection: Selection, tracks: Sequence[AudioTrack]) -> float:
+    """Where on the file's clock ffmpeg's zero is."""
+    if info.container in _FIRST_IS_ZERO:
+        return max(min(track.start for track in tracks), 0.0)
     return max(selection.start - _RUN_UP, 0.0) if info.container in _SEEKABLE else 0.0
 
 
-def _trimming(track: AudioTrack, selection: Selection, base: float) -> list[str]:
-    rebase = "asetpts=PTS-STARTPTS"
+def _input(info: MediaInfo, base: float) -> Any:
+    seek = {"ss": base} if base and info.container in _SEEKABLE else {}
+    return ffmpeg.input("SOURCE", threads=1, **open_options(), **seek)
+
+
+def _timing(piece: Piece, selection: Selection, base: float) -> list[str]:
+    """Filters for when the sound is to be heard."""
+    track, rebase = piece.track, "asetpts=PTS-STARTPTS"
+    inside = selection.start > track.start
+    filters = []
+    if piece.gaps == "silence":
+        # The piece may start in a gap.
+        first = ":first_pts=0" if inside and base else ""
+        # Drift is evened out softly, and gaps are filled.
+        filters.append(f"aresample=async=1000:min_comp={GAP / 2}:min_hard_comp={GAP}{first}")
     if selection.start > 0:
-        return [f"atrim=start={selection.start - base:.6f}", rebase]
-    # The sound starts at the start of its file, and the result says when that is in the video.
-    return [rebase] if track.start > NO_OFFSET else []
+        filters += [f"atrim=start={max(selection.start - base, 0.0):.6f}", rebase]
+    elif track.start > NO_OFFSET:
+        # The sound starts at the start of its file, and the result says when that is in the video.
+        filters.append(rebase)
+    if piece.gaps == "close":
+        filters.append("asetpts=N/SR/TB")
+    return filters
 
 
 def _length(track: AudioTrack, selection: Selection) -> dict[str, float]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from vod.errors import InvalidInputError, VodError
 from vod.media import command
@@ -24,16 +25,18 @@ from vod.media.errors import (
 )
 from vod.media.formats import Output
 from vod.media.info import PROBE_TIMEOUT, UNKNOWN_CODEC, AudioTrack, MediaInfo, printable, probe
-from vod.media.integrity import lost_bytes
+from vod.media.integrity import following_bytes, lost_bytes
 from vod.media.limits import Limits
-from vod.media.measure import measure
+from vod.media.measure import Measurement, measure
 from vod.media.partials import partial_beside
 from vod.media.process import Complaints, Progress, find_ffmpeg, inspect, run
 from vod.media.sound import gain, is_silent
+from vod.media.timeline import GAP, Gap
 from vod.media.tracks import ALL, Selection, choose_tracks
 from vod.media.verify import (
     MIN_SOUND,
     compare,
+    compare_copy,
     compare_piece,
     measure_written,
     playing_time,
@@ -50,6 +53,7 @@ MAX_SECONDS = 6 * 3600.0
 """Seconds that an extraction may take when no timeout is given; headers lie."""
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_READ_ERROR = "Error during demuxing"
 _WRITE_ERRORS = (*_DISK_FULL, "Error closing file", "Error writing trailer", "av_interleaved_write_frame()")
 
 
@@ -70,6 +74,8 @@ class Extraction:
     :param silent: Whether there is nothing to be heard.
     :param corrupt_frames: Frames that could not be decoded. In a copy only those that its container marks,
         unless ``strict`` was asked for.
+    :param gaps: Where the source has no sound in between, in seconds of this file: there is silence, or it
+        was left out.
     :param warnings: What was odd and still no reason to fail, one sentence each.
     """
 
@@ -87,6 +93,7 @@ class Extraction:
     offset: float = 0.0
     silent: bool = False
     corrupt_frames: int = 0
+    gaps: tuple[Gap, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -121,6 +128,7 @@ def extract_all(
     selection: Selection | None = None,
     *,
     tags: Tags | None = None,
+    gaps: Literal["silence", "close"] = "silence",
     strict: bool = False,
     program: str | None = None,
     timeout: float | None = None,
@@ -137,6 +145,8 @@ def extract_all(
 
     :param outputs: What is to be at each path. When the selection is of all tracks, this is for the first of
         them; the paths of the others have the track's number before the extension: ``talk.1.mp3``.
+    :param gaps: What becomes of gaps in the sound, and of packets that cannot be decoded: ``silence`` keeps
+        every sound at its time in the video, ``close`` joins what there is. Overlaps are cut.
     :param strict: Fail when frames cannot be decoded, instead of doing without them. Copies are decoded too.
     :param program: The ffmpeg to run; the one that :func:`find_ffmpeg` finds when omitted.
     :param timeout: Seconds; ten minutes plus the source's duration when omitted, six hours at most.
@@ -170,7 +180,6 @@ def extract_all(
                 f"The file is cut off: at least {lost} bytes are missing, and no audio track is left."
             )
         tracks = choose_tracks(info, selection.language, selection.track)
-        selection.check_against(info)
         usual = min(600 + (info.duration or 0), MAX_SECONDS)
         job = _Job(
             source=source,
@@ -178,6 +187,7 @@ def extract_all(
             info=info,
             selection=selection,
             tags=tags or Tags(),
+            gaps=gaps,
             strict=strict,
             program=program or find_ffmpeg(),
             limits=replace(limits, timeout=usual if timeout is None else timeout),
@@ -201,6 +211,7 @@ class _Job:
     info: MediaInfo
     selection: Selection
     tags: Tags
+    gaps: Literal["silence", "close"]
     strict: bool
     program: str
     limits: Limits
@@ -208,24 +219,26 @@ class _Job:
     expected_duration: float | None
     on_progress: Callable[[Progress], None] | None
 
+    surveys: dict[int, Measurement] = field(default_factory=dict)
+
     def first_with_packets(self, tracks: list[AudioTrack]) -> list[Extraction]:
         empty: list[str] = []
         for track in tracks:
-            try:
-                extractions = self._written([track])
-            except FfmpegError:
-                if self._has_sound(track):
-                    raise
+            self._require_readable(track)
+            if not self._has_sound(track):
                 if lost := lost_bytes(self.source):
                     raise TruncatedMediaError(
                         f"The file is cut off: its last {lost} bytes are missing, and the sound with them."
-                    ) from None
+                    )
                 empty.append(_has_no_packets(track))
                 continue
+            extractions = self._written([track])
             return [replace(each, warnings=(*empty, *each.warnings)) for each in extractions]
         raise EmptyTrackError(" ".join(empty))
 
     def all_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
+        for track in tracks:
+            self._require_readable(track)
         full = [track for track in tracks if self._has_sound(track)]
         empty = [track for track in tracks if track not in full]
         if not full:
@@ -234,21 +247,30 @@ class _Job:
         warnings = (*map(_has_no_packets, empty), *first.warnings)
         return [replace(first, warnings=warnings), *others]
 
+    def _survey(self, track: AudioTrack) -> Measurement:
+        """What all packets of a track say, read once."""
+        if track.index not in self.surveys:
+            self.surveys[track.index] = measure(self.source, track.index, limits=self.limits)
+        return self.surveys[track.index]
+
     def _has_sound(self, track: AudioTrack) -> bool:
-        found = measure(self.source, track.index, limits=self.limits)
+        found = self._survey(track)
         return min(found.duration, playing_time(found)) >= MIN_SOUND
+
+    def _require_readable(self, track: AudioTrack) -> None:
+        if track.codec == UNKNOWN_CODEC:
+            raise UnsupportedTrackError(f"Audio track {track.index} has a codec that is damaged or unknown.")
+        if not track.readable:
+            raise UnsupportedTrackError(
+                f"Audio track {track.index} has the codec {track.codec}, which is not read here."
+            )
 
     def _written(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The audio of *tracks* under its final names."""
-        for track in tracks:
-            if track.codec == UNKNOWN_CODEC:
-                raise UnsupportedTrackError(
-                    f"Audio track {track.index} has a codec that is damaged or unknown."
-                )
-            if not track.readable:
-                raise UnsupportedTrackError(
-                    f"Audio track {track.index} has the codec {track.codec}, which is not read here."
-                )
+        ends = max(track.start + self._survey(track).duration for track in tracks)
+        self.selection.check_against(min(track.start for track in tracks), max(ends, self.info.duration or 0))
+        if any(self._survey(track).changes and not self._survey(track).has_clock for track in tracks):
+            return self._decoded_first(tracks)
         copies = any(self._can_copy(track, output) for track in tracks for output in self.outputs.values())
         if copies:
             # Not everything that plays can be copied into another container; then it is encoded.
@@ -256,8 +278,33 @@ class _Job:
                 return self._attempt(tracks, copy=True)
         return self._attempt(tracks, copy=False)
 
+    def _decoded_first(self, tracks: list[AudioTrack]) -> list[Extraction]:
+        """The audio of a raw stream that changes on the way: its time is right only up to there."""
+        [track] = tracks  # raw streams have one
+        first, *_ = self.outputs
+        with contextlib.ExitStack() as partials:
+            decoded = _reserve(self.source, first, partials)
+            whole = Piece(track=track, output=Output(audio_format="WAV"), partial=decoded, copy=False)
+            complaints = self._run({first: whole})
+            info = probe(decoded, limits=self.limits)
+            job = replace(self, source=decoded, info=info, surveys={}, expected_duration=None)
+            warning = "The way the sound is encoded changes on the way."
+            return [
+                replace(
+                    each,
+                    track=track,
+                    corrupt_frames=complaints.corrupt,
+                    warnings=(warning, *each.warnings),
+                )
+                for each in job._written([*info.audio])
+            ]
+
     def _can_copy(self, track: AudioTrack, output: Output) -> bool:
-        return not self.selection.trims and output.keeps(track.codec, track.sample_rate, track.channels)
+        return (
+            not self.selection.trims
+            and output.keeps(track.codec, track.sample_rate, track.channels)
+            and self._survey(track).is_plain
+        )
 
     def _attempt(self, tracks: list[AudioTrack], *, copy: bool) -> list[Extraction]:
         with contextlib.ExitStack() as partials:
@@ -271,6 +318,7 @@ class _Job:
                         output=output,
                         partial=_reserve(self.source, target, partials),
                         copy=copy and self._can_copy(track, output),
+                        gaps=self._gaps_of(track),
                     )
                     pieces[target], warnings[target] = self._amplified(piece)
             complaints = self._run(pieces)
@@ -281,6 +329,15 @@ class _Job:
             for target, piece in pieces.items():
                 _publish(piece.partial, target)
             return extractions
+
+    def _gaps_of(self, track: AudioTrack) -> Literal["silence", "close"] | None:
+        survey = self._survey(track)
+        if survey.has_clock and not survey.restarts:
+            # What does not decode is found on the way, and missed by the clock.
+            return self.gaps if self.gaps == "silence" or not survey.is_plain else None
+        # The time of one recording says nothing about that of the next.
+        # A filter that counts samples would start again with the next way to decode it.
+        return None if survey.is_plain or survey.changes else "close"
 
     def _amplified(self, piece: Piece) -> tuple[Piece, list[str]]:
         target = piece.output.loudness
@@ -304,8 +361,9 @@ class _Job:
         code, complaints = run(
             line, limits=self.limits, on_position=self._position_reader(track), ceiling=self.ceiling
         )
-        # ffmpeg 5 ends with success when a full disk kept it from writing the end of an MP3.
-        if code != 0 or complaints.mention(*_WRITE_ERRORS):
+        # ffmpeg 5 ends with success when a full disk kept it from writing the end of an MP3, ffmpeg 9 when it
+        # cannot read on.
+        if code != 0 or complaints.mention(*_WRITE_ERRORS, _READ_ERROR):
             raise self._failure(code, complaints, next(iter(pieces)))
         if self.strict and complaints.corrupt:
             raise CorruptFramesError(
@@ -317,7 +375,9 @@ class _Job:
         self, target: Path, piece: Piece, complaints: Complaints, warnings: list[str]
     ) -> Extraction:
         track, form, limits = piece.track, piece.output.form, self.limits
-        written = measure_written(piece.partial, form, limits=limits)
+        written, survey = measure_written(piece.partial, form, limits=limits), self._survey(track)
+        if piece.copy:
+            compare_copy(written, survey)
         if self.selection.trims:
             warnings += compare_piece(self.source, self.info, track, written.duration, self.selection)
         else:
@@ -326,12 +386,25 @@ class _Job:
                 self.info,
                 track,
                 written.duration,
+                survey,
+                filled=piece.gaps == "silence",
                 expected=self.expected_duration,
                 complaints=complaints.count,
-                limits=limits,
             )
         if complaints.count:
             warnings.append(f"ffmpeg complained {complaints.count} times, at last: {complaints.last[-1]}")
+        if survey.restarts:
+            warnings.append(
+                f"The file holds {survey.restarts + 1} recordings, one after the other; only in the first "
+                "are times in the audio those of the video."
+            )
+        if following := following_bytes(self.source):
+            warnings.append(
+                f"Another recording follows the first in this file: {following} bytes, which are not read."
+            )
+        gaps = self._gaps_in_file(track, complaints)
+        if gaps:
+            warnings.append(_told(gaps, silent=piece.gaps == "silence"))
         duration = playing_time(written)
         return Extraction(
             path=target,
@@ -348,8 +421,24 @@ class _Job:
             copied=piece.copy,
             silent=is_silent(self.program, piece.partial, duration, demuxer=form.demuxer, limits=limits),
             corrupt_frames=complaints.corrupt,
+            gaps=gaps,
             warnings=tuple(warnings),
         )
+
+    def _gaps_in_file(self, track: AudioTrack, complaints: Complaints) -> tuple[Gap, ...]:
+        """Where there is no sound, in seconds of the file that was written with silence in its place."""
+        survey = self._survey(track)
+        if complaints.corrupt and not survey.restarts:
+            survey = measure(self.source, track.index, limits=self.limits, decode=True)
+        starts = max(self.selection.start - track.start, 0.0)
+        ends = starts + (self.selection.duration or math.inf)
+        found = []
+        for gap in survey.gaps:
+            start = max(gap.start - survey.start, starts)
+            end = min(gap.start - survey.start + gap.duration, ends)
+            if end - start >= GAP:
+                found.append(Gap(start=round(start - starts, 3), duration=round(end - start, 3)))
+        return tuple(found)
 
     def _position_reader(self, track: AudioTrack) -> Callable[[float], None] | None:
         whole = track.duration or self.info.duration
@@ -378,9 +467,23 @@ class _Job:
                 inspect(self.program).require(output.form.encoder)
         if lost := lost_bytes(self.source):
             return TruncatedMediaError(f"The file is cut off: its last {lost} bytes are missing, and {said}.")
+        if complaints.mention(_READ_ERROR):
+            reason = next(line for line in reversed(complaints.last) if _READ_ERROR in line)
+            return FfmpegError(
+                f"ffmpeg stopped in the middle of the file. {reason}.",
+                remedy="Another version of ffmpeg may read on; or convert the file first.",
+            )
         if code < 0:
             return FfmpegError(f"ffmpeg was ended by signal {-code}: {said}.", remedy="Run it again.")
         return FfmpegError(f"ffmpeg failed with exit code {code}: {said}.")
+
+
+def _told(gaps: tuple[Gap, ...], *, silent: bool) -> str:
+    seconds = sum(gap.duration for gap in gaps)
+    if len(gaps) == 1:
+        return f"The sound has one gap of {seconds:.1f} s, which {'is silent' if silent else 'was left out'}."
+    done = "are silent" if silent else "were left out"
+    return f"The sound has {len(gaps)} gaps of {seconds:.1f} s in all, which {done}."
 
 
 def _has_no_packets(track: AudioTrack) -> str:

@@ -57,6 +57,59 @@ def has_whole_index(source: Path) -> bool:
         return b"moov" in names and b"moof" not in names
 
 
+def following_bytes(source: Path) -> int:
+    """Bytes of other recordings that follow the first one in the same file and that ffmpeg does not read.
+
+    Known: MP4 and QuickTime, WAV and AVI, FLV. Other containers are read to their end.
+    """
+    with source.open("rb") as file:
+        head = file.read(12)
+        size = os.fstat(file.fileno()).st_size
+        if head[:4] == b"RIFF":
+            second = _second_riff(file, head[8:12])
+        elif head[:3] == b"FLV":
+            second = _second_flv(file)
+        elif head[4:8] in _BOXES:
+            second = _second_mp4(file)
+        else:
+            second = None
+        return size - second if second is not None else 0
+
+
+def _second_riff(file: IO[bytes], kind: bytes) -> int | None:
+    length = int.from_bytes(_at(file, 4, 4), "little")
+    position = 8 + length + length % 2
+    while (head := _at(file, position, 12))[:4] == b"RIFF":
+        if head[8:] == kind:  # AVI goes on as AVIX
+            return position
+        length = int.from_bytes(head[4:8], "little")
+        position += 8 + length + length % 2
+    return None
+
+
+def _second_flv(file: IO[bytes]) -> int | None:
+    position = int.from_bytes(_at(file, 5, 4), "big") + 4
+    while (head := _at(file, position, 11))[:1] in (b"\x08", b"\x09", b"\x12"):
+        position += 11 + int.from_bytes(head[1:4], "big") + 4
+    return position if head[:4] == b"FLV\x01" else None
+
+
+def _second_mp4(file: IO[bytes]) -> int | None:
+    indexed = False
+    position = 0
+    for name, end in _boxes(file):
+        if name == b"ftyp" and indexed:
+            return position
+        indexed = indexed or name == b"moov"
+        position = end
+    return None
+
+
+def _at(file: IO[bytes], position: int, length: int) -> bytes:
+    file.seek(position)
+    return file.read(length)
+
+
 _BOXES = {
     *(b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"sidx", b"ssix"),
     *(b"mfra", b"meta", b"pnot", b"udta", b"emsg", b"prft", b"pdin"),

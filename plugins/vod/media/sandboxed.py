@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import av
 from av.stream import Disposition
 
+from vod.media.timeline import LONGEST_GAP_OF_STREAMS, Timeline
 from vod.sandbox import MAX_LENGTH_TEXT
 from vod.sandbox.fork_server import Refusal
 
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 UNKNOWN_CODEC = "unknown"
+
+_STEADY = {
+    *("aac", "mp3", "mp2", "mp1", "ac3", "eac3", "alac", "amrnb", "amrwb", "amr_nb", "amr_wb", "gsm"),
+    *("wmav1", "wmav2", "dts", "nellymoser", "qcelp", "evrc"),
+}
+"""Codecs whose frames are all equally long."""
+_FRAMES = (1024, 2048, 1152, 576, 960, 1920, 1536, 4096, 480, 512, 160, 320)
+"""Samples of a frame in those codecs."""
+_ROUNDING = 0.0011
+_WITHOUT_CLOCK = {
+    *("aac", "ac3", "aiff", "amr", "ape", "au", "dts", "eac3", "flac", "loas", "mp3", "mpc", "mpc8", "w64"),
+    *("wav", "wv", "voc", "truehd", "tta"),
+}
+"""Containers without time stamps: ffmpeg counts what it reads."""
+_USUAL = 8
+_LONGEST_END = 0.1
+"""Seconds at the end that an edit list leaves out and a copy may have all the same."""
 
 _LOSSLESS = ("pcm_", "flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp")
 
@@ -44,47 +62,173 @@ def probe(file: IO[bytes], *, options: dict[str, str]) -> dict[str, Any]:
         }
 
 
-def measure(file: IO[bytes], *, index: int, options: dict[str, str], demuxer: str | None) -> dict[str, Any]:
-    """Read every packet of an audio track; the fields of :class:`vod.media.measure.Measurement`."""
+def measure(
+    file: IO[bytes], *, index: int, options: dict[str, str], demuxer: str | None, decode: bool = False
+) -> dict[str, Any]:
+    """Read every packet of an audio track; the fields of :class:`vod.media.measure.Measurement`.
+
+    :param decode: Decode every packet: what does not decode counts as a gap.
+    """
     with _opened(file, options, demuxer) as container:
         if index >= len(container.streams.audio):
             raise Refusal("no_track")
-        stream = container.streams.audio[index]
-        context = stream.codec_context
-        time_base = stream.time_base or Fraction(0)
-        size = sound = end = 0
-        start: int | None = None
-        decodable = False
-        last: av.Packet[av.AudioStream] | None = None
+        return _Survey(container, container.streams.audio[index], decode=decode).made()
+
+
+class _Survey:
+    """Everything that the packets of one track say."""
+
+    def __init__(self, container: InputContainer, stream: av.AudioStream, *, decode: bool) -> None:
+        self._container = container
+        self._stream = stream
+        self._context = stream.codec_context
+        self._time_base = stream.time_base or Fraction(0)
+        self._decode = decode
+        self._timeline = _timeline(container)
+        self._size = self._packets = self._changes = self._hidden = self._left_out = 0
+        self._decodable = self._encrypted = False
+        self._frame = 0.0
+        self._played = 0.0
+        self._signature: bytes | None = None
+        self._last: av.Packet[av.AudioStream] | None = None
+        self._waiting: list[av.Packet[av.AudioStream]] = []
+
+    def made(self) -> dict[str, Any]:
         try:
-            for packet in container.demux(stream):
-                if not packet.size:
-                    continue
-                size += packet.size
-                sound += packet.duration or 0
-                if packet.pts is not None:
-                    ends = packet.pts + (packet.duration or 0)
-                    # What comes before zero is for the decoder to warm up, and is not played.
-                    start, end = (max(packet.pts, 0), ends) if start is None else (start, max(end, ends))
-                if not decodable:
-                    decodable = _decodes(context, packet)
-                last = packet
+            for packet in self._container.demux(self._stream):
+                if packet.size:
+                    self._take(packet)
         except IndexError:
             pass  # after the last packet, PyAV stumbles over tracks that turned up on the way (damaged TS)
         except (OSError, ValueError, av.FFmpegError):
-            last = None
+            self._last = None
+        self._count_waiting()
+        context, line, last = self._context, self._timeline, self._last
+        start = max(line.start or 0.0, 0.0, self._plays_from())
+        if self._left_out * self._frame > _LONGEST_END:
+            self._hidden += self._left_out
+        duration = self._played if line.restarts else line.end - start
         return {
             "codec": context.codec.canonical_name if context else UNKNOWN_CODEC,
             "sample_rate": context.sample_rate if context else 0,
             "channels": context.layout.nb_channels if context else 0,
-            "duration": float((end - start) * time_base) if start is not None else 0.0,
+            "start": start,
+            "duration": max(duration, 0.0) if line.start is not None else 0.0,
             # Packets whose end is to be thrown away (Opus, Vorbis) count whole and overlap.
-            "sound": float(min(sound, end - (start or 0)) * time_base),
-            "stated": float(stream.duration * time_base) if stream.duration else None,
-            "size": size,
-            "decodable": decodable,
+            "sound": max(min(self._played, duration), 0.0),
+            "primed": start - max(line.start or 0.0, 0.0),
+            "has_clock": self._container.format.name not in _WITHOUT_CLOCK,
+            "stated": float(self._stream.duration * self._time_base) if self._stream.duration else None,
+            "size": self._size,
+            "decodable": self._decodable,
             "ends_cleanly": last is not None and _decodes(context, last, silent=True),
+            "gaps": [gap.__dict__ for gap in line.gaps],
+            "gap_seconds": line.gap_seconds,
+            "overlap_seconds": line.overlap_seconds,
+            "restarts": line.restarts,
+            "changes": self._changes,
+            "hidden": self._hidden,
+            "encrypted": self._encrypted,
         }
+
+    def _take(self, packet: av.Packet[av.AudioStream]) -> None:
+        self._size += packet.size
+        self._packets += 1
+        self._last = packet
+        self._encrypted = self._encrypted or packet.has_sidedata("encryption_info")
+        if self._packets > 1 and (
+            packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
+        ):
+            self._changes += 1
+        signature = _signature(self._context, packet)
+        if self._signature and signature and signature != self._signature:
+            self._changes += 1
+        self._signature = signature or self._signature
+        if not self._decodable or self._decode:
+            decodes = _decodes(self._context, packet)
+            self._decodable = self._decodable or decodes
+            if self._decode and self._decodable and not decodes:
+                return  # it leaves a gap
+        # The usual length of a packet is known after some of them.
+        if len(self._waiting) < _USUAL and not self._frame:
+            self._waiting.append(packet)
+            return
+        self._count_waiting()
+        self._count(packet)
+
+    def _count_waiting(self) -> None:
+        if self._waiting:
+            lengths = [packet.duration or 0 for packet in self._waiting]
+            self._frame = self._exact(max(lengths, key=lengths.count))
+            waiting, self._waiting = self._waiting, []
+            for packet in waiting:
+                self._count(packet)
+
+    def _exact(self, ticks: int) -> float:
+        """The usual length of a packet; Matroska and FLV round it to milliseconds."""
+        length = float(ticks * self._time_base)
+        rate = self._context.sample_rate if self._context else 0
+        for samples in _FRAMES if rate else ():
+            if abs(samples / rate - length) <= _ROUNDING:
+                return samples / rate
+        return length
+
+    def _count(self, packet: av.Packet[av.AudioStream]) -> None:
+        if packet.is_discard:  # outside of what the file's edit list plays
+            self._left_out += self._played > 0
+            return
+        self._hidden, self._left_out = self._hidden + self._left_out, 0
+        length = float((packet.duration or 0) * self._time_base)
+        if self._frame and abs(length - self._frame) <= _ROUNDING:
+            length = self._frame
+        elif self._frame and self._is_steady() and length > 1.5 * self._frame:
+            length = self._frame  # in MP4 the packet before a gap lasts as long as the gap
+        self._played += length
+        if packet.pts is None:
+            self._timeline.end += length if self._timeline.start is not None else 0.0
+        else:
+            self._timeline.add(float(packet.pts * self._time_base), length)
+
+    def _is_steady(self) -> bool:
+        """Whether all packets of the codec last equally long."""
+        return bool(self._context) and self._context.codec.canonical_name in _STEADY
+
+    def _plays_from(self) -> float:
+        """Where the header says that the sound starts, after what only warms up the decoder."""
+        start = self._stream.start_time
+        found = float(start * self._time_base) if start is not None else 0.0
+        extradata = (self._context.extradata if self._context else None) or b""
+        first = self._timeline.start or 0.0
+        if extradata.startswith(b"OpusHead") and first >= 0:
+            found = max(found, first + int.from_bytes(extradata[10:12], "little") / 48_000)
+        return found
+
+
+def _timeline(container: InputContainer) -> Timeline:
+    """With which gaps are believed."""
+    if container.format.name in ("mpegts", "mpeg"):
+        return Timeline(longest=LONGEST_GAP_OF_STREAMS)
+    if not container.duration:
+        return Timeline()
+    return Timeline(ends=(max(container.start_time or 0, 0) + container.duration) / av.time_base)
+
+
+def _signature(context: av.AudioCodecContext | None, packet: av.Packet[av.AudioStream]) -> bytes | None:
+    """What the header of a frame says about how to decode it, in the codecs that are copied."""
+    codec = context.codec.canonical_name if context else ""
+    if codec not in ("aac", "mp3", "flac"):
+        return None
+    head = bytes(memoryview(packet)[:4])
+    if len(head) < 4 or head[0] != 0xFF:
+        return None
+    if codec == "aac" and head[1] & 0xF6 == 0xF0:  # ADTS: profile, sample rate, channels
+        return bytes([head[2] & 0xFD, head[3] & 0xC0])
+    if codec == "mp3" and head[1] & 0xE0 == 0xE0:  # version and layer, sample rate, mono or not
+        return bytes([head[1] & 0xFE, head[2] & 0x0C, head[3] & 0xC0 == 0xC0])
+    if codec == "flac" and head[1] & 0xFC == 0xF8:  # sample rate, channels, bits of a sample
+        channels = head[3] >> 4
+        return bytes([head[2] & 0x0F, 1 if channels >= 8 else channels, head[3] & 0x0E])
+    return None
 
 
 def is_heard(

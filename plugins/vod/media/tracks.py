@@ -69,12 +69,17 @@ class Selection:
         """Whether only a piece of the source is wanted."""
         return self.start > 0 or self.duration is not None
 
-    def check_against(self, info: MediaInfo) -> None:
-        """:raises InvalidInputError: there can be nothing at that place."""
-        ends = self.start + self.duration if self.duration is not None else math.inf
-        if (info.duration and self.start >= info.duration) or ends <= min(t.start for t in info.audio):
+    def check_against(self, starts: float, ends: float) -> None:
+        """See that there can be something at that place.
+
+        :param starts: When the sound starts, seconds.
+        :param ends: When the source ends.
+        :raises InvalidInputError: there cannot.
+        """
+        until = self.start + self.duration if self.duration is not None else math.inf
+        if self.start >= ends or until <= starts:
             raise InvalidInputError(
-                f"There is no sound from {self.start:.1f} s to {ends:.1f} s; it lasts {info.duration:.1f} s.",
+                f"There is no sound from {self.start:.1f} s to {until:.1f} s; it lasts {ends:.1f} s.",
                 remedy="Choose another start and duration.",
             )
 

@@ -40,7 +40,7 @@ def measure_written(written: Path, form: Format, *, limits: Limits) -> Measureme
         raise FfmpegError("ffmpeg wrote a file without sound.")
     if not found.decodable or found.codec not in form.codecs:
         raise FfmpegError(f"ffmpeg wrote {found.codec} that cannot be decoded.")
-    padding = (found.duration - found.stated) * found.sample_rate if found.stated else 0
+    padding = (found.sound - found.stated) * found.sample_rate if found.stated else 0
     if found.codec == "mp3" and padding > _MAX_PADDING:
         raise FfmpegError("ffmpeg wrote a header that makes players skip the beginning.")
     return found
@@ -79,24 +79,28 @@ def compare(
     info: MediaInfo,
     track: AudioTrack,
     duration: float,
+    survey: Measurement,
     *,
+    filled: bool,
     expected: float | None,
     complaints: int,
-    limits: Limits,
 ) -> list[str]:
     """Compare the *duration* that was written, in seconds, with what *source* should have given.
 
     A header that claims more than there is, is a warning as long as the packets end cleanly where the file
     ends: such files exist and play. When the file itself is cut, it is an error.
 
+    :param survey: The packets of the track.
+    :param filled: Whether silence was put where there was no sound.
     :param expected: Seconds that something outside the file says it lasts, picture and sound.
     :param complaints: How often ffmpeg complained on the way.
     :returns: Warnings, one sentence each.
     :raises TruncatedMediaError: the end of the source is missing.
     :raises FfmpegError: the source has more sound than was written, and nothing says why.
     """
+    shown = duration if filled else duration + survey.gap_seconds
     # The picture may well last longer than the sound.
-    whole = max(track.start + duration, info.duration or 0.0)
+    whole = max(track.start + shown, info.duration or 0.0)
     if expected is not None and expected - whole > TOLERANCE:
         missing = expected - whole
         raise TruncatedMediaError(
@@ -104,32 +108,38 @@ def compare(
             missing=missing,
         )
     stated = track.duration or info.duration
-    missing = max(stated - duration, 0.0) if stated else 0.0
+    missing = max(stated - shown, 0.0) if stated else 0.0
     lost = lost_bytes(source)
     if lost:
-        return [_cut_off(source, lost, info.size, duration, missing if stated else None)]
-    if missing <= TOLERANCE:
-        return []
-    found = measure(source, track.index, limits=limits)
-    absent = stated - found.duration if stated else 0.0
-    if absent > TOLERANCE and not found.ends_cleanly:
+        return [_cut_off(source, lost, info.size, shown, missing if stated else None)]
+    absent = stated - survey.duration - survey.primed if stated else 0.0
+    if absent > TOLERANCE and not survey.ends_cleanly:
         raise TruncatedMediaError(
             f"The file ends inside a packet: {absent:.1f} s of {stated:.1f} s of audio are missing.",
             missing=absent,
         )
     warnings = []
-    if found.sound - duration > TOLERANCE:
-        shortage = f"{found.sound - duration:.1f} s of {found.sound:.1f} s of audio were lost on the way"
+    there = survey.duration if filled else survey.sound
+    if there - duration > TOLERANCE:
+        shortage = f"{there - duration:.1f} s of {there:.1f} s of audio were lost on the way"
         if not complaints:
             raise FfmpegError(f"{shortage}, and ffmpeg gave no reason.")
         warnings.append(f"{shortage}: packets are damaged.")
-    elif found.duration - duration > TOLERANCE:
-        warnings.append(f"The audio has gaps, {found.duration - duration:.1f} s in all, which are left out.")
     # What only the container claims may as well be the length of the picture.
     if absent > TOLERANCE and track.duration:
-        ends = f"the audio ends cleanly after {found.duration:.1f} s"
+        ends = f"the audio ends cleanly after {survey.duration:.1f} s"
         warnings.append(f"The header claims {stated:.1f} s, {ends}.")
     return warnings
+
+
+def compare_copy(written: Measurement, survey: Measurement) -> None:
+    """See that a copy holds what was copied, and that its header says so.
+
+    :raises FfmpegError: it does not, so that the track has to be encoded.
+    """
+    stated = written.duration if written.stated is None else written.stated
+    if max(abs(written.sound - survey.sound), abs(stated - survey.duration)) > TOLERANCE:
+        raise FfmpegError("The copy does not last as long as its source.")
 
 
 def _cut_off(source: Path, lost: int, size: int, duration: float, missing: float | None) -> str:
