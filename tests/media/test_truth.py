@@ -23,11 +23,12 @@ KNOWS_ITS_SIZE = [
 
 
 @pytest.mark.parametrize("name", KNOWS_ITS_SIZE)
-def test_declared_size(name: str, media: Media, tmp_path: Path) -> None:
+def test_what_is_cut_off_is_seen_in_the_structure(name: str, media: Media, tmp_path: Path) -> None:
     source = media(name)
-    assert declared_size(source) == pytest.approx(source.stat().st_size, abs=8)
     assert lost_bytes(source) == 0
-    assert 0 < lost_bytes(cut(source, tmp_path / name, 0.9)) <= source.stat().st_size * 0.1 + 10
+    size = source.stat().st_size
+    cut_off = cut(source, tmp_path / name, 0.8)
+    assert 0 < lost_bytes(cut_off) <= size * 0.2 + 10
 
 
 @pytest.mark.parametrize(

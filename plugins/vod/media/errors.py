@@ -52,6 +52,20 @@ class UnsupportedTrackError(MediaError):
     remedy = "Convert the file with the tool that made it, or choose another track by its language."
 
 
+class EncryptedTrackError(MediaError):
+    """The audio is encrypted (DRM)."""
+
+    outcome = "encrypted"
+    remedy = "Get a copy without encryption from whoever made the file."
+
+
+class ChannelNotFoundError(MediaError):
+    """The track does not have the channel that was asked for."""
+
+    outcome = "channel_not_found"
+    remedy = "Choose one of the channels that it has, or leave the channels out."
+
+
 class LanguageNotFoundError(MediaError):
     """No audio track has the language asked for."""
 

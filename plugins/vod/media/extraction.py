@@ -15,6 +15,7 @@ from vod.media.errors import (
     CorruptFramesError,
     DestinationError,
     EmptyTrackError,
+    EncryptedTrackError,
     FfmpegError,
     MediaError,
     NoSpaceError,
@@ -31,6 +32,7 @@ from vod.media.measure import Measurement, measure
 from vod.media.partials import partial_beside
 from vod.media.process import Complaints, Progress, find_ffmpeg, inspect, run
 from vod.media.sound import gain, is_silent
+from vod.media.structure import WITHOUT_DECODER
 from vod.media.timeline import GAP, Gap
 from vod.media.tracks import ALL, Selection, choose_tracks
 from vod.media.verify import (
@@ -179,6 +181,9 @@ def extract_all(
             raise TruncatedMediaError(
                 f"The file is cut off: at least {lost} bytes are missing, and no audio track is left."
             )
+        if not info.audio and info.not_decoded:
+            names = " and ".join(WITHOUT_DECODER[codec] for codec in info.not_decoded)
+            raise UnsupportedTrackError(f"The audio is {names}, for which ffmpeg has no decoder.")
         tracks = choose_tracks(info, selection.language, selection.track)
         usual = min(600 + (info.duration or 0), MAX_SECONDS)
         job = _Job(
@@ -195,7 +200,7 @@ def extract_all(
             expected_duration=expected_duration,
             on_progress=on_progress,
         )
-        extractions = job.all_of(tracks) if selection.track == ALL else job.first_with_packets(tracks)
+        extractions = job.all_of(tracks) if selection.track == ALL else job.first_with_sound(tracks)
     except VodError as error:
         error.asset = error.asset or printable(source)
         raise
@@ -221,31 +226,64 @@ class _Job:
 
     surveys: dict[int, Measurement] = field(default_factory=dict)
 
-    def first_with_packets(self, tracks: list[AudioTrack]) -> list[Extraction]:
-        empty: list[str] = []
-        for track in tracks:
-            self._require_readable(track)
-            if not self._has_sound(track):
-                if lost := lost_bytes(self.source):
-                    raise TruncatedMediaError(
-                        f"The file is cut off: its last {lost} bytes are missing, and the sound with them."
-                    )
-                empty.append(_has_no_packets(track))
-                continue
-            extractions = self._written([track])
-            return [replace(each, warnings=(*empty, *each.warnings)) for each in extractions]
-        raise EmptyTrackError(" ".join(empty))
+    def first_with_sound(self, tracks: list[AudioTrack]) -> list[Extraction]:
+        """The first track that can be extracted and is heard; without one, the first that can be."""
+        usable, passed_over = self._usable(tracks)
+        chosen = usable[0]
+        if len(usable) > 1 and self.selection.is_open:
+            heard = next((track for track in usable if not self._is_silent(track)), chosen)
+            passed_over += [
+                f"Audio track {track.index} is silent." for track in usable[: usable.index(heard)]
+            ]
+            chosen = heard
+        extractions = self._written([chosen])
+        return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
 
     def all_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
+        """Every track that can be extracted."""
+        usable, passed_over = self._usable(tracks)
+        first, *others = self._written(usable)
+        return [replace(first, warnings=(*passed_over, *first.warnings)), *others]
+
+    def _usable(self, tracks: list[AudioTrack]) -> tuple[list[AudioTrack], list[str]]:
+        """The tracks that can be extracted, and what is wrong with the others.
+
+        :raises MediaError: there is none; as the most telling of the reasons says.
+        """
+        usable: list[AudioTrack] = []
+        reasons: list[MediaError] = []
         for track in tracks:
-            self._require_readable(track)
-        full = [track for track in tracks if self._has_sound(track)]
-        empty = [track for track in tracks if track not in full]
-        if not full:
-            raise EmptyTrackError(" ".join(map(_has_no_packets, empty)))
-        first, *others = self._written(full)
-        warnings = (*map(_has_no_packets, empty), *first.warnings)
-        return [replace(first, warnings=warnings), *others]
+            if reason := self._unusable(track):
+                reasons.append(reason)
+            else:
+                usable.append(track)
+        if not usable:
+            kind = type(next((each for each in reasons if not isinstance(each, EmptyTrackError)), reasons[0]))
+            raise kind(" ".join(reason.message for reason in reasons))
+        return usable, [reason.message for reason in reasons]
+
+    def _unusable(self, track: AudioTrack) -> MediaError | None:
+        if track.encrypted:
+            return EncryptedTrackError(f"Audio track {track.index} ({track.codec}) is encrypted.")
+        if track.codec == UNKNOWN_CODEC:
+            return UnsupportedTrackError(f"Audio track {track.index} has a codec that is damaged or unknown.")
+        if name := WITHOUT_DECODER.get(track.codec):
+            return UnsupportedTrackError(
+                f"Audio track {track.index} is {name}, for which ffmpeg has no decoder."
+            )
+        if not track.readable:
+            return UnsupportedTrackError(
+                f"Audio track {track.index} has the codec {track.codec}, which is not read here."
+            )
+        if self._survey(track).encrypted:
+            return EncryptedTrackError(f"Audio track {track.index} ({track.codec}) is encrypted.")
+        if self._has_sound(track):
+            return None
+        if lost := lost_bytes(self.source):
+            return TruncatedMediaError(
+                f"The file is cut off: its last {lost} bytes are missing, and the sound with them."
+            )
+        return EmptyTrackError(_has_no_packets(track))
 
     def _survey(self, track: AudioTrack) -> Measurement:
         """What all packets of a track say, read once."""
@@ -257,13 +295,9 @@ class _Job:
         found = self._survey(track)
         return min(found.duration, playing_time(found)) >= MIN_SOUND
 
-    def _require_readable(self, track: AudioTrack) -> None:
-        if track.codec == UNKNOWN_CODEC:
-            raise UnsupportedTrackError(f"Audio track {track.index} has a codec that is damaged or unknown.")
-        if not track.readable:
-            raise UnsupportedTrackError(
-                f"Audio track {track.index} has the codec {track.codec}, which is not read here."
-            )
+    def _is_silent(self, track: AudioTrack) -> bool:
+        duration = self._survey(track).duration
+        return is_silent(self.program, self.source, duration, index=track.index, limits=self.limits)
 
     def _written(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The audio of *tracks* under its final names."""

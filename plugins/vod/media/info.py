@@ -62,6 +62,9 @@ class AudioTrack:
     :param start: Seconds on the file's clock at which it starts, on which the earliest track starts at 0.
     :param bits: Bits of a sample, of a codec that loses nothing.
     :param readable: Whether its decoder is one of :data:`vod.allowed_formats.DECODERS`.
+    :param places: Where each channel is heard, in ffmpeg's words: ``FL``, ``FR``, ``FC``; ``NONE`` when the
+        file does not say.
+    :param encrypted: Whether it is encrypted, so that there is nothing to be heard without a key.
     :param dispositions: What the file marks it as, in ffmpeg's words, for example ``default``, ``comment``.
     """
 
@@ -77,6 +80,8 @@ class AudioTrack:
     start: float = 0.0
     bits: int | None = None
     readable: bool = True
+    places: tuple[str, ...] = ()
+    encrypted: bool = False
     dispositions: tuple[str, ...] = ()
 
     def speaks(self, language: str) -> bool:
@@ -106,6 +111,8 @@ class MediaInfo:
     :param duration: Seconds, the longest track.
     :param size: Bytes.
     :param bit_rate: bit/s of everything together.
+    :param not_decoded: Codecs of sound that is there and that no decoder exists for, keys of
+        :data:`vod.media.structure.WITHOUT_DECODER`.
     """
 
     container: str
@@ -116,6 +123,7 @@ class MediaInfo:
     audio: tuple[AudioTrack, ...]
     video: VideoTrack | None
     comment: str | None = None
+    not_decoded: tuple[str, ...] = ()
 
 
 def probe(source: Path, *, limits: Limits | None = None) -> MediaInfo:

@@ -19,7 +19,7 @@ SLACK = 64
 
 
 def declared_size(source: Path) -> int | None:
-    """Bytes that *source* should have, or ``None`` where its container does not say.
+    """Bytes that *source* should have at least, or ``None`` where its container does not say.
 
     Known: MP4 and QuickTime, Matroska and WebM, AVI and WAV, FLV.
     """
@@ -78,6 +78,8 @@ def following_bytes(source: Path) -> int:
 
 def _second_riff(file: IO[bytes], kind: bytes) -> int | None:
     length = int.from_bytes(_at(file, 4, 4), "little")
+    if length >= _UNKNOWN_LENGTH:
+        return None
     position = 8 + length + length % 2
     while (head := _at(file, position, 12))[:4] == b"RIFF":
         if head[8:] == kind:  # AVI goes on as AVIX
@@ -89,7 +91,7 @@ def _second_riff(file: IO[bytes], kind: bytes) -> int | None:
 
 def _second_flv(file: IO[bytes]) -> int | None:
     position = int.from_bytes(_at(file, 5, 4), "big") + 4
-    while (head := _at(file, position, 11))[:1] in (b"\x08", b"\x09", b"\x12"):
+    while (head := _at(file, position, 11))[:1] in _FLV_TAGS:
         position += 11 + int.from_bytes(head[1:4], "big") + 4
     return position if head[:4] == b"FLV\x01" else None
 
@@ -115,6 +117,9 @@ _BOXES = {
     *(b"mfra", b"meta", b"pnot", b"udta", b"emsg", b"prft", b"pdin"),
 }
 _MAX_BOXES = 200_000
+_UNKNOWN_LENGTH = 0x7FFF0000
+"""What a writer to a pipe says, sox for example 0x7FFFF024: it cannot fill in the length later."""
+_FLV_TAGS = (b"\x08", b"\x09", b"\x12")
 
 
 def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -167,23 +172,34 @@ def _matroska_length(file: IO[bytes]) -> int | None:
 
 
 def _riff_size(file: IO[bytes]) -> int | None:
-    end = None
-    position = 0
-    file.seek(0)
-    while (head := file.read(8))[:4] == b"RIFF" and len(head) == 8:
-        length = int.from_bytes(head[4:], "little")
-        if length == 0 or length >= 0x7FFFFFFF:  # written to a pipe, where it could not be filled in later
-            return None
+    """To where the sound of a WAV, or sound and picture of an AVI, are said to go; not what follows them."""
+    file.seek(8)
+    wanted = {b"WAVE": b"data", b"AVI ": b"LIST"}.get(file.read(4))
+    position, end = 12, None
+    for _ in range(_MAX_BOXES):
+        head = _at(file, position, 12)
+        if len(head) < 12 or wanted is None:
+            break
+        name, length = head[:4], int.from_bytes(head[4:8], "little")
+        if name == b"RIFF":  # AVI goes on
+            position += 12
+            continue
+        if name == wanted and (name != b"LIST" or head[8:] == b"movi"):
+            if length == 0 or length >= _UNKNOWN_LENGTH:
+                return None
+            end = position + 8 + length
+            if name == b"data":
+                break
         position += 8 + length + length % 2
-        end = position
-        file.seek(position)
     return end
 
 
 def _flv_size(file: IO[bytes]) -> int | None:
-    """The ``filesize`` that most writers put into the first tag, as an AMF number."""
-    _, found, rest = file.read(4096).partition(b"filesize\0")
-    if not found or len(rest) < 8:
+    """To where the last tag goes. What the header says of the file's size is often wrong."""
+    size = os.fstat(file.fileno()).st_size
+    position = int.from_bytes(_at(file, 5, 4), "big") + 4
+    if position < 13:
         return None
-    (size,) = struct.unpack(">d", rest[:8])
-    return int(size) if 0 < size < 1 << 53 else None
+    while (head := _at(file, position, 11))[:1] in _FLV_TAGS and len(head) == 11:
+        position += 11 + int.from_bytes(head[1:4], "big") + 4
+    return position if position > size else None

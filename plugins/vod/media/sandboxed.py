@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import av
 from av.stream import Disposition
 
+from vod.media import structure
 from vod.media.timeline import LONGEST_GAP_OF_STREAMS, Timeline
 from vod.sandbox import MAX_LENGTH_TEXT
 from vod.sandbox.fork_server import Refusal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 UNKNOWN_CODEC = "unknown"
+MAX_CHANNELS = 64
 
 _STEADY = {
     *("aac", "mp3", "mp2", "mp1", "ac3", "eac3", "alac", "amrnb", "amrwb", "amr_nb", "amr_wb", "gsm"),
@@ -50,14 +52,21 @@ def probe(file: IO[bytes], *, options: dict[str, str]) -> dict[str, Any]:
     with _opened(file, options) as container:
         tags = _tags(container)
         readable = options["codec_whitelist"].split(",")
-        tracks = range(len(container.streams.audio))
+        sounds = structure.sounds(file, container.format.name)
+        audio = [
+            _audio_track(container, index, readable, _sound_of(stream, index, sounds, container))
+            for index, stream in enumerate(container.streams.audio)
+        ]
+        seen = {track["codec"] for track in audio}
+        hidden = {sound.codec for sound in sounds if sound.codec in structure.WITHOUT_DECODER}
         return {
             "container": container.format.name,
             "duration": container.duration / av.time_base if container.duration else None,
             "bit_rate": container.bit_rate or None,
             "title": tags.get("title", "")[:MAX_LENGTH_TEXT] or None,
             "comment": tags.get("comment", "")[:MAX_LENGTH_TEXT] or None,
-            "audio": [_audio_track(container, index, readable) for index in tracks],
+            "audio": audio,
+            "not_decoded": sorted(hidden - seen),
             "video": _video_track(container),
         }
 
@@ -121,7 +130,12 @@ class _Survey:
             "stated": float(self._stream.duration * self._time_base) if self._stream.duration else None,
             "size": self._size,
             "decodable": self._decodable,
-            "ends_cleanly": last is not None and _decodes(context, last, silent=True),
+            "ends_cleanly": last is not None
+            # What follows the sound of a raw stream, such as tags, is no frame of it.
+            and (
+                _decodes(context, last, silent=True)
+                or bool(self._signature and not _signature(context, last))
+            ),
             "gaps": [gap.__dict__ for gap in line.gaps],
             "gap_seconds": line.gap_seconds,
             "overlap_seconds": line.overlap_seconds,
@@ -234,15 +248,16 @@ def _signature(context: av.AudioCodecContext | None, packet: av.Packet[av.AudioS
 def is_heard(
     file: IO[bytes],
     *,
+    index: int,
     places: list[float],
     seconds: float,
     threshold: int,
     options: dict[str, str],
-    demuxer: str,
+    demuxer: str | None,
 ) -> bool:
     """Whether a sample is above the *threshold* within some *seconds* at one of the *places* (seconds)."""
     with _opened(file, options, demuxer) as container:
-        stream = container.streams.audio[0]
+        stream = container.streams.audio[index]
         resampler = av.AudioResampler(format="s16", layout="mono", rate=8000)
         for place in places:
             try:
@@ -304,11 +319,27 @@ def _tags(container: InputContainer) -> dict[str, str]:
     return {name.lower(): text for name, text in {**ogg, **container.metadata}.items()}
 
 
-def _audio_track(container: InputContainer, index: int, readable: list[str]) -> dict[str, Any]:
+def _sound_of(
+    stream: av.AudioStream, index: int, sounds: list[structure.Sound], container: InputContainer
+) -> structure.Sound:
+    """What the structure says of a track."""
+    by_pid = {sound.pid: sound for sound in sounds if sound.pid is not None}
+    if by_pid:
+        return by_pid.get(stream.id, structure.Sound())
+    if len(sounds) == len(container.streams.audio):
+        return sounds[index]
+    return structure.Sound(encrypted="enc_key_id" in stream.metadata)
+
+
+def _audio_track(
+    container: InputContainer, index: int, readable: list[str], sound: structure.Sound
+) -> dict[str, Any]:
     stream = container.streams.audio[index]
-    context = stream.codec_context  # None when no decoder is known
+    context: av.AudioCodecContext | None = stream.codec_context  # None when no decoder is known
     language = (stream.language or "und").lower()[:MAX_LENGTH_TEXT]
     codec = context.codec.canonical_name if context else UNKNOWN_CODEC
+    if sound.codec in structure.WITHOUT_DECODER:
+        context, codec = None, sound.codec
     start = _start(container, stream)
     return {
         "index": index,
@@ -322,6 +353,8 @@ def _audio_track(container: InputContainer, index: int, readable: list[str]) -> 
         "duration": _duration(stream, start),
         "start": start,
         "readable": bool(context and context.codec.name in readable),
+        "places": [channel.name for channel in context.layout.channels][:MAX_CHANNELS] if context else [],
+        "encrypted": sound.encrypted,
         "bits": context.format.bits if context and context.format and codec.startswith(_LOSSLESS) else None,
         "dispositions": [mark.name for mark in Disposition if mark.name and mark & stream.disposition],
     }

@@ -27,8 +27,16 @@ _HIGHEST_PEAK = -1.0
 """dBTP that a gain for loudness may raise the true peak to (EBU R128)."""
 
 
-def is_silent(program: str, path: Path, duration: float, *, demuxer: str, limits: Limits) -> bool:
-    """Whether no sample of *path* is louder than :data:`SILENCE`.
+def is_silent(
+    program: str,
+    path: Path,
+    duration: float,
+    *,
+    limits: Limits,
+    index: int = 0,
+    demuxer: str | None = None,
+) -> bool:
+    """Whether no sample of an audio track of *path* is louder than :data:`SILENCE`.
 
     It listens at a few places, and to all of it only when there is nothing to be heard at any of them.
 
@@ -39,12 +47,19 @@ def is_silent(program: str, path: Path, duration: float, *, demuxer: str, limits
     threshold = round(32768 * 10 ** (SILENCE / 20))
     places = [duration * place for place in _PLACES]
     if read_media(
-        "is_heard", path, limits, places=places, seconds=_LISTEN, threshold=threshold, demuxer=demuxer
+        "is_heard",
+        path,
+        limits,
+        index=index,
+        places=places,
+        seconds=_LISTEN,
+        threshold=threshold,
+        demuxer=demuxer,
     ):
         return False
     limits_of_input = [part for key, value in open_options().items() for part in (f"-{key}", value)]
     command = [program, *QUIET, "-v", "info", *limits_of_input, "-i", f"file:{path}"]
-    _, said = run([*command, "-af", "volumedetect", "-f", "null", "-"], limits=limits)
+    _, said = run([*command, "-map", f"0:a:{index}", "-af", "volumedetect", "-f", "null", "-"], limits=limits)
     loudest = _figure(r"max_volume: (\S+) dB", [*said.notes, *said.last])
     return loudest is not None and loudest < SILENCE
 

@@ -69,6 +69,11 @@ class Selection:
         """Whether only a piece of the source is wanted."""
         return self.start > 0 or self.duration is not None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is left to the extraction which track it takes."""
+        return self.track in (None, SPEECH_FIRST)
+
     def check_against(self, starts: float, ends: float) -> None:
         """See that there can be something at that place.
 
