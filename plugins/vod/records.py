@@ -69,6 +69,8 @@ class ExtractedAudio(_Record):
     :param corrupt_frames: Frames of the source that could not be decoded and are missing here.
     :param gaps: Where the source has no sound in between: ``start`` and ``duration`` of each in seconds of
         this audio, of the first twenty. There is silence, or it was left out, as was asked for.
+    :param missing: Seconds of audio that are missing because the source was cut off, as far as is known;
+        ``None`` when it is whole.
     :param copied: The track was taken over as it was, not encoded again.
     :param reused: An earlier run's file, made from the same source in the same way, was at the destination.
     :param warnings: What was odd and no reason to fail, one sentence each.
@@ -95,6 +97,7 @@ class ExtractedAudio(_Record):
     silent: bool = False
     corrupt_frames: int = 0
     gaps: list[dict[str, float]] = field(default_factory=list)
+    missing: float | None = None
     copied: bool = False
     reused: bool = False
     warnings: list[str] = field(default_factory=list)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vod import media
 from vod.batch.ledger import Ledger, LedgerPages
 from vod.engines.ffmpeg import FfmpegEngine
-from vod.engines.ffmpeg_options import GAPS, FfmpegOptions
+from vod.engines.ffmpeg_options import GAPS, TRUNCATED, FfmpegOptions
 from vod.errors import InvalidInputError, VodError
 from vod.locations import ANYWHERE, is_asset_id, public_name
 from vod.records import LOCAL_AUDIO_FORMATS, AssetFailure, ExtractedAudio
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON record a line, failures too")
     parser.add_argument("--language", metavar="CODE", help="audio track by language, ISO 639: de, ger")
-    parser.add_argument("--track", metavar="N|WORD", help="by number from 0, all, speech, original …")
+    parser.add_argument("--track", metavar="N|WORD", help="by number from 0, all, mix, speech, original …")
     parser.add_argument("--start", type=float, default=usual.start, metavar="SECONDS")
     parser.add_argument("--duration", type=float, metavar="SECONDS")
     parser.add_argument("--bit-rate", type=int, metavar="BIT/S")
@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reencode", action="store_true", help="encode also what could be copied")
     parser.add_argument(
         "--gaps", choices=GAPS, default=usual.gaps, help="what becomes of gaps in the sound (%(default)s)"
+    )
+    parser.add_argument(
+        "--truncated",
+        choices=TRUNCATED,
+        default=usual.truncated,
+        help="when the end is missing (%(default)s)",
     )
     parser.add_argument("--strict", action="store_true", help="fail when frames cannot be decoded")
     parser.add_argument("--keep-tags", action="store_true", help="take over all tags of the source")

@@ -110,6 +110,8 @@ class FfmpegEngine:
         self._selection = media.Selection(
             language=options.language, track=options.track, start=options.start, duration=options.duration
         )
+        one = options.channels if isinstance(options.channels, str) else 1
+        self._speech = replace(media.SPEECH, channels=one)
         self._ffmpeg = ffmpeg
         self._allowed = allowed
         self._on_record = on_record
@@ -304,7 +306,7 @@ class FfmpegEngine:
             return replace(earlier, seconds=round(time.monotonic() - began, 3))
         outputs = {self._name(asset): self._output}
         if self._options.speech:
-            outputs[file_stem(asset) + SPEECH_SUFFIX] = media.SPEECH
+            outputs[file_stem(asset) + SPEECH_SUFFIX] = self._speech
         with (
             local_copy(
                 asset, self._hook, max_bytes=self._options.max_bytes, limits=limits, allowed=self._allowed
@@ -322,6 +324,7 @@ class FfmpegEngine:
                     keep=self._options.keep_tags,
                 ),
                 gaps="close" if self._options.gaps == "close" else "silence",
+                truncated="keep" if self._options.truncated == "keep" else "fail",
                 strict=self._options.strict,
                 program=program,
                 # What fetching it took is part of its time.
@@ -335,6 +338,12 @@ class FfmpegEngine:
     def _record(self, source: _Source, extractions: list[media.Extraction], seconds: float) -> ExtractedAudio:
         outputs = 2 if self._options.speech else 1
         first, others = extractions[0], extractions[outputs::outputs]
+        warnings = list(first.warnings)
+        if self._options.speech:
+            speech = extractions[1]
+            warnings += [warning for warning in speech.warnings if warning not in warnings]
+            if speech.silent and not first.silent:
+                warnings.append("The audio for speech recognition is silent.")
         return ExtractedAudio(
             asset=public_name(source.asset),
             uri=self._destination.uri(first.path.name),
@@ -365,8 +374,9 @@ class FfmpegEngine:
             silent=first.silent,
             corrupt_frames=first.corrupt_frames,
             gaps=[asdict(gap) for gap in first.gaps[:MAX_GAPS]],
+            missing=first.missing,
             copied=first.copied,
-            warnings=[shortened(warning) for warning in first.warnings[:MAX_WARNINGS]],
+            warnings=[shortened(warning) for warning in warnings[:MAX_WARNINGS]],
         )
 
     def _reusable(self, program: str, source: _Source, limits: media.Limits) -> ExtractedAudio | None:

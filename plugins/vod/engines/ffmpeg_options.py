@@ -13,6 +13,10 @@ GAPS = ("silence", "close")
 """What can become of gaps in the sound."""
 
 
+TRUNCATED = ("fail", "keep")
+"""What can become of a source whose end is missing."""
+
+
 def _switch(value: Any) -> bool:
     return {"true": True, "false": False}[str(value).lower()]
 
@@ -31,9 +35,9 @@ class FfmpegOptions:
     """What is asked of every asset of a batch, besides its format.
 
     :param language: ISO 639 code of the audio track; the default track when omitted.
-    :param track: Which audio track: its number from 0, ``all``, ``speech`` (commentary, audio description,
-        music and effects come last), or a mark such as ``original``, ``dub`` or ``comment``. The default
-        track when omitted.
+    :param track: Which audio track: its number from 0, ``all``, ``mix`` (all in one), ``speech`` (commentary,
+        audio description, music and effects come last), or a mark such as ``original``, ``dub`` or
+        ``comment``. The default track when omitted.
     :param start: Seconds into the source at which to start.
     :param duration: Seconds to take; to the end when omitted.
     :param bit_rate: bit/s of what is encoded; the format's own when omitted.
@@ -46,6 +50,7 @@ class FfmpegOptions:
     :param speech: Write also a 16 kHz mono WAV for speech recognition, from the same decoding.
     :param gaps: What becomes of gaps in the sound: ``silence`` keeps every sound at its time in the video,
         ``close`` joins what there is.
+    :param truncated: ``fail`` when the end of a source is missing, or ``keep`` what there is.
     :param strict: Fail when frames of a source cannot be decoded.
     :param keep_tags: Take over all tags of the source.
     :param timeout: Seconds for one asset; its own duration and ten minutes when omitted.
@@ -64,6 +69,7 @@ class FfmpegOptions:
     reencode: bool = _option(False, _switch, "true or false")
     speech: bool = _option(False, _switch, "true or false")
     gaps: str = _option("silence", str, "silence or close")
+    truncated: str = _option("fail", str, "fail or keep")
     strict: bool = _option(False, _switch, "true or false")
     keep_tags: bool = _option(False, _switch, "true or false")
     timeout: float | None = _option(None, float, "a number of seconds")
@@ -78,10 +84,12 @@ class FfmpegOptions:
                     f"The option {name!r} cannot be {value!r}.", remedy=f"Use {minimum} or more."
                 )
 
-        if self.gaps not in GAPS:
-            raise InvalidInputError(
-                f"The option 'gaps' cannot be {self.gaps!r}.", remedy=f"Use {' or '.join(GAPS)}."
-            )
+        for name, words in (("gaps", GAPS), ("truncated", TRUNCATED)):
+            if getattr(self, name) not in words:
+                raise InvalidInputError(
+                    f"The option {name!r} cannot be {getattr(self, name)!r}.",
+                    remedy=f"Use {' or '.join(words)}.",
+                )
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> FfmpegOptions:

@@ -12,13 +12,13 @@ from vod.media.info import open_options
 from vod.media.process import QUIET
 from vod.media.provenance import Provenance
 from vod.media.timeline import GAP
+from vod.media.tracks import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from vod.media.info import AudioTrack, MediaInfo
-    from vod.media.tracks import Selection
 
 NO_OFFSET = 0.05
 """Seconds; a track that starts less than this after the others starts with them: it is encoder delay."""
@@ -30,6 +30,8 @@ _SEEKABLE = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2", "mkv", "webm", "wav"}
 """Containers in which a position is found through an index. In others it is guessed from the bit rate."""
 _FIRST_IS_ZERO = {"mpegts", "mpeg", "ogg"}
 """Containers in which ffmpeg counts from the start of the tracks that it reads, not of the file."""
+_FILLED = f"aresample=async=1000:min_comp={GAP / 2}:min_hard_comp={GAP}"
+"""Drift is evened out softly, gaps are filled and overlaps cut."""
 _RUN_UP = 2.0
 """Seconds that are decoded before the start that was asked for: decoders need what came before."""
 
@@ -41,6 +43,7 @@ class Piece:
     :param gain: dB.
     :param gaps: What becomes of gaps and overlaps: ``silence`` keeps the video's time, ``close`` joins what
         there is. ``None`` where the track has none.
+    :param take: The one channel to take where a mix of both would be silent.
     """
 
     track: AudioTrack
@@ -49,6 +52,7 @@ class Piece:
     copy: bool
     gain: float = 0.0
     gaps: Literal["silence", "close"] | None = None
+    take: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,17 +112,33 @@ def loudness(program: str, source: Path, info: MediaInfo, piece: Piece, selectio
     """The command that measures by EBU R128 what *piece* would sound like without its gain."""
     base = _base(info, selection, [piece.track])
     media = _input(info, base)
-    channels = piece.output.channels
+    channels = piece.output.mixes_to(len(piece.track.places))
     mix = {1: ["aformat=channel_layouts=mono"], 2: ["aformat=channel_layouts=stereo"]}
     filters = [
         *_timing(piece, selection, base),
-        *piece.output.filters(piece.track.channels, 0.0),
-        *(mix.get(channels, []) if isinstance(channels, int) else []),
+        *piece.output.filters(piece.track.places, 0.0, piece.take),
+        *mix.get(channels, []),
         "ebur128=peak=true:framelog=verbose",
     ]
     options = {"f": "null", "af": ",".join(filters), **_length(piece.track, selection)}
     measuring = media[f"a:{piece.track.index}"].output("-", **options)
     return _compile(program, measuring, {"SOURCE": f"file:{source}"}, "-v", "info")
+
+
+def mix(program: str, source: Path, info: MediaInfo, tracks: Sequence[AudioTrack], target: Path) -> list[str]:
+    """The command that mixes *tracks* into one WAV, which starts where the file does."""
+    base = _base(info, Selection(), tracks)
+    late = f"adelay={base * 1000:.0f}:all=1," if base else ""
+    chains = [f"[0:a:{track.index}]{_FILLED}:first_pts=0[t{number}]" for number, track in enumerate(tracks)]
+    inputs = "".join(f"[t{number}]" for number in range(len(tracks)))
+    # Each keeps its loudness; where they are too loud together, the peaks are brought down.
+    mixed = f"{inputs}amix=inputs={len(tracks)}:normalize=0,{late}alimiter=limit=0.97:level=0[mix]"
+    limits = [part for key, value in open_options().items() for part in (f"-{key}", value)]
+    return [
+        *(program, *QUIET, "-y", "-v", "repeat+level+warning", "-progress", "pipe:1"),
+        *(*limits, "-i", f"file:{source}", "-filter_complex", ";".join([*chains, mixed]), "-map", "[mix]"),
+        *("-c:a", "pcm_s16le", "-rf64", "auto", "-f", "wav", f"file:{target}"),
+    ]
 
 
 def _compile(program: str, graph: Any, names: dict[str, str], *quiet: str) -> list[str]:
@@ -142,7 +162,7 @@ def _options(piece: Piece, info: MediaInfo, selection: Selection, tags: Tags, ba
             options["output_ts_offset"] = base - track.start
     else:
         options |= output.options(track.bits) | _length(track, selection)
-        filters = [*_timing(piece, selection, base), *output.filters(track.channels, piece.gain)]
+        filters = [*_timing(piece, selection, base), *output.filters(track.places, piece.gain, piece.take)]
         if filters:
             options["af"] = ",".join(filters)
     comment = tags.source and Provenance(
@@ -184,8 +204,7 @@ def _timing(piece: Piece, selection: Selection, base: float) -> list[str]:
     if piece.gaps == "silence":
         # The piece may start in a gap.
         first = ":first_pts=0" if inside and base else ""
-        # Drift is evened out softly, and gaps are filled.
-        filters.append(f"aresample=async=1000:min_comp={GAP / 2}:min_hard_comp={GAP}{first}")
+        filters.append(f"{_FILLED}{first}")
     if selection.start > 0:
         filters += [f"atrim=start={max(selection.start - base, 0.0):.6f}", rebase]
     elif track.start > NO_OFFSET:

@@ -31,10 +31,10 @@ from vod.media.limits import Limits
 from vod.media.measure import Measurement, measure
 from vod.media.partials import partial_beside
 from vod.media.process import Complaints, Progress, find_ffmpeg, inspect, run
-from vod.media.sound import gain, is_silent
+from vod.media.sound import gain, is_silent, louder_channel
 from vod.media.structure import WITHOUT_DECODER
 from vod.media.timeline import GAP, Gap
-from vod.media.tracks import ALL, Selection, choose_tracks
+from vod.media.tracks import ALL, MIX, Selection, choose_tracks
 from vod.media.verify import (
     MIN_SOUND,
     compare,
@@ -78,6 +78,8 @@ class Extraction:
         unless ``strict`` was asked for.
     :param gaps: Where the source has no sound in between, in seconds of this file: there is silence, or it
         was left out.
+    :param missing: Seconds of audio that are missing because the source was cut off, as far as is known;
+        ``None`` when it is whole.
     :param warnings: What was odd and still no reason to fail, one sentence each.
     """
 
@@ -96,6 +98,7 @@ class Extraction:
     silent: bool = False
     corrupt_frames: int = 0
     gaps: tuple[Gap, ...] = ()
+    missing: float | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -131,6 +134,7 @@ def extract_all(
     *,
     tags: Tags | None = None,
     gaps: Literal["silence", "close"] = "silence",
+    truncated: Literal["fail", "keep"] = "fail",
     strict: bool = False,
     program: str | None = None,
     timeout: float | None = None,
@@ -149,6 +153,7 @@ def extract_all(
         them; the paths of the others have the track's number before the extension: ``talk.1.mp3``.
     :param gaps: What becomes of gaps in the sound, and of packets that cannot be decoded: ``silence`` keeps
         every sound at its time in the video, ``close`` joins what there is. Overlaps are cut.
+    :param truncated: ``keep`` extracts what there is of a source whose end is missing.
     :param strict: Fail when frames cannot be decoded, instead of doing without them. Copies are decoded too.
     :param program: The ffmpeg to run; the one that :func:`find_ffmpeg` finds when omitted.
     :param timeout: Seconds; ten minutes plus the source's duration when omitted, six hours at most.
@@ -193,6 +198,7 @@ def extract_all(
             selection=selection,
             tags=tags or Tags(),
             gaps=gaps,
+            truncated=truncated,
             strict=strict,
             program=program or find_ffmpeg(),
             limits=replace(limits, timeout=usual if timeout is None else timeout),
@@ -200,7 +206,8 @@ def extract_all(
             expected_duration=expected_duration,
             on_progress=on_progress,
         )
-        extractions = job.all_of(tracks) if selection.track == ALL else job.first_with_sound(tracks)
+        ways = {ALL: job.all_of, MIX: job.mix_of}
+        extractions = ways.get(str(selection.track), job.first_with_sound)(tracks)
     except VodError as error:
         error.asset = error.asset or printable(source)
         raise
@@ -217,6 +224,7 @@ class _Job:
     selection: Selection
     tags: Tags
     gaps: Literal["silence", "close"]
+    truncated: Literal["fail", "keep"]
     strict: bool
     program: str
     limits: Limits
@@ -244,6 +252,20 @@ class _Job:
         usable, passed_over = self._usable(tracks)
         first, *others = self._written(usable)
         return [replace(first, warnings=(*passed_over, *first.warnings)), *others]
+
+    def mix_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
+        """All tracks that can be extracted, in one."""
+        usable, passed_over = self._usable(tracks)
+        if len(usable) == 1:
+            extractions = self._written(usable)
+        else:
+            with contextlib.ExitStack() as partials:
+                first, *_ = self.outputs
+                mixed = _reserve(self.source, first, partials)
+                line = command.mix(self.program, self.source, self.info, usable, mixed)
+                complaints = self._ran(line, first, usable[0])
+                extractions = self._written_from(mixed, usable[0], complaints)
+        return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
 
     def _usable(self, tracks: list[AudioTrack]) -> tuple[list[AudioTrack], list[str]]:
         """The tracks that can be extracted, and what is wrong with the others.
@@ -303,8 +325,8 @@ class _Job:
         """The audio of *tracks* under its final names."""
         ends = max(track.start + self._survey(track).duration for track in tracks)
         self.selection.check_against(min(track.start for track in tracks), max(ends, self.info.duration or 0))
-        if any(self._survey(track).changes and not self._survey(track).has_clock for track in tracks):
-            return self._decoded_first(tracks)
+        if self._survey(tracks[0]).changes and not self._survey(tracks[0]).has_clock:
+            return self._decoded_first(tracks[0])  # raw streams have one track
         copies = any(self._can_copy(track, output) for track in tracks for output in self.outputs.values())
         if copies:
             # Not everything that plays can be copied into another container; then it is encoded.
@@ -312,26 +334,28 @@ class _Job:
                 return self._attempt(tracks, copy=True)
         return self._attempt(tracks, copy=False)
 
-    def _decoded_first(self, tracks: list[AudioTrack]) -> list[Extraction]:
+    def _decoded_first(self, track: AudioTrack) -> list[Extraction]:
         """The audio of a raw stream that changes on the way: its time is right only up to there."""
-        [track] = tracks  # raw streams have one
         first, *_ = self.outputs
         with contextlib.ExitStack() as partials:
             decoded = _reserve(self.source, first, partials)
             whole = Piece(track=track, output=Output(audio_format="WAV"), partial=decoded, copy=False)
-            complaints = self._run({first: whole})
-            info = probe(decoded, limits=self.limits)
-            job = replace(self, source=decoded, info=info, surveys={}, expected_duration=None)
-            warning = "The way the sound is encoded changes on the way."
-            return [
-                replace(
-                    each,
-                    track=track,
-                    corrupt_frames=complaints.corrupt,
-                    warnings=(warning, *each.warnings),
-                )
-                for each in job._written([*info.audio])
-            ]
+            extractions = self._written_from(decoded, track, self._run({first: whole}))
+        warning = "The way the sound is encoded changes on the way."
+        return [replace(each, warnings=(warning, *each.warnings)) for each in extractions]
+
+    def _written_from(self, decoded: Path, track: AudioTrack, complaints: Complaints) -> list[Extraction]:
+        """What was asked for, from sound that was decoded before.
+
+        :param track: Where it comes from.
+        """
+        info = replace(probe(decoded, limits=self.limits), video=self.info.video)
+        job = replace(self, source=decoded, info=info, surveys={}, expected_duration=None)
+        others = tuple(each for each in self.info.audio if each != track)
+        return [
+            replace(each, track=track, alternatives=others, corrupt_frames=complaints.corrupt)
+            for each in job._written([*info.audio])
+        ]
 
     def _can_copy(self, track: AudioTrack, output: Output) -> bool:
         return (
@@ -346,6 +370,7 @@ class _Job:
             warnings: dict[Path, list[str]] = {}
             for track in tracks:
                 for path, output in self.outputs.items():
+                    output.require(track.places)
                     target = path if track is tracks[0] else _numbered(path, track)
                     piece = Piece(
                         track=track,
@@ -353,8 +378,14 @@ class _Job:
                         partial=_reserve(self.source, target, partials),
                         copy=copy and self._can_copy(track, output),
                         gaps=self._gaps_of(track),
+                        take=self._channel_of(track, output),
                     )
                     pieces[target], warnings[target] = self._amplified(piece)
+                    if piece.take is not None:
+                        side = ("left", "right")[piece.take]
+                        warnings[target].append(
+                            f"A mix of both channels would be silent: this is the {side} one, the louder."
+                        )
             complaints = self._run(pieces)
             extractions = [
                 self._verified(target, piece, complaints, warnings[target])
@@ -372,6 +403,13 @@ class _Job:
         # The time of one recording says nothing about that of the next.
         # A filter that counts samples would start again with the next way to decode it.
         return None if survey.is_plain or survey.changes else "close"
+
+    def _channel_of(self, track: AudioTrack, output: Output) -> int | None:
+        """The channel to take where a mix of the two would cancel them."""
+        if len(track.places) != 2 or isinstance(output.channels, str) or output.mixes_to(2) != 1:
+            return None
+        duration = self._survey(track).duration
+        return louder_channel(self.source, track.index, duration, limits=self.limits)
 
     def _amplified(self, piece: Piece) -> tuple[Piece, list[str]]:
         target = piece.output.loudness
@@ -391,14 +429,17 @@ class _Job:
             self.tags,
             check=self.strict,
         )
-        track = next(iter(pieces.values())).track
+        return self._ran(line, next(iter(pieces)), next(iter(pieces.values())).track)
+
+    def _ran(self, line: list[str], target: Path, track: AudioTrack) -> Complaints:
         code, complaints = run(
             line, limits=self.limits, on_position=self._position_reader(track), ceiling=self.ceiling
         )
         # ffmpeg 5 ends with success when a full disk kept it from writing the end of an MP3, ffmpeg 9 when it
         # cannot read on.
-        if code != 0 or complaints.mention(*_WRITE_ERRORS, _READ_ERROR):
-            raise self._failure(code, complaints, next(iter(pieces)))
+        stopped = complaints.mention(_READ_ERROR) and self.truncated == "fail"
+        if code != 0 or stopped or complaints.mention(*_WRITE_ERRORS):
+            raise self._failure(code, complaints, target)
         if self.strict and complaints.corrupt:
             raise CorruptFramesError(
                 f"{complaints.corrupt} frames of the audio cannot be decoded.", frames=complaints.corrupt
@@ -412,19 +453,14 @@ class _Job:
         written, survey = measure_written(piece.partial, form, limits=limits), self._survey(track)
         if piece.copy:
             compare_copy(written, survey)
-        if self.selection.trims:
-            warnings += compare_piece(self.source, self.info, track, written.duration, self.selection)
-        else:
-            warnings += compare(
-                self.source,
-                self.info,
-                track,
-                written.duration,
-                survey,
-                filled=piece.gaps == "silence",
-                expected=self.expected_duration,
-                complaints=complaints.count,
-            )
+        try:
+            warnings += self._compared(piece, written, survey, complaints)
+            missing = None
+        except TruncatedMediaError as error:
+            if self.truncated == "fail":
+                raise
+            warnings.append(error.message)
+            missing = round(error.missing or 0.0, 3)
         if complaints.count:
             warnings.append(f"ffmpeg complained {complaints.count} times, at last: {complaints.last[-1]}")
         if survey.restarts:
@@ -456,7 +492,24 @@ class _Job:
             silent=is_silent(self.program, piece.partial, duration, demuxer=form.demuxer, limits=limits),
             corrupt_frames=complaints.corrupt,
             gaps=gaps,
+            missing=missing,
             warnings=tuple(warnings),
+        )
+
+    def _compared(
+        self, piece: Piece, written: Measurement, survey: Measurement, complaints: Complaints
+    ) -> list[str]:
+        if self.selection.trims:
+            return compare_piece(self.source, self.info, piece.track, written.duration, self.selection)
+        return compare(
+            self.source,
+            self.info,
+            piece.track,
+            written.duration,
+            survey,
+            filled=piece.gaps == "silence",
+            expected=self.expected_duration,
+            complaints=complaints.count,
         )
 
     def _gaps_in_file(self, track: AudioTrack, complaints: Complaints) -> tuple[Gap, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vod.errors import InvalidInputError
+from vod.media.errors import ChannelNotFoundError, UnsupportedTrackError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +17,7 @@ class Format:
     :param bit_rate: bit/s when no other is asked for; ``None`` for lossless formats.
     :param speed: Encoder options that make it faster; by the benchmarks the quality is the same.
     :param speed_from: Lowest bit rate, in bit/s, at which they are used.
+    :param sample_rates: What the encoder takes, in Hz; all when empty.
     """
 
     extension: str
@@ -27,6 +30,7 @@ class Format:
     speed_from: int = 0
     muxer_options: dict[str, str] = field(default_factory=dict)
     max_channels: int = 8
+    sample_rates: tuple[int, ...] = ()
 
 
 FORMATS = {
@@ -39,6 +43,7 @@ FORMATS = {
         bit_rate=128_000,
         speed={"compression_level": "7"},
         max_channels=2,
+        sample_rates=(8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
     ),
     "AAC": Format(
         extension=".m4a",
@@ -50,6 +55,10 @@ FORMATS = {
         speed={"aac_coder": "fast"},
         speed_from=128_000,
         muxer_options={"movflags": "+faststart"},
+        sample_rates=(
+            *(8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200),
+            96_000,
+        ),
     ),
     "WAV": Format(
         extension=".wav",
@@ -59,6 +68,7 @@ FORMATS = {
         demuxer="wav",
         # Above 4 GB, RIFF's lengths overflow.
         muxer_options={"rf64": "auto"},
+        max_channels=64,
     ),
     "FLAC": Format(
         extension=".flac", codecs=frozenset({"flac"}), encoder="flac", muxer="flac", demuxer="flac"
@@ -70,12 +80,18 @@ FORMATS = {
         muxer="opus",
         demuxer="ogg",
         bit_rate=96_000,
+        sample_rates=(8_000, 12_000, 16_000, 24_000, 48_000),
     ),
 }
 
 EXTENSIONS = {name: form.extension for name, form in FORMATS.items()}
 """File name extension of each audio format."""
 
+SPEECH_RATE = 16_000
+"""Hz, of what speech recognition takes."""
+
+_MOST_MIXED = 8
+"""Channels that ffmpeg knows how to mix."""
 _PLACES = {"left": "FL", "right": "FR", "center": "FC"}
 
 
@@ -117,6 +133,11 @@ class Output:
             )
         _require("bit_rate", self.bit_rate, 8_000, 1_000_000)
         _require("sample_rate", self.sample_rate, 8_000, 192_000)
+        if self.sample_rate and self.form.sample_rates and self.sample_rate not in self.form.sample_rates:
+            raise InvalidInputError(
+                f"{self.audio_format} cannot have a sample rate of {self.sample_rate} Hz.",
+                remedy=f"Use one of {', '.join(map(str, self.form.sample_rates))}.",
+            )
         _require("loudness", self.loudness, -70, -5)
         if isinstance(self.channels, str):
             if self.channels not in _PLACES:
@@ -132,25 +153,77 @@ class Output:
         """How the format is written."""
         return FORMATS[self.audio_format]
 
+    @property
+    def is_for_speech(self) -> bool:
+        """Whether speech recognition takes it as it is."""
+        return self.audio_format == "WAV" and self.sample_rate == SPEECH_RATE
+
     def keeps(self, codec: str, sample_rate: int | None, channels: int | None) -> bool:
         """Whether a track with these properties can be taken over as it is."""
         return (
-            codec in ({"pcm_s16le"} if self == SPEECH else self.form.codecs)
+            codec in ({"pcm_s16le"} if self.is_for_speech else self.form.codecs)
             and not self.reencode
             and self.loudness is None
             and self.sample_rate in (None, sample_rate)
             and self.channels in (None, channels)
         )
 
-    def filters(self, channels: int | None, gain: float) -> list[str]:
-        """ffmpeg's filters for a track with *channels*.
+    def mixes_to(self, channels: int) -> int:
+        """How many channels it has, of a track with *channels*."""
+        if isinstance(self.channels, str):
+            return 1
+        if self.channels is not None:
+            return self.channels
+        return min(channels, self.form.max_channels) if self.audio_format == "MP3" else channels
 
+    def require(self, places: Sequence[str]) -> None:
+        """See that a track with these channels can become this.
+
+        :raises ChannelNotFoundError: the one that was asked for is not there.
+        :raises UnsupportedTrackError: there are more than the format holds.
+        """
+        if isinstance(self.channels, str) and len(places) > 1 and self._place(places) is None:
+            there = ", ".join(places) if is_laid_out(places) else f"{len(places)} without names"
+            raise ChannelNotFoundError(
+                f"The track has no channel {self.channels!r}; it has {there}.",
+            )
+        if self.mixes_to(len(places)) > self.form.max_channels:
+            raise UnsupportedTrackError(
+                f"The track has {len(places)} channels, and {self.audio_format} holds at most "
+                f"{self.form.max_channels}.",
+                remedy="Ask for fewer, for example channels=2, or for WAV.",
+            )
+
+    def _place(self, places: Sequence[str]) -> str | None:
+        """ffmpeg's name of the one channel to take."""
+        assert isinstance(self.channels, str)
+        if is_laid_out(places):
+            place = _PLACES[self.channels]
+            return place if place in places else None
+        return {"left": "c0", "right": "c1"}.get(self.channels)
+
+    def filters(self, places: Sequence[str], gain: float, take: int | None = None) -> list[str]:
+        """ffmpeg's filters for a track with these channels.
+
+        :param places: As in :attr:`vod.media.info.AudioTrack.places`.
         :param gain: dB, as measured for :attr:`loudness`.
+        :param take: The one channel to take instead of a mix, whose channels cancel each other.
         """
         filters = [f"volume={gain:.2f}dB"] if gain else []
+        count, target = len(places), self.mixes_to(len(places))
         if isinstance(self.channels, str):
-            filters.append(f"pan=mono|c0={_PLACES[self.channels]}")
-        elif self.audio_format == "OPUS" and (self.channels or channels or 0) > 2:
+            if count > 1:
+                filters.append(f"pan=mono|c0={self._place(places)}")
+        elif target == 1 and take is not None:
+            filters.append(f"pan=mono|c0=c{take}")
+        elif target < count and (count > _MOST_MIXED or not is_laid_out(places)):
+            # What ffmpeg guesses of channels without names would be a subwoofer's, which is left out.
+            equal = "+".join(f"{1 / count:.6f}*c{number}" for number in range(count))
+            layout = {1: "mono", 2: "stereo"}.get(target, f"{target}c")
+            filters.append("|".join([f"pan={layout}", *(f"c{number}={equal}" for number in range(target))]))
+        elif self.audio_format in ("AAC", "OPUS", "FLAC") and any(name.startswith("T") for name in places):
+            filters.append("aformat=channel_layouts=7.1|5.1")  # they have no place for what is overhead
+        elif self.audio_format == "OPUS" and target > 2:
             # libopus refuses the layouts with side channels that most 5.1 tracks have.
             filters.append("aformat=channel_layouts=quad|5.0|5.1|6.1|7.1")
         return filters
@@ -168,12 +241,17 @@ class Output:
         if isinstance(self.channels, int):
             options["ac"] = self.channels
         fine = (bits or 0) > 16
-        if self.audio_format == "WAV" and fine and self != SPEECH:
+        if self.audio_format == "WAV" and fine and not self.is_for_speech:
             options["c:a"] = "pcm_s32le"
         if self.audio_format == "FLAC":
             options["sample_fmt"] = "s32" if fine else "s16"
         return options
 
 
-SPEECH = Output(audio_format="WAV", sample_rate=16_000, channels=1)
+def is_laid_out(places: Sequence[str]) -> bool:
+    """Whether a file says where its channels are heard."""
+    return len(places) <= 2 or not any(name in ("NONE", "UNK", "") for name in places)
+
+
+SPEECH = Output(audio_format="WAV", sample_rate=SPEECH_RATE, channels=1)
 """What speech recognition takes: nothing has to be decoded or resampled again."""

@@ -276,6 +276,41 @@ def is_heard(
     return False
 
 
+def levels(
+    file: IO[bytes],
+    *,
+    index: int,
+    places: list[float],
+    seconds: float,
+    options: dict[str, str],
+    demuxer: str | None,
+) -> dict[str, float]:
+    """How loud left, right and a mix of both are at the *places*: RMS, 1 is full scale."""
+    sums, count = [0.0, 0.0, 0.0], 0
+    with _opened(file, options, demuxer) as container:
+        stream = container.streams.audio[index]
+        resampler = av.AudioResampler(format="fltp", layout="stereo", rate=8000)
+        for place in places:
+            try:
+                container.seek(int(place * av.time_base))
+                heard = 0
+                for frame in container.decode(stream):
+                    for part in resampler.resample(frame):
+                        size = part.samples * 4
+                        one, other = (array.array("f", bytes(plane)[:size]) for plane in part.planes)
+                        sums[0] += sum(a * a for a in one)
+                        sums[1] += sum(b * b for b in other)
+                        sums[2] += sum((a + b) ** 2 for a, b in zip(one, other, strict=True)) / 4
+                        count += part.samples
+                    heard += frame.samples
+                    if heard > seconds * frame.sample_rate:
+                        break
+            except (OSError, ValueError, av.FFmpegError):
+                continue
+    left, right, mixed = ((each / max(count, 1)) ** 0.5 for each in sums)
+    return {"left": left, "right": right, "mixed": mixed}
+
+
 @contextlib.contextmanager
 def _opened(file: IO[bytes], options: dict[str, str], demuxer: str | None = None) -> Iterator[InputContainer]:
     try:

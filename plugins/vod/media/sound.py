@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vod import sandbox
 from vod.media.errors import FfmpegError
 from vod.media.info import open_options, read_media
 from vod.media.process import QUIET, run
@@ -22,6 +24,10 @@ _PLACES = (0.5, 0.25, 0.75, 0.1, 0.9, 0.0)
 """Where to listen first, as parts of the whole."""
 _LISTEN = 0.5
 """Seconds to listen at each place."""
+
+_AUDIBLE = 0.001
+_CANCELLED = 0.1
+"""Of the level of one channel: a mix below it has lost more than 20 dB."""
 
 _HIGHEST_PEAK = -1.0
 """dBTP that a gain for loudness may raise the true peak to (EBU R128)."""
@@ -62,6 +68,27 @@ def is_silent(
     _, said = run([*command, "-map", f"0:a:{index}", "-af", "volumedetect", "-f", "null", "-"], limits=limits)
     loudest = _figure(r"max_volume: (\S+) dB", [*said.notes, *said.last])
     return loudest is not None and loudest < SILENCE
+
+
+def louder_channel(path: Path, index: int, duration: float, *, limits: Limits) -> int | None:
+    """Which of two channels is louder, if a mix of them is nearly silent because one is inverted.
+
+    :param duration: Seconds.
+    """
+    places = [duration * place for place in _PLACES]
+    found = read_media("levels", path, limits, index=index, places=places, seconds=_LISTEN, demuxer=None)
+    levels = sandbox.build(_Levels, found)
+    louder = max(levels.left, levels.right)
+    if louder < _AUDIBLE or levels.mixed > louder * _CANCELLED:
+        return None
+    return 0 if levels.left >= levels.right else 1
+
+
+@dataclass(frozen=True)
+class _Levels:
+    left: float
+    right: float
+    mixed: float
 
 
 def gain(command: Sequence[str], target: float, *, limits: Limits) -> tuple[float, str | None]:

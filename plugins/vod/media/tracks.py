@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vod.media.info import AudioTrack, MediaInfo
 
 ALL = "all"
+MIX = "mix"
 SPEECH_FIRST = "speech"
 
 _NOT_SPEECH = {
@@ -37,7 +38,8 @@ class Selection:
     """What of a source is wanted.
 
     :param language: ISO 639-1 or 639-2 code, any case: ``de``, ``ger`` and ``DEU`` are the same.
-    :param track: Place among the audio tracks, from 0; or ``all``; or ``speech``, which puts commentary,
+    :param track: Place among the audio tracks, from 0; or ``all``; or ``mix``, all of them in one; or
+        ``speech``, which puts commentary,
         audio description, music and effects last; or what a track is marked as, for example ``original``,
         ``dub``, ``comment``. The default track when omitted.
     :param start: Seconds into the source at which to start.
@@ -54,8 +56,8 @@ class Selection:
         if isinstance(self.track, str):
             if self.track.isdigit():
                 object.__setattr__(self, "track", int(self.track))
-            elif self.track not in {ALL, SPEECH_FIRST, *DISPOSITIONS}:
-                words = ", ".join((ALL, SPEECH_FIRST, *DISPOSITIONS))
+            elif self.track not in {ALL, MIX, SPEECH_FIRST, *DISPOSITIONS}:
+                words = ", ".join((ALL, MIX, SPEECH_FIRST, *DISPOSITIONS))
                 raise InvalidInputError(
                     f"{self.track!r} names no audio track.", remedy=f"Use a number from 0, or one of {words}."
                 )
@@ -105,7 +107,7 @@ def choose_tracks(
     wanted = [each for each in info.audio if language is None or each.speaks(language)]
     if not wanted:
         raise LanguageNotFoundError(f"No audio track is in the language {language!r}; there is: {available}.")
-    if track == ALL:
+    if track in (ALL, MIX):
         return wanted
     if isinstance(track, int):
         wanted = [each for each in wanted if each.index == track]
