@@ -388,11 +388,18 @@ def _audio_track(
         "duration": _duration(stream, start),
         "start": start,
         "readable": bool(context and context.codec.name in readable),
-        "places": [channel.name for channel in context.layout.channels][:MAX_CHANNELS] if context else [],
+        "places": _places(context) if context else [],
         "encrypted": sound.encrypted,
         "bits": context.format.bits if context and context.format and codec.startswith(_LOSSLESS) else None,
         "dispositions": [mark.name for mark in Disposition if mark.name and mark & stream.disposition],
     }
+
+
+def _places(context: av.AudioCodecContext) -> list[str]:
+    places = [channel.name for channel in context.layout.channels][:MAX_CHANNELS]
+    # Of one or two channels everybody knows where they belong.
+    usual = {1: ["FC"], 2: ["FL", "FR"]}.get(len(places), places)
+    return usual if set(places) == {"NONE"} else places
 
 
 def _start(container: InputContainer, stream: av.AudioStream | av.VideoStream) -> float:
