@@ -160,6 +160,8 @@ class Transcript(_Record):
         text is in the files.
     :param language: Language code recognised or given, for example ``en``.
     :param duration: Seconds of audio.
+    :param offset: Seconds after the start of the video at which the audio starts; the times in the files are
+        those of the video, as far as the extraction knew.
     :param model: Name of the speech model.
     :param uris: Files written, by caption format: ``{"txt": "file:///…", "srt": "file:///…"}``.
     :param seconds: What the transcription took.
@@ -172,6 +174,7 @@ class Transcript(_Record):
     duration: float
     model: str
     uris: dict[str, str]
+    offset: float = 0.0
     seconds: float | None = None
     outcome: Literal["transcribed"] = "transcribed"
 
