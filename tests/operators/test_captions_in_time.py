@@ -93,6 +93,6 @@ def test_every_caption_is_where_it_is_in_the_video(
 
 def test_a_piece_of_a_video(context: Context, video: Path, tmp_path: Path) -> None:
     whole = twice(video, tmp_path / "a.mkv")
-    found = dict((word, start) for start, word in captions(context, whole, tmp_path, options={"start": 18.0}))
+    found = {word: start for start, word in captions(context, whole, tmp_path, options={"start": 18.0})}
     for word, start in SPOKEN.items():
         assert found[word] == pytest.approx(start + GAP[1], abs=WITHIN)
