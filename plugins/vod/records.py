@@ -72,6 +72,8 @@ class ExtractedAudio(_Record):
     :param missing: Seconds of audio that are missing because the source was cut off, as far as is known;
         ``None`` when it is whole.
     :param copied: The track was taken over as it was, not encoded again.
+    :param fetched: Bytes of the source that were fetched, when only what its sound needs was.
+    :param source_size: Bytes of all of that source.
     :param reused: An earlier run's file, made from the same source in the same way, was at the destination.
     :param warnings: What was odd and no reason to fail, one sentence each.
     """
@@ -99,6 +101,8 @@ class ExtractedAudio(_Record):
     gaps: list[dict[str, float]] = field(default_factory=list)
     missing: float | None = None
     copied: bool = False
+    fetched: int | None = None
+    source_size: int | None = None
     reused: bool = False
     warnings: list[str] = field(default_factory=list)
     outcome: Literal["extracted"] = "extracted"

@@ -25,7 +25,7 @@ redact_http_libraries()
 _MAX_FRUITLESS_TRIES = 5
 _TIMEOUT = httpx.Timeout(30.0)
 _PACE_SECONDS, _MIN_BYTES_PER_SECOND = 60.0, 1000
-_LATER = {408, 425, 429}
+LATER = {408, 425, 429}
 """Answers below 500 that may be others the next time."""
 
 
@@ -36,13 +36,13 @@ def head(location: Location, *, limits: Limits, allowed: AllowedLocations) -> tu
     """
     limits.check()
     try:
-        with _client() as client:
+        with http_client() as client:
             response = _last(requests_for(client, "HEAD", location, allowed, {}))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DownloadError(f"The server cannot be reached ({type(error).__name__}).") from None
     if not response.is_success:
         return None, None  # not every server answers to HEAD, and signed URLs are for GET only
-    return _length(response), _validator(response)
+    return _length(response), validator(response)
 
 
 def download(
@@ -60,7 +60,7 @@ def download(
     """
     transfer = _Transfer(location, max_bytes, limits, allowed)
     try:
-        with target.open("wb") as file, _client() as client:
+        with target.open("wb") as file, http_client() as client:
             for attempt in transfer.tries():
                 with attempt:
                     transfer.go_on(client, file)
@@ -98,7 +98,7 @@ class _Transfer:
                 size = self._extent(response)
                 file.seek(self.received)
                 file.truncate()
-                pace = _Pace()
+                pace = Pace()
                 for chunk in response.iter_raw():
                     self._limits.check()
                     pace.check(len(chunk))
@@ -115,7 +115,7 @@ class _Transfer:
             return self._fruitless >= _MAX_FRUITLESS_TRIES
 
         return Retrying(
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception(may_pass),
             wait=wait_random_exponential(multiplier=0.2, max=10),
             stop=stop,
             sleep=self._sleep,
@@ -133,10 +133,10 @@ class _Transfer:
                 return None if found[2] == "*" else self._allow(int(found[2]))
             raise DownloadError("The server sent another part of the file than was asked for.")
         if response.status_code != 200:
-            later = response.status_code >= 500 or response.status_code in _LATER
+            later = response.status_code >= 500 or response.status_code in LATER
             raise DownloadError(f"The server answered with HTTP {response.status_code}.", retryable=later)
         self.received = 0
-        self._validator = _validator(response)
+        self._validator = validator(response)
         size = _length(response)
         return None if size is None else self._allow(size)
 
@@ -148,7 +148,7 @@ class _Transfer:
         return size
 
 
-class _Pace:
+class Pace:
     """Ends a download that comes in drops: it could go on for weeks."""
 
     def __init__(self) -> None:
@@ -171,15 +171,21 @@ def _last(responses: Iterator[httpx.Response]) -> httpx.Response:
     return last
 
 
-def _client() -> httpx.Client:
+def http_client(*, max_connections: int = 10) -> httpx.Client:
+    """What asks for web addresses; use it with :func:`vod.media.addresses.requests_for` only."""
     # Packed bytes could not be taken up in the middle. Redirects are followed by requests_for, which checks
     # them. A proxy of the environment would look names up itself, and lead where it likes.
     return httpx.Client(
-        follow_redirects=False, timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}, trust_env=False
+        follow_redirects=False,
+        timeout=_TIMEOUT,
+        headers={"Accept-Encoding": "identity"},
+        trust_env=False,
+        limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
     )
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
     if isinstance(error, SlowDownloadError):
         return False  # each connection would bring a little
     return isinstance(error, httpx.TransportError) or (isinstance(error, DownloadError) and error.retryable)
@@ -190,7 +196,8 @@ def _length(response: httpx.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _validator(response: httpx.Response) -> str | None:
+def validator(response: httpx.Response) -> str | None:
+    """What changes when the file does; ``None`` where the server does not say."""
     tag: str | None = response.headers.get("ETag")
     changed: str | None = response.headers.get("Last-Modified")
     return changed if tag is None or tag.startswith("W/") else tag

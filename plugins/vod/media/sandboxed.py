@@ -38,6 +38,7 @@ _WITHOUT_CLOCK = {
 }
 """Containers without time stamps: ffmpeg counts what it reads."""
 _USUAL = 8
+_MAX_SPANS = 100_000
 _LONGEST_END = 0.1
 """Seconds at the end that an edit list leaves out and a copy may have all the same."""
 
@@ -82,6 +83,34 @@ def measure(
         if index >= len(container.streams.audio):
             raise Refusal("no_track")
         return _Survey(container, container.streams.audio[index], decode=decode).made()
+
+
+def sound_spans(file: IO[bytes], *, joined: int, options: dict[str, str]) -> list[list[int]]:
+    """Where the samples of all tracks but the picture are, by the file's index: start and end of each span.
+
+    The samples themselves need not be there. Titles of chapters and time codes count as well: ffmpeg reads
+    them when it opens the file.
+
+    :param joined: Bytes between two spans that make them one.
+    :returns: Nothing when there are too many for a result.
+    """
+    # What an edit list leaves out may be decoded all the same, to warm up the decoder.
+    with _opened(file, {**options, "advanced_editlist": "0"}) as container:
+        found: list[tuple[int, int]] = []
+        for stream in container.streams:
+            if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
+                continue
+            entries = stream.index_entries
+            if stream.type == "audio" and not len(entries):
+                return []
+            found += [(entry.pos, entry.pos + entry.size) for entry in entries if entry.size]
+        spans: list[list[int]] = []
+        for start, end in sorted(found):
+            if spans and start - spans[-1][1] <= joined:
+                spans[-1][1] = max(spans[-1][1], end)
+            else:
+                spans.append([start, end])
+        return spans if len(spans) <= _MAX_SPANS else []
 
 
 class _Survey:

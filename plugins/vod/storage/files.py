@@ -7,13 +7,14 @@ import inspect
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from vod import media
-from vod.errors import InvalidInputError
+from vod.errors import InvalidInputError, VodError
 from vod.locations import AllowedLocations, Kind, Location, parse_location, public_name
 from vod.logs import get_logger
 from vod.storage.errors import StorageError, StorageRefusedError, store_errors
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from vod.hooks import VodHook
+    from vod.media.ranges import Remote, Span
 
 log = get_logger(__name__)
 
@@ -159,6 +161,115 @@ def local_copy(
         else:
             _fetch(location, copy, max_bytes, limits)
         yield copy
+
+
+@dataclass(frozen=True)
+class SoundCopy:
+    """A sparse copy that has of its source what the sound needs.
+
+    :param fetched: Bytes of it that were fetched.
+    :param size: Bytes of the source.
+    """
+
+    path: Path
+    fetched: int
+    size: int
+
+
+@contextmanager
+def sound_copy(
+    source: str,
+    *,
+    max_bytes: int = DOWNLOAD_LIMIT,
+    limits: media.Limits,
+    allowed: AllowedLocations | None = None,
+) -> Iterator[SoundCopy | None]:
+    """Give a copy of a remote source that has its sound only; ``None`` when :func:`local_copy` is the way.
+
+    That is so for local files, assets of VOD, containers without an index, servers that send no parts, and
+    where the whole file is quicker. What fails here is left to :func:`local_copy` to say.
+
+    :raises vod.media.ExtractionTimeoutError, vod.media.ExtractionCancelledError: as *limits* say.
+    :raises vod.media.NoSpaceError: it does not fit on the disk.
+    """
+    if allowed is None:
+        allowed = allowed_locations()
+    location = check_source(source, allowed)
+    if location.kind is Kind.ASSET or location.path is not None:
+        yield None
+        return
+    from vod.media import ranges
+
+    limits = media.Limits(min(limits.timeout, _DOWNLOAD_TIMEOUT), limits.cancelled)
+    with media.scratch_folder() as folder:
+        copy = None
+        try:
+            with _remote(location, limits, allowed) as remote:
+                if remote and remote.size <= max_bytes:
+                    fetched = ranges.fetch_sound(remote, folder / "original", limits)
+                    if fetched is not None:
+                        copy = SoundCopy(folder / "original", fetched, remote.size)
+        except VodError as error:
+            if not ranges.is_of_source(error):
+                raise
+            copy = None
+            log.info("%s: all of it is fetched, because a part failed: %s", location.shown, error.message)
+        yield copy
+
+
+@contextmanager
+def _remote(location: Location, limits: media.Limits, allowed: AllowedLocations) -> Iterator[Remote | None]:
+    if location.kind is Kind.WEB:
+        from vod.media.download import http_client
+        from vod.media.ranges import AT_ONCE, HttpRemote
+
+        with http_client(max_connections=AT_ONCE) as client:
+            yield HttpRemote.find(client, location, limits=limits, allowed=allowed)
+        return
+    with store_errors(location.shown):
+        stored = _StoredRemote(remote_path(location), limits)
+        yield stored
+        stored.require_unchanged()
+
+
+class _StoredRemote:
+    """A file on object storage, read in parts."""
+
+    def __init__(self, path: ObjectStoragePath, limits: media.Limits) -> None:
+        self._path = path
+        self._limits = limits
+        self._mark = self._now()
+        self.size = int(path.stat().st_size)
+
+    def read(self, spans: Iterable[Span]) -> Iterator[tuple[Span, bytes]]:
+        """See :class:`vod.media.ranges.Remote`."""
+        from vod.media.ranges import AT_ONCE
+
+        waiting = list(spans)
+        for first in range(0, len(waiting), 8 * AT_ONCE):
+            self._limits.check()
+            group = waiting[first : first + 8 * AT_ONCE]
+            parts = self._path.fs.cat_ranges(
+                [self._path.path] * len(group),
+                [span.start for span in group],
+                [span.end for span in group],
+                batch_size=AT_ONCE,
+                on_error="raise",
+            )
+            for span, data in zip(group, parts, strict=True):
+                if len(data) != span.end - span.start:
+                    raise media.DownloadError("The object store sent another part than was asked for.")
+                yield span, data
+
+    def require_unchanged(self) -> None:
+        """:raises vod.media.DownloadError: it is another file by now."""
+        if self._now() != self._mark:
+            raise media.DownloadError("The file has changed while it was read.")
+
+    def _now(self) -> str:
+        fs = self._path.fs
+        fs.invalidate_cache(fs._parent(self._path.path))
+        return str(self._path.checksum())
 
 
 @contextmanager
