@@ -108,7 +108,8 @@ def fetch_sound(remote: Remote, target: Path, limits: Limits) -> int | None:
                 return None
             file.flush()
             found = read_media("sound_spans", target, limits, joined=_GAPS[0])
-            spans = _checked(found, remote.size)
+            # The beginning is there.
+            spans = [Span(max(start, HEAD), end) for start, end in _checked(found, remote.size) if end > HEAD]
             began = time.monotonic()
             sparse.fetch(Span(0, 1))
             latency = time.monotonic() - began
