@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections import deque
@@ -18,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 from vod import media
 from vod.batch.ledger import KillsItsProcessError, Ledger
 from vod.engines import Outcomes
-from vod.engines.cores import cores
 from vod.engines.claims import EngineClaims
+from vod.engines.cores import cores
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
