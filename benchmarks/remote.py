@@ -153,7 +153,7 @@ def _picture(path: Path, size: int) -> None:
     ffmpeg("-f", "lavfi", "-i", f"color=gray:s=64x64:r=25:d={SECONDS}", "-c:v", "libx264",
            "-preset", "ultrafast", "-x264-params", "aud=1", seed)  # fmt: skip
     units = seed.read_bytes().split(b"\0\0\0\1\x09")[1:]
-    noise = bytes(byte or 1 for byte in random.Random(1).randbytes(size // len(units)))
+    noise = bytes(byte or 1 for byte in random.Random(1).randbytes(size // len(units)))  # noqa: S311
     with path.open("wb") as file:
         for unit in units:
             # An unspecified kind of unit (24): readers carry it along and decoders pass over it.
