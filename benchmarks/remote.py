@@ -45,8 +45,8 @@ CHUNK = 64 << 10
 
 WHOLE = """
 import sys
-from vod.media import ranges
-ranges.MIN_SIZE = 1 << 62
+from vod.media import sparse
+sparse._LEAST_SIZE = 1 << 62
 from vod.__main__ import main
 sys.exit(main())
 """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from vod import media
@@ -23,6 +23,7 @@ from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger
+from vod.media.sparse import Fetched
 from vod.records import (
     MAX_GAPS,
     MAX_WARNINGS,
@@ -33,7 +34,7 @@ from vod.records import (
     parse_record,
     shortened,
 )
-from vod.storage.files import Destination, check_source, local_copy, sound_copy, version
+from vod.storage.files import Destination, check_source, local_copy, version
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
@@ -307,47 +308,19 @@ class FfmpegEngine:
         outputs = {self._name(asset): self._output}
         if self._options.speech:
             outputs[file_stem(asset) + SPEECH_SUFFIX] = self._speech
-        limits_of_source: dict[str, Any] = {"max_bytes": self._options.max_bytes, "allowed": self._allowed}
-        with sound_copy(asset, limits=limits, **limits_of_source) as copy:
-            extractions = copy and self._from_sound(program, source, copy.path, outputs, began)
-            if copy and extractions:
-                record = self._record(source, extractions, time.monotonic() - began)
-                return replace(record, fetched=copy.fetched, source_size=copy.size)
-        with local_copy(asset, self._hook, limits=limits, **limits_of_source) as path:
-            extractions = self._written(program, source, path, outputs, began)
-        return self._record(source, extractions, time.monotonic() - began)
-
-    def _from_sound(
-        self, program: str, source: _Source, path: Path, outputs: dict[str, media.Output], began: float
-    ) -> list[media.Extraction] | None:
-        """What a sparse copy gives, or ``None`` unless it is flawless: then the whole file has to say it."""
-        from vod.media.ranges import is_of_source
-
-        try:
-            return self._written(program, source, path, outputs, began, flawless=True)
-        except VodError as error:
-            if not is_of_source(error):
-                raise
-            log.info("%s: all of it is fetched, because: %s", source.name, error.message)
-            return None
-
-    def _written(
-        self,
-        program: str,
-        source: _Source,
-        path: Path,
-        outputs: dict[str, media.Output],
-        began: float,
-        *,
-        flawless: bool = False,
-    ) -> list[media.Extraction]:
-        """Extract to the destination.
-
-        :param flawless: Publish nothing when something is wrong with the sound.
-        :raises vod.media.CorruptFramesError: then.
-        """
-        timeout = self._options.timeout
-        with self._destination.folder() as folder:
+        fetched = Fetched()
+        with (
+            local_copy(
+                asset,
+                self._hook,
+                max_bytes=self._options.max_bytes,
+                limits=limits,
+                allowed=self._allowed,
+                sound_of=self._selection,
+                fetched=fetched,
+            ) as path,
+            self._destination.folder() as folder,
+        ):
             extractions = media.extract_all(
                 path,
                 {folder / name: output for name, output in outputs.items()},
@@ -365,16 +338,11 @@ class FfmpegEngine:
                 # What fetching it took is part of its time.
                 timeout=None if timeout is None else round(max(timeout - (time.monotonic() - began), 0.0), 1),
                 expected_duration=source.duration,
-                on_progress=self._progress_of(source.asset),
+                on_progress=self._progress_of(asset),
                 cancelled=self._stopping,
             )
-            if flawless and any(
-                each.corrupt_frames or each.gaps or each.silent or each.missing for each in extractions
-            ):
-                for each in extractions:
-                    each.path.unlink(missing_ok=True)
-                raise media.CorruptFramesError("Its sound is not flawless.")
-        return extractions
+        record = self._record(source, extractions, time.monotonic() - began)
+        return replace(record, fetched=fetched.bytes or None, source_size=fetched.size or None)
 
     def _record(self, source: _Source, extractions: list[media.Extraction], seconds: float) -> ExtractedAudio:
         outputs = 2 if self._options.speech else 1
@@ -456,14 +424,15 @@ class FfmpegEngine:
     def _fingerprint(self, asset: str, limits: media.Limits) -> str | None:
         """A digest of the source and of all that shapes its audio; ``None`` when the source may have changed.
 
-        With all tracks there is no digest, because only the source can say which files there would be.
+        With all tracks there is no digest, because only the source can say which files there would be; nor
+        where a cut source may be kept, because only the source can say what is missing.
         """
         of_source = version(asset, limits=limits, allowed=self._allowed)
-        if of_source is None or self._selection.track == media.ALL:
+        if of_source is None or self._selection.track == media.ALL or self._options.truncated == "keep":
             return None
         options = self._options
         shape: list[object] = [asset, of_source, asdict(self._output), asdict(self._selection)]
-        shape += [options.speech, options.strict, options.keep_tags]
+        shape += [options.speech, options.strict, options.keep_tags, options.gaps]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
     def _progress_of(self, asset: str) -> Callable[[media.Progress], None]:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from vod.logs import redact_http_libraries
 from vod.media.addresses import REDIRECTS, requests_for
 from vod.media.errors import DownloadError, NoSpaceError, SlowDownloadError, TooLargeError
+from vod.media.sparse import FIRST_PIECE, PARALLEL, RangesError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +34,7 @@ redact_http_libraries()
 _MAX_FRUITLESS_TRIES = 5
 _TIMEOUT = httpx.Timeout(30.0)
 _PACE_SECONDS, _MIN_BYTES_PER_SECOND = 60.0, 1000
-LATER = {408, 425, 429}
+_LATER = {408, 425, 429}
 """Answers below 500 that may be others the next time."""
 
 
@@ -36,13 +45,13 @@ def head(location: Location, *, limits: Limits, allowed: AllowedLocations) -> tu
     """
     limits.check()
     try:
-        with http_client() as client:
+        with _client() as client:
             response = _last(requests_for(client, "HEAD", location, allowed, {}))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DownloadError(f"The server cannot be reached ({type(error).__name__}).") from None
     if not response.is_success:
         return None, None  # not every server answers to HEAD, and signed URLs are for GET only
-    return _length(response), validator(response)
+    return _length(response), _validator(response)
 
 
 def download(
@@ -60,7 +69,7 @@ def download(
     """
     transfer = _Transfer(location, max_bytes, limits, allowed)
     try:
-        with target.open("wb") as file, http_client() as client:
+        with target.open("wb") as file, _client() as client:
             for attempt in transfer.tries():
                 with attempt:
                     transfer.go_on(client, file)
@@ -72,6 +81,120 @@ def download(
     except OSError as error:
         raise NoSpaceError(f"The download cannot be kept: {error.strerror}.") from error
     return transfer.received
+
+
+class HttpRanges:
+    """A file behind HTTP that is read in pieces, by several threads at once.
+
+    :param ask: Sends a GET with these headers and gives the responses, redirects too, the answer last.
+    :raises RangesError: the server does not send pieces, or the file has changed.
+    """
+
+    def __init__(self, ask: Callable[[dict[str, str]], Iterator[httpx.Response]], *, limits: Limits) -> None:
+        self._ask = ask
+        self._limits = limits
+        self._validator: str | None = None
+        self.size = 0
+        self.first = self._read(0, FIRST_PIECE)
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from *start* to before *end*."""
+        for attempt in Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=_as_the_server_says,
+            stop=stop_after_attempt(_MAX_FRUITLESS_TRIES),
+            sleep=self._limits.wait,
+            reraise=True,
+        ):
+            with attempt:
+                return self._read(start, end)
+        raise AssertionError("unreachable")
+
+    def check(self) -> None:
+        """Nothing to do: each piece was sent with the file's validator."""
+
+    def _read(self, start: int, end: int) -> bytes:
+        self._limits.check()
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        if self._validator:
+            headers["If-Range"] = self._validator
+        for response in self._ask(headers):
+            if response.status_code in REDIRECTS:
+                continue
+            self._check(response, start)
+            received = bytearray()
+            for chunk in response.iter_raw():
+                received += chunk
+                if len(received) > end - start:
+                    break
+            expected = min(end, self.size) - start
+            if len(received) != expected:
+                raise httpx.RemoteProtocolError("A piece of another length came.")
+            return bytes(received)
+        raise RangesError("The server redirects to nothing.")
+
+    def _check(self, response: httpx.Response, start: int) -> None:
+        if response.status_code != 206:
+            later = response.status_code >= 500 or response.status_code in _LATER
+            error = DownloadError(f"The server answered with HTTP {response.status_code}.", retryable=later)
+            error.retry_after = response.headers.get("Retry-After")
+            raise error if later else RangesError(str(error))
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        if not found or int(found[1]) != start or (self.size and int(found[2]) != self.size):
+            raise RangesError("The server sent another part of the file than was asked for.")
+        validator = _validator(response)
+        if self.size and validator != self._validator:
+            raise RangesError("The file has changed.")
+        if validator is None:
+            raise RangesError("The server does not tell whether the file changes.")
+        self.size, self._validator = int(found[2]), validator
+
+
+@contextmanager
+def web_ranges(location: Location, *, limits: Limits, allowed: AllowedLocations) -> Iterator[HttpRanges]:
+    """A web address, to be read in pieces.
+
+    :param allowed: What may be read, also after a redirect.
+    :raises RangesError, DownloadError: it cannot be.
+    """
+    with _client() as client:
+        yield HttpRanges(
+            lambda headers: requests_for(client, "GET", location, allowed, headers), limits=limits
+        )
+
+
+@contextmanager
+def signed_ranges(sign: Callable[[], str], *, limits: Limits) -> Iterator[HttpRanges]:
+    """A file behind a pre-signed URL, to be read in pieces.
+
+    :param sign: Gives a URL that is valid now.
+    :raises RangesError, DownloadError: it cannot be read so.
+    """
+    url, lock = sign(), threading.Lock()
+
+    def ask(headers: dict[str, str]) -> Iterator[httpx.Response]:
+        nonlocal url
+        used = url
+        with client.stream("GET", used, headers=headers) as response:
+            if response.status_code != 403:
+                yield response
+                return
+        with lock:
+            if url == used:  # it has expired
+                url = sign()
+        with client.stream("GET", url, headers=headers) as response:
+            yield response
+
+    with _client() as client:
+        yield HttpRanges(ask, limits=limits)
+
+
+def _as_the_server_says(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    said = getattr(error, "retry_after", None) or ""
+    return (
+        min(float(said), 60.0) if said.isdecimal() else wait_random_exponential(multiplier=0.2, max=10)(state)
+    )
 
 
 class _Transfer:
@@ -98,7 +221,7 @@ class _Transfer:
                 size = self._extent(response)
                 file.seek(self.received)
                 file.truncate()
-                pace = Pace()
+                pace = _Pace()
                 for chunk in response.iter_raw():
                     self._limits.check()
                     pace.check(len(chunk))
@@ -115,7 +238,7 @@ class _Transfer:
             return self._fruitless >= _MAX_FRUITLESS_TRIES
 
         return Retrying(
-            retry=retry_if_exception(may_pass),
+            retry=retry_if_exception(_may_pass),
             wait=wait_random_exponential(multiplier=0.2, max=10),
             stop=stop,
             sleep=self._sleep,
@@ -133,10 +256,10 @@ class _Transfer:
                 return None if found[2] == "*" else self._allow(int(found[2]))
             raise DownloadError("The server sent another part of the file than was asked for.")
         if response.status_code != 200:
-            later = response.status_code >= 500 or response.status_code in LATER
+            later = response.status_code >= 500 or response.status_code in _LATER
             raise DownloadError(f"The server answered with HTTP {response.status_code}.", retryable=later)
         self.received = 0
-        self._validator = validator(response)
+        self._validator = _validator(response)
         size = _length(response)
         return None if size is None else self._allow(size)
 
@@ -148,7 +271,7 @@ class _Transfer:
         return size
 
 
-class Pace:
+class _Pace:
     """Ends a download that comes in drops: it could go on for weeks."""
 
     def __init__(self) -> None:
@@ -171,8 +294,7 @@ def _last(responses: Iterator[httpx.Response]) -> httpx.Response:
     return last
 
 
-def http_client(*, max_connections: int = 10) -> httpx.Client:
-    """What asks for web addresses; use it with :func:`vod.media.addresses.requests_for` only."""
+def _client() -> httpx.Client:
     # Packed bytes could not be taken up in the middle. Redirects are followed by requests_for, which checks
     # them. A proxy of the environment would look names up itself, and lead where it likes.
     return httpx.Client(
@@ -180,12 +302,11 @@ def http_client(*, max_connections: int = 10) -> httpx.Client:
         timeout=_TIMEOUT,
         headers={"Accept-Encoding": "identity"},
         trust_env=False,
-        limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+        limits=httpx.Limits(max_connections=PARALLEL, max_keepalive_connections=PARALLEL),
     )
 
 
-def may_pass(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
+def _may_pass(error: BaseException) -> bool:
     if isinstance(error, SlowDownloadError):
         return False  # each connection would bring a little
     return isinstance(error, httpx.TransportError) or (isinstance(error, DownloadError) and error.retryable)
@@ -196,8 +317,7 @@ def _length(response: httpx.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def validator(response: httpx.Response) -> str | None:
-    """What changes when the file does; ``None`` where the server does not say."""
+def _validator(response: httpx.Response) -> str | None:
     tag: str | None = response.headers.get("ETag")
     changed: str | None = response.headers.get("Last-Modified")
     return changed if tag is None or tag.startswith("W/") else tag

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vod import sandbox
 from vod.errors import InvalidInputError, NoAudioTrackError
 from vod.media.errors import LanguageNotFoundError, TrackNotFoundError
-from vod.media.info import DISPOSITIONS
+from vod.media.info import DISPOSITIONS, probe, read_media
+from vod.media.words import is_beside_the_speech
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vod.media.info import AudioTrack, MediaInfo
+    from vod.media.limits import Limits
 
 ALL = "all"
 MIX = "mix"
@@ -27,10 +31,6 @@ _NOT_SPEECH = {
     "descriptions",
     "non_diegetic",
 }
-_NOT_SPEECH_TITLE = re.compile(
-    r"\b(comment\w*|kommentar\w*|music|musik|effects|m ?& ?e|score|instrumental|karaoke|descri\w+)\b",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,5 +119,22 @@ def choose_tracks(
     return sorted(wanted, key=lambda each: (track == SPEECH_FIRST and not _is_speech(each), not each.default))
 
 
+def places_of_sound(source: Path, selection: Selection, *, limits: Limits) -> list[tuple[int, int]]:
+    """The bytes of a file that hold the tracks that may be meant, and the first bytes of the others.
+
+    :returns: start, and end before, of each piece.
+    :raises MediaError: as :func:`vod.media.probe` and :func:`choose_tracks` say.
+    """
+    info = probe(source, limits=limits)
+    tracks = [track.index for track in choose_tracks(info, selection.language, selection.track)]
+    found = sandbox.build(_Places, read_media("places", source, limits, tracks=tracks))
+    return [(start, end) for start, end in found.ranges if 0 <= start < end <= info.size]
+
+
+@dataclass(frozen=True)
+class _Places:
+    ranges: tuple[tuple[int, ...], ...]
+
+
 def _is_speech(track: AudioTrack) -> bool:
-    return not (_NOT_SPEECH & set(track.dispositions) or _NOT_SPEECH_TITLE.search(track.title or ""))
+    return not (_NOT_SPEECH & set(track.dispositions) or is_beside_the_speech(track.title or ""))

@@ -157,6 +157,7 @@ class TranscribeAudioOperator(BatchOperator):
         started = time.monotonic()
         with local_copy(record.speech_uri or record.uri, self.hook) as audio:
             transcription = transcriber.transcribe(audio, language=self.language or None)
+        transcription = transcription.shifted(record.offset)  # captions are for the video
         uris = {}
         for caption in captions:
             name = _file_name(record.asset, caption)
@@ -172,6 +173,7 @@ class TranscribeAudioOperator(BatchOperator):
             text=shortened(transcription.text),
             language=transcription.language,
             duration=transcription.duration,
+            offset=record.offset,
             model=transcription.model,
             uris=uris,
             seconds=round(time.monotonic() - started, 3),

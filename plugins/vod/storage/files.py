@@ -7,9 +7,8 @@ import inspect
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +16,7 @@ from vod import media
 from vod.errors import InvalidInputError, VodError
 from vod.locations import AllowedLocations, Kind, Location, parse_location, public_name
 from vod.logs import get_logger
+from vod.media.sparse import FIRST_PIECE, Fetched, Ranges, RangesError, fetch_sound
 from vod.storage.errors import StorageError, StorageRefusedError, store_errors
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from vod.hooks import VodHook
-    from vod.media.ranges import Remote, Span
 
 log = get_logger(__name__)
 
@@ -125,6 +124,8 @@ def local_copy(
     max_bytes: int = DOWNLOAD_LIMIT,
     limits: media.Limits | None = None,
     allowed: AllowedLocations | None = None,
+    sound_of: media.Selection | None = None,
+    fetched: Fetched | None = None,
 ) -> Iterator[Path]:
     """Give a local file for a path, URL or asset of VOD; a copy is removed afterwards.
 
@@ -132,6 +133,9 @@ def local_copy(
     :param max_bytes: Bytes that are fetched at most.
     :param limits: When to stop fetching. Fetching never takes more than six hours.
     :param allowed: What may be read; Airflow's configuration says it when omitted.
+    :param sound_of: Only the sound of these tracks is needed: where that is quicker, nothing else is fetched,
+        and the rest of the copy is empty.
+    :param fetched: Is told what was fetched.
     :raises InvalidInputError: the location is not allowed.
     :raises vod.cloud.errors.CloudError: the asset could not be downloaded.
     :raises vod.media.DownloadError: the URL could not be.
@@ -149,7 +153,10 @@ def local_copy(
     if limits.timeout > _DOWNLOAD_TIMEOUT:
         limits = media.Limits(_DOWNLOAD_TIMEOUT, limits.cancelled)
     with media.scratch_folder() as folder:
-        copy = folder / "original"
+        copy, fetched = folder / "original", fetched or Fetched()
+        if sound_of and _fetch_sound(location, hook, copy, sound_of, max_bytes, limits, allowed, fetched):
+            yield copy
+            return
         if location.kind is Kind.ASSET:
             assert hook is not None
             with copy.open("wb") as file:
@@ -160,115 +167,94 @@ def local_copy(
             download(location, copy, max_bytes=max_bytes, limits=limits, allowed=allowed)
         else:
             _fetch(location, copy, max_bytes, limits)
+        fetched.bytes = fetched.size = copy.stat().st_size
         yield copy
 
 
-@dataclass(frozen=True)
-class SoundCopy:
-    """A sparse copy that has of its source what the sound needs.
-
-    :param fetched: Bytes of it that were fetched.
-    :param size: Bytes of the source.
-    """
-
-    path: Path
-    fetched: int
-    size: int
-
-
-@contextmanager
-def sound_copy(
-    source: str,
-    *,
-    max_bytes: int = DOWNLOAD_LIMIT,
+def _fetch_sound(
+    location: Location,
+    hook: VodHook | None,
+    copy: Path,
+    selection: media.Selection,
+    max_bytes: int,
     limits: media.Limits,
-    allowed: AllowedLocations | None = None,
-) -> Iterator[SoundCopy | None]:
-    """Give a copy of a remote source that has its sound only; ``None`` when :func:`local_copy` is the way.
+    allowed: AllowedLocations,
+    fetched: Fetched,
+) -> bool:
+    """Whether only the sound was fetched; otherwise all has to be."""
+    import httpx
 
-    That is so for local files, assets of VOD, containers without an index, servers that send no parts, and
-    where the whole file is quicker. What fails here is left to :func:`local_copy` to say.
+    from vod.media.tracks import places_of_sound
 
-    :raises vod.media.ExtractionTimeoutError, vod.media.ExtractionCancelledError: as *limits* say.
-    :raises vod.media.NoSpaceError: it does not fit on the disk.
-    """
-    if allowed is None:
-        allowed = allowed_locations()
-    location = check_source(source, allowed)
-    if location.kind is Kind.ASSET or location.path is not None:
-        yield None
-        return
-    from vod.media import ranges
-
-    limits = media.Limits(min(limits.timeout, _DOWNLOAD_TIMEOUT), limits.cancelled)
-    with media.scratch_folder() as folder:
-        copy = None
-        try:
-            with _remote(location, limits, allowed) as remote:
-                if remote and remote.size <= max_bytes:
-                    fetched = ranges.fetch_sound(remote, folder / "original", limits)
-                    if fetched is not None:
-                        copy = SoundCopy(folder / "original", fetched, remote.size)
-        except VodError as error:
-            if not ranges.is_of_source(error):
-                raise
-            copy = None
-            log.info("%s: all of it is fetched, because a part failed: %s", location.shown, error.message)
-        yield copy
+    try:
+        with _ranges(location, hook, limits, allowed) as source:
+            fetch_sound(
+                source,
+                copy,
+                lambda path: places_of_sound(path, selection, limits=limits),
+                fetched,
+                max_bytes=max_bytes,
+            )
+            return True
+    except RangesError as error:
+        log.debug("%s is fetched whole: %s", location.shown, error)
+    except (media.ExtractionCancelledError, media.ExtractionTimeoutError, InvalidInputError):
+        raise
+    except (VodError, OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
+        # Whatever is wrong shows again, and in its own words, when all is fetched.
+        log.info("%s is fetched whole (%s).", location.shown, type(error).__name__)
+    return False
 
 
 @contextmanager
-def _remote(location: Location, limits: media.Limits, allowed: AllowedLocations) -> Iterator[Remote | None]:
+def _ranges(
+    location: Location, hook: VodHook | None, limits: media.Limits, allowed: AllowedLocations
+) -> Iterator[Ranges]:
+    from vod.media.download import signed_ranges, web_ranges
+
     if location.kind is Kind.WEB:
-        from vod.media.download import http_client
-        from vod.media.ranges import AT_ONCE, HttpRemote
+        with web_ranges(location, limits=limits, allowed=allowed) as ranges:
+            yield ranges
+    elif location.kind is Kind.ASSET:
+        assert hook is not None
+        client = hook.client
 
-        with http_client(max_connections=AT_ONCE) as client:
-            yield HttpRemote.find(client, location, limits=limits, allowed=allowed)
-        return
-    with store_errors(location.shown):
-        stored = _StoredRemote(remote_path(location), limits)
-        yield stored
-        stored.require_unchanged()
+        def sign() -> str:
+            details = client.asset_details(location.name)
+            return details.signed_url or details.url or ""
+
+        with signed_ranges(sign, limits=limits) as ranges:
+            yield ranges
+    else:
+        with store_errors(location.shown):
+            yield _StoreRanges(remote_path(location), limits)
 
 
-class _StoredRemote:
-    """A file on object storage, read in parts."""
+class _StoreRanges:
+    """An object of a store, to be read in pieces."""
 
     def __init__(self, path: ObjectStoragePath, limits: media.Limits) -> None:
         self._path = path
         self._limits = limits
-        self._mark = self._now()
-        self.size = int(path.stat().st_size)
+        self._version = self._state()
+        self.size = int(path.fs.info(path.path)["size"])
+        self.first = self.read(0, FIRST_PIECE)
 
-    def read(self, spans: Iterable[Span]) -> Iterator[tuple[Span, bytes]]:
-        """See :class:`vod.media.ranges.Remote`."""
-        from vod.media.ranges import AT_ONCE
+    def read(self, start: int, end: int) -> bytes:
+        self._limits.check()
+        end = min(end, self.size)
+        data: bytes = self._path.fs.cat_file(self._path.path, start=start, end=end)
+        if len(data) != end - start:
+            raise RangesError("A piece of another length came.")
+        return data
 
-        waiting = list(spans)
-        for first in range(0, len(waiting), 8 * AT_ONCE):
-            self._limits.check()
-            group = waiting[first : first + 8 * AT_ONCE]
-            parts = self._path.fs.cat_ranges(
-                [self._path.path] * len(group),
-                [span.start for span in group],
-                [span.end for span in group],
-                batch_size=AT_ONCE,
-                on_error="raise",
-            )
-            for span, data in zip(group, parts, strict=True):
-                if len(data) != span.end - span.start:
-                    raise media.DownloadError("The object store sent another part than was asked for.")
-                yield span, data
+    def check(self) -> None:
+        """:raises RangesError: the object has changed."""
+        self._path.fs.invalidate_cache()
+        if self._state() != self._version:
+            raise RangesError("The object has changed.")
 
-    def require_unchanged(self) -> None:
-        """:raises vod.media.DownloadError: it is another file by now."""
-        if self._now() != self._mark:
-            raise media.DownloadError("The file has changed while it was read.")
-
-    def _now(self) -> str:
-        fs = self._path.fs
-        fs.invalidate_cache(fs._parent(self._path.path))
+    def _state(self) -> str:
         return str(self._path.checksum())
 
 

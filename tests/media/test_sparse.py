@@ -15,9 +15,10 @@ import pytest
 
 from vod import media
 from vod.locations import ANYWHERE, parse_location
-from vod.media import Limits, ranges
-from vod.media.download import http_client
-from vod.media.ranges import ChangedError, HttpRemote, Span
+from vod.media import Limits, sparse
+from vod.media.download import web_ranges
+from vod.media.sparse import Fetched, RangesError
+from vod.media.tracks import places_of_sound
 
 SECONDS = 12
 
@@ -120,11 +121,18 @@ def video(picture: Path, path: Path, *options: str, tracks: int = 1) -> Path:
     return path
 
 
-def fetched(server: Server, target: Path) -> int | None:
-    limits = Limits(60)
-    with http_client(max_connections=ranges.AT_ONCE) as client:
-        remote = HttpRemote.find(client, parse_location(server.url), limits=limits, allowed=ANYWHERE)
-        return remote and ranges.fetch_sound(remote, target, limits)
+def fetched(server: Server, target: Path) -> int:
+    limits, found = Limits(60), Fetched()
+    with web_ranges(parse_location(server.url), limits=limits, allowed=ANYWHERE) as source:
+        wanted = media.Selection(track=media.ALL)
+        sparse.fetch_sound(
+            source,
+            target,
+            lambda path: places_of_sound(path, wanted, limits=limits),
+            found,
+            max_bytes=1 << 40,
+        )
+    return found.bytes
 
 
 def sound(path: Path, track: int = 0) -> bytes:
@@ -154,19 +162,18 @@ def test_the_sound_is_that_of_the_whole_file(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ranges, "_WORTH", 1e9)  # loopback is so quick that all of it always is quicker
-    monkeypatch.setattr(ranges, "_GAPS", (4 << 10,))
+    monkeypatch.setattr(sparse, "_WORTH", 1e9)  # loopback is so quick that all of it always is quicker
+    monkeypatch.setattr(sparse, "_GAPS", (4 << 10,))
     whole = video(picture, tmp_path / name, *options, tracks=tracks)
-    sparse = tmp_path / f"sparse-{name}"
+    part = tmp_path / f"sparse-{name}"
     with serving(whole.read_bytes()) as server:
-        count = fetched(server, sparse)
-    assert count is not None
+        count = fetched(server, part)
     assert count < whole.stat().st_size
-    assert sparse.stat().st_size == whole.stat().st_size
+    assert part.stat().st_size == whole.stat().st_size
     for track in range(tracks):
-        assert sound(sparse, track) == sound(whole, track)
+        assert sound(part, track) == sound(whole, track)
     results = []
-    for source in (whole, sparse):
+    for source in (whole, part):
         extraction = media.extract(source, tmp_path / "audio.wav", audio_format="WAV")
         results.append((extraction, (tmp_path / "audio.wav").read_bytes()))
     assert results[0] == results[1]
@@ -175,13 +182,12 @@ def test_the_sound_is_that_of_the_whole_file(
 def test_little_is_fetched_of_half_seconds(
     picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranges, "_GAPS", (4 << 10,))
-    monkeypatch.setattr(ranges, "_WORTH", 1e9)
+    monkeypatch.setattr(sparse, "_GAPS", (4 << 10,))
+    monkeypatch.setattr(sparse, "_WORTH", 1e9)
     whole = video(picture, tmp_path / "a.mp4", *HALF)
     with serving(whole.read_bytes()) as server:
         count = fetched(server, tmp_path / "sparse")
-        assert count is not None
-        assert count <= server.sent < ranges.HEAD * 2 + whole.stat().st_size * 0.05
+    assert count <= server.sent < (2 << 20) + whole.stat().st_size * 0.05
 
 
 @pytest.mark.parametrize(
@@ -190,42 +196,37 @@ def test_little_is_fetched_of_half_seconds(
 def test_a_file_without_an_index_is_left_whole(
     name: str, options: tuple[str, ...], picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranges, "_WORTH", 1e9)
+    monkeypatch.setattr(sparse, "_WORTH", 1e9)
     with serving(video(picture, tmp_path / name, *options).read_bytes()) as server:
-        assert fetched(server, tmp_path / "sparse") is None
+        with pytest.raises(RangesError):
+            fetched(server, tmp_path / "sparse")
         assert server.asked <= 3
 
 
-@pytest.mark.parametrize("traits", [{"knows_range": False}, {"tag": None}])
-def test_a_server_without_parts_or_marks_gives_nothing(traits: dict[str, Any], tmp_path: Path) -> None:
-    with serving(bytes(9 << 20), **traits) as server:
-        assert fetched(server, tmp_path / "sparse") is None
+@pytest.mark.parametrize(
+    ("traits", "said"), [({"knows_range": False}, "HTTP 200"), ({"tag": None}, "whether the file changes")]
+)
+def test_a_server_without_parts_or_marks_gives_nothing(
+    traits: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with serving(bytes(9 << 20), **traits) as server, pytest.raises(RangesError, match=said):
+        fetched(server, tmp_path / "sparse")
 
 
 def test_a_file_that_changes_under_way_is_noticed(
     picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranges, "_WORTH", 1e9)
+    monkeypatch.setattr(sparse, "_WORTH", 1e9)
     whole = video(picture, tmp_path / "a.mp4", *HALF)
-    with serving(whole.read_bytes(), changes_after=6) as server, pytest.raises(ChangedError):
+    with serving(whole.read_bytes(), changes_after=4) as server, pytest.raises(RangesError):
         fetched(server, tmp_path / "sparse")
 
 
 def test_a_server_that_throttles_is_asked_again_when_it_says() -> None:
-    content, limits = random.Random(2).randbytes(2000), Limits(60)
-    with serving(content) as server, http_client() as client:
-        remote = HttpRemote.find(client, parse_location(server.url), limits=limits, allowed=ANYWHERE)
-        assert remote is not None
-        server.throttled = 2
-        spans = [Span(0, 10), Span(500, 700), Span(1990, 2000)]
-        assert dict(remote.read(spans)) == {span: content[span.start : span.end] for span in spans}
-        assert server.asked == 1 + 3 + 2
-
-
-def test_what_is_quicker_is_decided_by_requests_and_bytes() -> None:
-    seldom = [Span(start, start + 8000) for start in range(0, 600 << 20, 500_000)]
-    often = [Span(start, start + 400) for start in range(0, 600 << 20, 20_000)]
-    decide = ranges._quickest
-    assert decide(seldom, 600 << 20, 0.02, 1 / 50e6) == seldom
-    assert decide(often, 600 << 20, 0.08, 1 / 50e6) is None
-    assert decide([], 600 << 20, 0.02, 1 / 50e6) is None
+    content = random.Random(2).randbytes(200_000)
+    with serving(content) as server:
+        where = parse_location(server.url)
+        with web_ranges(where, limits=Limits(60), allowed=ANYWHERE) as source:
+            server.throttled = 2
+            assert source.read(100_000, 100_200) == content[100_000:100_200]
+            assert server.asked == 1 + 1 + 2
