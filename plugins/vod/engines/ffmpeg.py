@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from vod import media
 from vod.batch.ledger import KillsItsProcessError, Ledger
 from vod.engines import Outcomes
 from vod.engines.claims import EngineClaims
+from vod.engines.cores import cores
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
@@ -194,7 +194,7 @@ class FfmpegEngine:
         # Beside the first extraction: it takes as long as a short copy.
         inspection = threading.Thread(target=self._inspect, args=(program,))
         inspection.start()
-        processes = min(self._options.processes or _cores(), len(assets))
+        processes = min(self._options.processes or cores(), len(assets))
         log.info("Extracting %d assets with ffmpeg, %d at a time.", len(assets), processes)
         outcomes: Outcomes = {}
         # What may have killed an earlier try is begun alone, when the rest is done.
@@ -486,14 +486,6 @@ class _Source:
     def shown_title(self) -> str | None:
         title = self.title or Path(self.name).stem
         return shortened(title) if title else None
-
-
-def _cores() -> int:
-    """Cores that this process may use; a container or `taskset` may leave it fewer than there are."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        return os.cpu_count() or 1
 
 
 def _bytes(asset: str) -> float:

@@ -145,6 +145,8 @@ class HttpRanges:
         validator = _validator(response)
         if self.size and validator != self._validator:
             raise RangesError("The file has changed.")
+        if validator is None:
+            raise RangesError("The server does not tell whether the file changes.")
         self.size, self._validator = int(found[2]), validator
 
 
