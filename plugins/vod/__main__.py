@@ -1,4 +1,4 @@
-"""``python -m vod extract``: the engine without a scheduler; ``captions``, ``check``, ``cleanup``, ``standin``."""
+"""``python -m vod``: ``extract`` without a scheduler, ``captions``, ``check``, ``cleanup``, ``standin``."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes or checks captions; returns 0 if every transcript was read and, with --check, keeps the rules."""
+    """Writes or checks captions; returns 0 if all could be read and, with --check, keep the rules."""
     bad = False
     for file in options.files:
         try:

@@ -9,7 +9,7 @@ from vod.storage.files import Destination
 
 
 def find_transcripts(destination: Destination, assets: Iterable[str]) -> dict[str, str]:
-    """URIs of the transcripts of assets, by asset, in whichever language. Captions are written after the text.
+    """URIs of the transcripts of assets, by asset, in any language. Captions are written after the text.
 
     :raises vod.storage.errors.StorageError: the destination cannot be read.
     """

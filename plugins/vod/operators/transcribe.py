@@ -47,8 +47,8 @@ class TranscribeAudioOperator(BatchOperator):
     :param language: Language spoken, ISO 639-1; recognised from the audio when omitted. (templated)
     :param destination: Folder or object-storage URL for the transcripts; the connection's default when
         omitted. (templated)
-    :param captions: Files to write: ``json``, ``txt``, ``vtt``, ``srt``, ``ttml``, ``tsv``; a list, or a string with
-        commas. (templated)
+    :param captions: Files to write: ``json``, ``txt``, ``vtt``, ``srt``, ``ttml``, ``tsv``; a list, or a
+        string with commas. (templated)
     :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
     :param failed_assets: ``raise`` transcribes what can be transcribed, then fails the task with the bad
         audio in the message; ``return`` returns failures as records among the others and succeeds.
@@ -158,9 +158,9 @@ class TranscribeAudioOperator(BatchOperator):
         started = time.monotonic()
         with local_copy(record.speech_uri or record.uri, self.hook) as audio:
             transcription = transcriber.transcribe(audio, language=self.language or None)
+        language = "en" if transcription.task == "translate" else transcription.language
         uris = {}
         for caption in captions:
-            language = "en" if transcription.task == "translate" else transcription.language
             name = transcript_name(record.asset, language, caption)
             uris[caption] = destination.uri(name)
             try:
@@ -172,7 +172,7 @@ class TranscribeAudioOperator(BatchOperator):
             asset=record.asset,
             audio=record.uri,
             text=shortened(transcription.text),
-            language=transcription.language,
+            language=language,
             duration=transcription.duration,
             model=transcription.model,
             uris=uris,

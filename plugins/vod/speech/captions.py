@@ -46,7 +46,7 @@ def _srt(transcription: Transcription, profile: Profile | None) -> str:
         if cue.speaker and cue.speaker != speaker:
             lines.insert(0, f"[{clean(cue.speaker)}]")
         speaker = cue.speaker
-        text = "\n".join(lines).replace("-->", "→").replace("<", "‹").replace(">", "›")
+        text = "\n".join(lines).replace("-->", "→").replace("<", "\u2039").replace(">", "\u203a")
         parts.append(f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{text}\n")
     return "\n".join(parts)
 
@@ -89,7 +89,8 @@ def _ttml(transcription: Transcription, profile: Profile | None) -> str:
 def _tsv(transcription: Transcription, _profile: Profile | None) -> str:
     """A row a sentence: start and end in milliseconds, speaker, text."""
     rows = [
-        f"{round(segment.start * 1000)}\t{round(segment.end * 1000)}\t{clean(segment.speaker or '')}\t{text}\n"
+        f"{round(segment.start * 1000)}\t{round(segment.end * 1000)}\t"
+        f"{clean(segment.speaker or '')}\t{text}\n"
         for segment in transcription.segments
         if (text := clean(segment.text))
     ]

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from vod.errors import InvalidInputError
 from vod.speech.transcription import Segment, Transcription
@@ -13,8 +14,8 @@ from vod.speech.transcription import Segment, Transcription
 PAUSE = 1.0
 """Seconds without a word over which no caption goes."""
 
-_SENTENCE_END = re.compile(r"[.?!…\u3002\uff1f\uff01؟۔।][\"'”’»)\]\u300d\u300f]*$")
-_CLAUSE_END = re.compile(r"[,;:\u3001\uff0c\uff1b\uff1a،؛–—][\"'”’»)\]\u300d\u300f]*$")
+_SENTENCE_END = re.compile(r"[.?!…\u3002\uff1f\uff01؟\u06d4।][\"'”\u2019»)\]\u300d\u300f]*$")
+_CLAUSE_END = re.compile(r"[,;:\u3001\uff0c\uff1b\uff1a،؛\u2013—][\"'”\u2019»)\]\u300d\u300f]*$")
 _CONTROL = {"Cc", "Cs", "Zl", "Zp"}
 _ZERO_WIDTH = {"Mn", "Me", "Cf"}
 
@@ -204,7 +205,7 @@ def _grouped(turn: Sequence[_Piece], profile: Profile) -> Iterator[Sequence[_Pie
     while bounds[-1]:
         bounds.append(firsts[bounds[-1]])
     bounds.reverse()
-    for first, end in zip(bounds, bounds[1:], strict=False):
+    for first, end in pairwise(bounds):
         yield turn[first:end]
 
 
