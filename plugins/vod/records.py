@@ -71,6 +71,8 @@ class ExtractedAudio(_Record):
         this audio, of the first twenty. There is silence, or it was left out, as was asked for.
     :param missing: Seconds of audio that are missing because the source was cut off, as far as is known;
         ``None`` when it is whole.
+    :param fetched: Bytes of the source that were fetched; ``None`` for a local file.
+    :param source_size: Bytes of the source, if it was fetched.
     :param copied: The track was taken over as it was, not encoded again.
     :param reused: An earlier run's file, made from the same source in the same way, was at the destination.
     :param warnings: What was odd and no reason to fail, one sentence each.
@@ -98,6 +100,8 @@ class ExtractedAudio(_Record):
     corrupt_frames: int = 0
     gaps: list[dict[str, float]] = field(default_factory=list)
     missing: float | None = None
+    fetched: int | None = None
+    source_size: int | None = None
     copied: bool = False
     reused: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -160,6 +164,8 @@ class Transcript(_Record):
         text is in the files.
     :param language: Language code recognised or given, for example ``en``.
     :param duration: Seconds of audio.
+    :param offset: Seconds after the start of the video at which the audio starts; the times in the files are
+        those of the video, as far as the extraction knew.
     :param model: Name of the speech model.
     :param uris: Files written, by caption format: ``{"txt": "file:///…", "srt": "file:///…"}``.
     :param seconds: What the transcription took.
@@ -172,6 +178,7 @@ class Transcript(_Record):
     duration: float
     model: str
     uris: dict[str, str]
+    offset: float = 0.0
     seconds: float | None = None
     outcome: Literal["transcribed"] = "transcribed"
 

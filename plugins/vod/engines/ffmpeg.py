@@ -23,6 +23,7 @@ from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger
+from vod.media.sparse import Fetched
 from vod.records import (
     MAX_GAPS,
     MAX_WARNINGS,
@@ -307,9 +308,16 @@ class FfmpegEngine:
         outputs = {self._name(asset): self._output}
         if self._options.speech:
             outputs[file_stem(asset) + SPEECH_SUFFIX] = self._speech
+        fetched = Fetched()
         with (
             local_copy(
-                asset, self._hook, max_bytes=self._options.max_bytes, limits=limits, allowed=self._allowed
+                asset,
+                self._hook,
+                max_bytes=self._options.max_bytes,
+                limits=limits,
+                allowed=self._allowed,
+                sound_of=self._selection,
+                fetched=fetched,
             ) as path,
             self._destination.folder() as folder,
         ):
@@ -333,7 +341,8 @@ class FfmpegEngine:
                 on_progress=self._progress_of(asset),
                 cancelled=self._stopping,
             )
-        return self._record(source, extractions, time.monotonic() - began)
+        record = self._record(source, extractions, time.monotonic() - began)
+        return replace(record, fetched=fetched.bytes or None, source_size=fetched.size or None)
 
     def _record(self, source: _Source, extractions: list[media.Extraction], seconds: float) -> ExtractedAudio:
         outputs = 2 if self._options.speech else 1
@@ -415,14 +424,15 @@ class FfmpegEngine:
     def _fingerprint(self, asset: str, limits: media.Limits) -> str | None:
         """A digest of the source and of all that shapes its audio; ``None`` when the source may have changed.
 
-        With all tracks there is no digest, because only the source can say which files there would be.
+        With all tracks there is no digest, because only the source can say which files there would be; nor
+        where a cut source may be kept, because only the source can say what is missing.
         """
         of_source = version(asset, limits=limits, allowed=self._allowed)
-        if of_source is None or self._selection.track == media.ALL:
+        if of_source is None or self._selection.track == media.ALL or self._options.truncated == "keep":
             return None
         options = self._options
         shape: list[object] = [asset, of_source, asdict(self._output), asdict(self._selection)]
-        shape += [options.speech, options.strict, options.keep_tags]
+        shape += [options.speech, options.strict, options.keep_tags, options.gaps]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
     def _progress_of(self, asset: str) -> Callable[[media.Progress], None]:

@@ -12,7 +12,7 @@ import av
 from av.stream import Disposition
 
 from vod.media import structure
-from vod.media.timeline import LONGEST_GAP_OF_STREAMS, Timeline
+from vod.media.timeline import WITHOUT_CLOCK, timeline_of
 from vod.sandbox import MAX_LENGTH_TEXT
 from vod.sandbox.fork_server import Refusal
 
@@ -32,11 +32,8 @@ _STEADY = {
 _FRAMES = (1024, 2048, 1152, 576, 960, 1920, 1536, 4096, 480, 512, 160, 320)
 """Samples of a frame in those codecs."""
 _ROUNDING = 0.0011
-_WITHOUT_CLOCK = {
-    *("aac", "ac3", "aiff", "amr", "ape", "au", "dts", "eac3", "flac", "loas", "mp3", "mpc", "mpc8", "w64"),
-    *("wav", "wv", "voc", "truehd", "tta"),
-}
-"""Containers without time stamps: ffmpeg counts what it reads."""
+_FIRST_SAMPLES = 12
+"""Of the picture, which ffmpeg looks at to know when it starts."""
 _USUAL = 8
 _LONGEST_END = 0.1
 """Seconds at the end that an edit list leaves out and a copy may have all the same."""
@@ -93,7 +90,7 @@ class _Survey:
         self._context = stream.codec_context
         self._time_base = stream.time_base or Fraction(0)
         self._decode = decode
-        self._timeline = _timeline(container)
+        self._timeline = timeline_of(container)
         self._size = self._packets = self._changes = self._hidden = self._left_out = 0
         self._decodable = self._encrypted = False
         self._frame = 0.0
@@ -126,7 +123,7 @@ class _Survey:
             # Packets whose end is to be thrown away (Opus, Vorbis) count whole and overlap.
             "sound": max(min(self._played, duration), 0.0),
             "primed": start - max(line.start or 0.0, 0.0),
-            "has_clock": self._container.format.name not in _WITHOUT_CLOCK,
+            "has_clock": self._container.format.name not in WITHOUT_CLOCK,
             "stated": float(self._stream.duration * self._time_base) if self._stream.duration else None,
             "size": self._size,
             "decodable": self._decodable,
@@ -218,15 +215,6 @@ class _Survey:
         return found
 
 
-def _timeline(container: InputContainer) -> Timeline:
-    """With which gaps are believed."""
-    if container.format.name in ("mpegts", "mpeg"):
-        return Timeline(longest=LONGEST_GAP_OF_STREAMS)
-    if not container.duration:
-        return Timeline()
-    return Timeline(ends=(max(container.start_time or 0, 0) + container.duration) / av.time_base)
-
-
 def _signature(context: av.AudioCodecContext | None, packet: av.Packet[av.AudioStream]) -> bytes | None:
     """What the header of a frame says about how to decode it, in the codecs that are copied."""
     codec = context.codec.canonical_name if context else ""
@@ -243,6 +231,23 @@ def _signature(context: av.AudioCodecContext | None, packet: av.Packet[av.AudioS
         channels = head[3] >> 4
         return bytes([head[2] & 0x0F, 1 if channels >= 8 else channels, head[3] & 0x0E])
     return None
+
+
+def places(file: IO[bytes], *, tracks: list[int], options: dict[str, str]) -> dict[str, list[list[int]]]:
+    """Where the samples of audio tracks are, and the first ones of the others: start, and end before."""
+    with _opened(file, options) as container:
+        wanted = {container.streams.audio[index].index for index in tracks}
+        ranges: list[list[int]] = []
+        for stream in container.streams:
+            # The container has to live as long as its entries are read.
+            for number, entry in enumerate(stream.index_entries):
+                if number >= _FIRST_SAMPLES and stream.index not in wanted:
+                    break
+                if ranges and ranges[-1][1] == entry.pos:
+                    ranges[-1][1] += entry.size
+                else:
+                    ranges.append([entry.pos, entry.pos + entry.size])
+        return {"ranges": ranges}
 
 
 def is_heard(

@@ -159,6 +159,7 @@ class TranscribeAudioOperator(BatchOperator):
         with local_copy(record.speech_uri or record.uri, self.hook) as audio:
             transcription = transcriber.transcribe(audio, language=self.language or None)
         language = "en" if transcription.task == "translate" else transcription.language
+        transcription = transcription.shifted(record.offset)  # captions are for the video
         uris = {}
         for caption in captions:
             name = transcript_name(record.asset, language, caption)
@@ -174,6 +175,7 @@ class TranscribeAudioOperator(BatchOperator):
             text=shortened(transcription.text),
             language=language,
             duration=transcription.duration,
+            offset=record.offset,
             model=transcription.model,
             uris=uris,
             seconds=round(time.monotonic() - started, 3),

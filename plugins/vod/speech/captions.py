@@ -9,7 +9,7 @@ from xml.sax.saxutils import quoteattr
 
 from vod.errors import InvalidInputError
 from vod.speech.layout import PAUSE, Profile, clean, cues
-from vod.speech.transcription import Transcription
+from vod.speech.transcription import Segment, Transcription
 
 PARAGRAPH = 600
 """Characters after which a sentence's end ends the paragraph."""
@@ -20,13 +20,14 @@ Writer = Callable[[Transcription, "Profile | None"], str]
 def _txt(transcription: Transcription, _profile: Profile | None) -> str:
     """Paragraphs: a new one for each speaker, after a long pause, and when one has become long."""
     paragraphs: list[str] = []
-    last = None
+    last: Segment | None = None
     for segment in transcription.segments:
         text = clean("".join(word.text for word in segment.words))
         if not text:
             continue
         joined = last is not None and last.speaker == segment.speaker
-        if joined and segment.start - last.end < 2 * PAUSE and len(paragraphs[-1]) < PARAGRAPH:
+        pause = segment.start - last.end if last else 0
+        if joined and pause < 2 * PAUSE and len(paragraphs[-1]) < PARAGRAPH:
             blank = " " if segment.words[0].text[:1].isspace() else ""
             paragraphs[-1] += blank + text
         elif segment.speaker and not joined:
