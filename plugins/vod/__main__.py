@@ -1,4 +1,4 @@
-"""``python -m vod extract``: the engine without a scheduler; ``check``, ``cleanup``, ``standin``."""
+"""``python -m vod``: ``extract`` without a scheduler, ``captions``, ``check``, ``cleanup``, ``standin``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 _COMMANDS = {
     "extract": ("vod.commands.extract", "run", "extract the audio of videos with ffmpeg"),
+    "captions": ("vod.commands.captions", "run", "write or check captions of transcripts"),
     "check": (
         "vod.commands.check",
         "run",

@@ -120,7 +120,7 @@ def test_a_killed_task_goes_on_with_the_audio_that_has_no_transcript(
 def test_a_transcript_that_cannot_be_written_costs_only_itself(
     audio: list[dict[str, Any]], context: Context, tmp_path: Path
 ) -> None:
-    (tmp_path / "text" / f"{Path(audio[0]['uri']).stem}.srt" / "folder").mkdir(parents=True)
+    (tmp_path / "text" / f"{Path(audio[0]['uri']).stem}.en.srt" / "folder").mkdir(parents=True)
     operator = TranscribeAudioOperator(
         task_id="transcribe", audio=audio, destination=str(tmp_path / "text"), failed_assets="return"
     )

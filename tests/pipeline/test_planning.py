@@ -194,7 +194,7 @@ def test_transcripts_go_beside_their_audio(tmp_path: Path, connection: str) -> N
         {"destination": y, "audio": [records[2]]},
     ]
     (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "d.srt").write_text("1")
+    (tmp_path / "x" / "d.en.srt").write_text("1")
     assert planning.audio_batches(records, store)[0]["audio"] == [records[3]], "d was transcribed before"
     assert store.values[PLAN_KEY] == {"assets": 3, "before": 1}
     assert planning.audio_batches(records, store, force=True)[0]["audio"] == [records[3], records[4]]

@@ -12,11 +12,11 @@ from vod.batch.ledger import Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
 from vod.errors import InvalidInputError, VodError
-from vod.locations import file_stem
+from vod.locations import transcript_name
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
-from vod.speech import WRITERS, Transcriber
+from vod.speech import WRITERS, Transcriber, write
 from vod.storage.files import Destination, local_copy, not_written, replacing
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class TranscribeAudioOperator(BatchOperator):
     :param language: Language spoken, ISO 639-1; recognised from the audio when omitted. (templated)
     :param destination: Folder or object-storage URL for the transcripts; the connection's default when
         omitted. (templated)
-    :param captions: Files to write: ``txt``, ``srt``; a list, or a string with commas. (templated)
+    :param captions: Files to write: ``json``, ``txt``, ``vtt``, ``srt``, ``ttml``, ``tsv``; a list, or a
+        string with commas. (templated)
     :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
     :param failed_assets: ``raise`` transcribes what can be transcribed, then fails the task with the bad
         audio in the message; ``return`` returns failures as records among the others and succeeds.
@@ -66,7 +67,7 @@ class TranscribeAudioOperator(BatchOperator):
         model: str = "tiny.en",
         language: str | None = None,
         destination: str | None = None,
-        captions: str | Sequence[str] = ("txt", "srt"),
+        captions: str | Sequence[str] = ("json", "txt", "vtt", "srt"),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -157,21 +158,22 @@ class TranscribeAudioOperator(BatchOperator):
         started = time.monotonic()
         with local_copy(record.speech_uri or record.uri, self.hook) as audio:
             transcription = transcriber.transcribe(audio, language=self.language or None)
+        language = "en" if transcription.task == "translate" else transcription.language
         transcription = transcription.shifted(record.offset)  # captions are for the video
         uris = {}
         for caption in captions:
-            name = _file_name(record.asset, caption)
+            name = transcript_name(record.asset, language, caption)
             uris[caption] = destination.uri(name)
             try:
                 with destination.writing(name) as path, replacing(path) as part:
-                    part.write_text(WRITERS[caption](transcription), encoding="utf-8")
+                    part.write_text(write(transcription, caption), encoding="utf-8")
             except OSError as error:
                 raise not_written(uris[caption], error) from error
         return Transcript(
             asset=record.asset,
             audio=record.uri,
             text=shortened(transcription.text),
-            language=transcription.language,
+            language=language,
             duration=transcription.duration,
             offset=record.offset,
             model=transcription.model,
@@ -185,13 +187,11 @@ def _key(record: ExtractedAudio | AssetFailure) -> str:
     return json.dumps(record.to_json(), sort_keys=True)
 
 
-def _file_name(asset: str, caption: str) -> str:
-    return f"{file_stem(asset)}.{caption}"
-
-
 def _is_whole(transcript: Mapping[str, Any], destination: Destination, captions: Sequence[str]) -> bool:
     """Whether all files of a transcript are at the destination."""
-    names = {caption: _file_name(transcript["asset"], caption) for caption in captions}
+    names = {
+        caption: transcript_name(transcript["asset"], transcript["language"], caption) for caption in captions
+    }
     return transcript["uris"] == {caption: destination.uri(name) for caption, name in names.items()} and all(
         destination.size(name) is not None for name in names.values()
     )

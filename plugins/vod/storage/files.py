@@ -456,6 +456,13 @@ class Destination:
         """
         return self._asked(name, lambda path: path.read_bytes())
 
+    def names(self) -> list[str]:
+        """Names of all that lies there; none when the folder does not exist.
+
+        :raises StorageError: the store does not say.
+        """
+        return self._asked("", lambda path: [entry.name for entry in path.iterdir()]) or []
+
     def _asked(self, name: str, ask: Callable[[Any], T]) -> T | None:
         try:
             if self._remote is None:
