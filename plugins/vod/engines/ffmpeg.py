@@ -308,39 +308,52 @@ class FfmpegEngine:
         outputs = {self._name(asset): self._output}
         if self._options.speech:
             outputs[file_stem(asset) + SPEECH_SUFFIX] = self._speech
-        fetched = Fetched()
-        with (
-            local_copy(
-                asset,
-                self._hook,
-                max_bytes=self._options.max_bytes,
-                limits=limits,
-                allowed=self._allowed,
-                sound_of=self._selection,
-                fetched=fetched,
-            ) as path,
-            self._destination.folder() as folder,
-        ):
-            extractions = media.extract_all(
-                path,
-                {folder / name: output for name, output in outputs.items()},
-                self._selection,
-                tags=media.Tags(
-                    title=source.title,
-                    source=source.name,
-                    fingerprint=source.fingerprint,
-                    keep=self._options.keep_tags,
-                ),
-                gaps="close" if self._options.gaps == "close" else "silence",
-                truncated="keep" if self._options.truncated == "keep" else "fail",
-                strict=self._options.strict,
-                program=program,
-                # What fetching it took is part of its time.
-                timeout=None if timeout is None else round(max(timeout - (time.monotonic() - began), 0.0), 1),
-                expected_duration=source.duration,
-                on_progress=self._progress_of(asset),
-                cancelled=self._stopping,
-            )
+        for sound_only in (True, False):
+            fetched = Fetched()
+            with (
+                local_copy(
+                    asset,
+                    self._hook,
+                    max_bytes=self._options.max_bytes,
+                    limits=limits,
+                    allowed=self._allowed,
+                    sound_of=self._selection if sound_only else None,
+                    fetched=fetched,
+                ) as path,
+                self._destination.folder() as folder,
+            ):
+                try:
+                    extractions = media.extract_all(
+                        path,
+                        {folder / name: output for name, output in outputs.items()},
+                        self._selection,
+                        tags=media.Tags(
+                            title=source.title,
+                            source=source.name,
+                            fingerprint=source.fingerprint,
+                            keep=self._options.keep_tags,
+                        ),
+                        gaps="close" if self._options.gaps == "close" else "silence",
+                        truncated="keep" if self._options.truncated == "keep" else "fail",
+                        strict=self._options.strict,
+                        program=program,
+                        # What fetching it took is part of its time.
+                        timeout=None
+                        if timeout is None
+                        else round(max(timeout - (time.monotonic() - began), 0.0), 1),
+                        expected_duration=source.duration,
+                        on_progress=self._progress_of(asset),
+                        cancelled=self._stopping,
+                    )
+                except media.MediaError:
+                    if fetched.is_whole or self._stopping.is_set():
+                        raise
+                    continue
+                if fetched.is_whole or not any(map(_may_lack_sound, extractions)):
+                    break
+                for extraction in extractions:
+                    extraction.path.unlink()
+            log.info("%s is fetched whole: its sound is odd without the rest.", public_name(asset))
         record = self._record(source, extractions, time.monotonic() - began)
         return replace(record, fetched=fetched.bytes or None, source_size=fetched.size or None)
 
@@ -486,6 +499,11 @@ class _Source:
     def shown_title(self) -> str | None:
         title = self.title or Path(self.name).stem
         return shortened(title) if title else None
+
+
+def _may_lack_sound(extraction: media.Extraction) -> bool:
+    """Whether what is odd may come of bytes that were not fetched, though they are no sound by the index."""
+    return bool(extraction.silent or extraction.gaps or extraction.corrupt_frames or extraction.missing)
 
 
 def _bytes(asset: str) -> float:

@@ -235,7 +235,8 @@ def _signature(context: av.AudioCodecContext | None, packet: av.Packet[av.AudioS
 
 def places(file: IO[bytes], *, tracks: list[int], options: dict[str, str]) -> dict[str, list[list[int]]]:
     """Where the samples of audio tracks are, and the first ones of the others: start, and end before."""
-    with _opened(file, options) as container:
+    # Without its edit list: what one reader leaves out another may read.
+    with _opened(file, {**options, "advanced_editlist": "0"}) as container:
         wanted = {container.streams.audio[index].index for index in tracks}
         ranges: list[list[int]] = []
         for stream in container.streams:

@@ -82,6 +82,11 @@ class Fetched:
     bytes: int = 0
     size: int = 0
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was left out."""
+        return self.bytes >= self.size
+
 
 def fetch_sound(
     source: Ranges,
