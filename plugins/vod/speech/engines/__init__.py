@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from vod.errors import InvalidInputError
 from vod.speech.options import SpeechOptions
-from vod.speech.transcription import Dropped, Segment
+from vod.speech.passages import Passage
 
 ENGINES = {
     "whisper": "vod.speech.engines.whisper:WhisperEngine",
 }
 """Module and class of each engine that hears a file, by its name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Passage:
-    """A stretch of an audio, heard to its end: a later try goes on behind it. Times are those of the audio.
-
-    :param start: Seconds.
-    :param end: Seconds; the next passage starts there.
-    :param segments: What is said in it.
-    :param language: The language recognised or given; empty when nobody speaks.
-    :param language_probability: From 0 to 1; ``None`` when it was given, or the engine does not say.
-    :param speech_seconds: How long somebody speaks; ``None`` when the engine does not say.
-    :param dropped: What was recognised and nobody said.
-    """
-
-    start: float
-    end: float
-    segments: tuple[Segment, ...] = ()
-    language: str = ""
-    language_probability: float | None = None
-    speech_seconds: float | None = None
-    dropped: Dropped = field(default_factory=Dropped)
 
 
 @dataclass(frozen=True, kw_only=True)

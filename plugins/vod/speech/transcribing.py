@@ -1,0 +1,167 @@
+"""From the passages that an engine gives to one transcription: kept as they come, counted, told."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vod.logs import get_logger
+from vod.speech.engines import SpeechEngine, Watch
+from vod.speech.options import SpeechOptions
+from vod.speech.passages import Passage
+from vod.speech.script import convert
+from vod.speech.transcription import Dropped, Segment, Transcription
+
+CONFIDENT = 0.5
+"""Mean probability of the words below which a transcript is doubtful. Clear clips have 0.59 to 0.96."""
+
+SURE_OF_LANGUAGE = 0.5
+"""Probability of the language below which a transcript is doubtful."""
+
+_BETWEEN_MESSAGES = 30.0
+"""Seconds between two lines in the log about one audio."""
+
+log = get_logger(__name__)
+
+
+def transcribe(
+    audio: Path,
+    engine: SpeechEngine,
+    options: SpeechOptions,
+    *,
+    offset: float | None = 0.0,
+    fingerprint: str = "",
+    done: Sequence[Passage] = (),
+    keep: Callable[[Sequence[Passage]], None] = lambda _: None,
+    watch: Watch | None = None,
+) -> Transcription:
+    """What is said in an audio.
+
+    :param offset: Seconds after the start of the video at which the audio starts; ``None``: nobody knows.
+    :param fingerprint: See :func:`fingerprint_of`.
+    :param done: What an earlier try heard and kept.
+    :param keep: Called with all passages whenever there is one more.
+    :raises vod.speech.errors.SpeechError: see :class:`vod.speech.engines.SpeechEngine`.
+    """
+    passages = list(done)
+    for passage in engine.passages(audio, options, watch=watch or Watch(), done=done):
+        passages.append(passage)
+        keep(passages)
+    return assemble(passages, options, engine.revision(options), offset=offset, fingerprint=fingerprint)
+
+
+def assemble(
+    passages: Sequence[Passage],
+    options: SpeechOptions,
+    revision: str = "",
+    *,
+    offset: float | None = 0.0,
+    fingerprint: str = "",
+) -> Transcription:
+    """Passages as one transcription, in the time of the video."""
+    speech: Counter[str] = Counter()
+    for passage in passages:
+        if passage.language:
+            speech[passage.language] += passage.speech_seconds or (passage.end - passage.start)  # type: ignore[assignment]
+    language = speech.most_common(1)[0][0] if speech else options.language
+    known = [
+        passage.language_probability
+        for passage in passages
+        if passage.language == language and passage.language_probability is not None
+    ]
+    segments = tuple(segment for passage in passages for segment in passage.segments)
+    segments = convert(segments, options.language or language)
+    shift = offset or 0.0
+    told = [passage.speech_seconds for passage in passages if passage.speech_seconds is not None]
+    return Transcription(
+        language=("en" if options.task == "translate" else language) if segments else language or "",
+        duration=round(passages[-1].end, 3) if passages else 0.0,
+        model=options.model,
+        segments=tuple(_shifted(segment, shift) for segment in segments) if shift else segments,
+        engine=options.engine,
+        revision=revision,
+        language_probability=round(sum(known) / len(known), 4) if known else None,
+        speech_seconds=round(sum(told), 3) if told else None,
+        offset=offset,
+        task=options.task,
+        fingerprint=fingerprint,
+        dropped=Dropped(
+            loops=sum(passage.dropped.loops for passage in passages),
+            improbable=sum(passage.dropped.improbable for passage in passages),
+        ),
+    )
+
+
+def _shifted(segment: Segment, seconds: float) -> Segment:
+    return replace(
+        segment,
+        words=tuple(
+            replace(word, start=round(word.start + seconds, 3), end=round(word.end + seconds, 3))
+            for word in segment.words
+        ),
+    )
+
+
+def doubts(transcription: Transcription) -> list[str]:
+    """Why a person should look at a transcript, one sentence each; empty when nothing speaks against it."""
+    found = []
+    confidence = transcription.confidence
+    if confidence is not None and confidence < CONFIDENT:
+        found.append(f"The mean probability of its words is {confidence:.2f}.")
+    probability = transcription.language_probability
+    if probability is not None and probability < SURE_OF_LANGUAGE:
+        found.append(f"That it is in {transcription.language!r} has a probability of {probability:.2f}.")
+    if transcription.dropped.improbable and not transcription.segments:
+        found.append("Everything that was recognised was too improbable, and was dropped.")
+    return found
+
+
+def fingerprint_of(audio: str, options: SpeechOptions, revision: str, offset: float | None = 0.0) -> str:
+    """Stands for all that can change a transcript.
+
+    :param audio: Stands for the audio: its URI and a change marker.
+    """
+    text = "\n".join([audio, options.fingerprint(), revision, str(offset)])
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+class Teller:
+    """Says in the log how far an audio is: percent, speed, time left.
+
+    :param duration: Seconds of audio, if they are known.
+    :param before: Seconds that an earlier try heard.
+    :param report: Takes each message.
+    """
+
+    def __init__(
+        self, name: str, duration: float | None, before: float, report: Callable[[str], None]
+    ) -> None:
+        self._name = name
+        self._duration = duration
+        self._before = before
+        self._report = report
+        self._started = self._told = time.monotonic()
+
+    def heard(self, seconds: float) -> None:
+        """The audio is heard up to there."""
+        now = time.monotonic()
+        if now - self._told < _BETWEEN_MESSAGES:
+            return
+        self._told = now
+        speed = (seconds - self._before) / (now - self._started)
+        message = f"{self._name}: heard {_clock(seconds)}"
+        if self._duration and speed > 0:
+            left = max(0.0, self._duration - seconds) / speed
+            share = min(100, int(100 * seconds / self._duration))
+            message += f" of {_clock(self._duration)} ({share} %), {speed:.1f}x, {_clock(left)} left"
+        self._report(f"{message}.")
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
