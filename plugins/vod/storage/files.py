@@ -359,6 +359,40 @@ class Destination:
         """
         return self._asked(name, lambda path: path.read_bytes())
 
+    def names(self, prefix: str) -> list[str]:
+        """Names of the files here that begin so.
+
+        :raises StorageError: the store does not say.
+        """
+        if self._remote is None:
+            folder = self._require_folder()
+            with _local_errors(folder, "read"):
+                entries = folder.iterdir() if folder.is_dir() else ()
+                return [entry.name for entry in entries if entry.name.startswith(prefix)]
+        with store_errors(self._location.shown):
+            try:
+                found = self._remote.fs.ls(self._remote.path, detail=False)
+            except FileNotFoundError:
+                return []
+        names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
+        return [name for name in names if name.startswith(prefix)]
+
+    def remove(self, name: str) -> None:
+        """Remove the file of that name, if there is one.
+
+        :raises StorageError: the store refuses.
+        """
+        if self.size(name) is None:
+            return
+        if self._remote is None:
+            path = self._require_folder() / name
+            with _local_errors(path, "removed"):
+                path.unlink(missing_ok=True)
+            return
+        with store_errors(public_name(self.uri(name)), writing=True):
+            path = self._remote / name
+            path.fs.rm_file(path.path)
+
     def _asked(self, name: str, ask: Callable[[Any], T]) -> T | None:
         try:
             if self._remote is None:
