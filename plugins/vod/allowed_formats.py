@@ -28,7 +28,7 @@ def reads_rare_formats() -> bool:
 
 CONTAINERS = (
     *("mov", "matroska", "mpegts", "mpeg", "avi", "flv", "asf", "mxf", "ogg", "wav", "w64", "aiff", "caf"),
-    *("mp3", "aac", "flac", "ac3", "eac3"),
+    *("mp3", "aac", "flac", "ac3", "eac3", "amr", "au"),
 )
 """Names of ffmpeg's demuxers."""
 

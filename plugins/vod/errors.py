@@ -34,6 +34,8 @@ Each class lives beside what raises it; messages say what failed, for which asse
         ReaderNotStartedError          retryable
         EmptyTrackError
         UnsupportedTrackError
+        EncryptedTrackError
+        ChannelNotFoundError
         LanguageNotFoundError
         TrackNotFoundError
         CorruptFramesError

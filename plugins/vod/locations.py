@@ -304,5 +304,5 @@ def file_stem(asset: str) -> str:
         return asset
     name = Path(unquote(urlsplit(asset).path) if "://" in asset else asset).stem
     harmless = re.sub(r"[^\w-]+", "_", name).strip("_-")
-    stem = harmless.encode()[:_MAX_STEM].decode(errors="ignore") or "asset"
+    stem = harmless.encode("utf-8", "ignore")[:_MAX_STEM].decode(errors="ignore") or "asset"
     return f"{stem}-{_digest(asset)}"

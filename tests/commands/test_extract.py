@@ -137,3 +137,63 @@ def test_help_names_the_commands() -> None:
     assert said.returncode == 0
     assert "extract" in said.stdout
     assert "standin" in said.stdout
+
+
+def test_names_and_terminals_that_are_not_utf_8(video: Path, tmp_path: Path) -> None:
+    inputs = [tmp_path / os.fsdecode(name) for name in (b"caf\xe9.mp4", "\U0001f600.mp4".encode())]
+    for path in inputs:
+        shutil.copy(video, path)
+    command = [sys.executable, "-m", "vod", "extract", "--output", str(tmp_path / "out")]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    for options in ([], ["--json", "--force"]):
+        said = subprocess.run(
+            [*command, *options, *inputs], env=environment, capture_output=True, check=False, timeout=60
+        )
+        assert (said.returncode, said.stderr) == (0, b"")
+        assert len(said.stdout.splitlines()) == 2
+
+
+def test_a_reader_that_leaves_early(video: Path, tmp_path: Path) -> None:
+    copies = [shutil.copy(video, tmp_path / f"{number}.mp4") for number in range(4)]
+    command = [sys.executable, "-m", "vod", "extract", "--output", str(tmp_path / "out"), "--json", *copies]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.wait(60) == 128 + signal.SIGPIPE
+        assert process.stderr.read() == b""
+
+
+def test_only_records_are_on_standard_output(video: Path, tmp_path: Path) -> None:
+    """Whatever a library prints, by Python or by itself."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "from pathlib import Path\n"
+        "def noisy(self, *args, **kwargs):\n"
+        "    os.write(1, b'native noise\\n'); print('noise')\n"
+        "    return usual(self, *args, **kwargs)\n"
+        "usual, Path.replace = Path.replace, noisy\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    said = vod("extract", video, "--output", tmp_path / "out", "--json", env=environment)
+    assert [record["outcome"] for record in records(said)] == ["extracted"]
+    assert "native noise\nnoise\n" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--processes", "-3"], "Use 1 or more."),
+        (["--timeout", "-5"], "Use 0.0 or more."),
+        (["--start", "-1"], "Use seconds from 0."),
+        (["--format", "OPUS", "--sample-rate", "44100"], "Use one of 8000, 12000, 16000, 24000, 48000."),
+        (["--sample-rate", "192000"], "MP3 cannot have a sample rate of 192000 Hz."),
+        (["--track", "nine"], "'nine' names no audio track."),
+        (["--output", "nowhere://bucket"], "No file system for nowhere:// is installed."),
+    ],
+)
+def test_what_cannot_be_asked_for_is_a_sentence(options: list[str], sentence: str, tmp_path: Path) -> None:
+    said = vod("extract", tmp_path / "any.mp4", "--output", tmp_path / "out", *options)
+    assert said.returncode == 2
+    assert sentence in said.stdout
+    assert "Traceback" not in said.stdout + said.stderr

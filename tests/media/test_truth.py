@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import random
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vod.media import EXTENSIONS, NoSpaceError, TruncatedMediaError, extract
-from vod.media.integrity import declared_size, lost_bytes
+from vod.media import (
+    EXTENSIONS,
+    FfmpegError,
+    NoSpaceError,
+    Output,
+    TruncatedMediaError,
+    extract,
+    extract_all,
+)
+from vod.media.integrity import declared_size, following_bytes, lost_bytes
 
 from .conftest import SECONDS, WHEEL, cut, ffmpeg
 
@@ -218,4 +227,157 @@ def ogg_checksum(page: bytes) -> int:
 def test_a_cut_file_with_nearly_no_sound_left_is_cut_and_not_empty(media: Media, tmp_path: Path) -> None:
     source = cut(media("pcm.wav"), tmp_path / "a.wav", 0.002)
     with pytest.raises(TruncatedMediaError):
+        extract(source, tmp_path / "out.mp3")
+
+
+# --- what a header or a tag claims, against sound that is all there ---
+
+
+def _sized(path: Path, size: int) -> Path:
+    """A WAV whose writer could not fill in its sizes."""
+    data = bytearray(path.read_bytes())
+    for at in (4, data.index(b"data") + 4):
+        data[at : at + 4] = struct.pack("<I", size)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "size", [0, 0x7FFF0000, 0x7FFFF024, 0x7FFFFFFE, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFF]
+)
+@pytest.mark.usefixtures("engine")
+def test_sizes_that_a_writer_to_a_pipe_leaves(size: int, media: Media, tmp_path: Path) -> None:
+    source = tmp_path / "a.wav"
+    source.write_bytes(media("pcm.wav").read_bytes())
+    extraction = extract(_sized(source, size), tmp_path / "out.mp3")
+    assert extraction.duration == pytest.approx(SECONDS, abs=0.1)
+
+
+_BEHIND = {
+    "zeros": bytes(40_000),
+    "noise": random.Random(3).randbytes(40_000),
+    "Lyrics3": b"LYRICSBEGIN" + b"la la " * 3000 + b"018011LYRICS200",
+    "APE tag": b"APETAGEX" + b"\xd0\x07\0\0" + b"x" * 3000,
+    "half a chunk": b"LIST" + struct.pack("<I", 5000) + b"INFO" + b"x" * 40,
+}
+
+
+@pytest.mark.parametrize("name", ["sound.mp3", "pcm.wav", "aac.ts", "aac.flv", "faststart.mp4", "mp3.mkv"])
+@pytest.mark.parametrize("behind", _BEHIND)
+@pytest.mark.usefixtures("wheel")
+def test_what_stands_behind_the_sound_is_not_missed(
+    behind: str, name: str, media: Media, tmp_path: Path
+) -> None:
+    source = tmp_path / name
+    source.write_bytes(media(name).read_bytes() + _BEHIND[behind])
+    extraction = extract(source, tmp_path / "out.wav", audio_format="WAV")
+    assert extraction.duration == pytest.approx(SECONDS, abs=0.3)
+
+
+@pytest.mark.usefixtures("wheel")
+def test_a_size_that_is_too_big_for_an_avi_that_is_whole(media: Media, tmp_path: Path) -> None:
+    data = bytearray(media("mp3.avi").read_bytes())
+    data[4:8] = struct.pack("<I", len(data) * 3)
+    source = tmp_path / "a.avi"
+    source.write_bytes(data)
+    assert extract(source, tmp_path / "out.mp3").duration == pytest.approx(SECONDS, abs=0.1)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.77])
+@pytest.mark.parametrize("name", ["mp3.mkv", "opus.webm", "aac.flv", "mp3.avi", "pcm.wav"])
+@pytest.mark.usefixtures("engine")
+def test_what_there_is_of_a_cut_file_can_be_kept(
+    name: str, share: float, media: Media, tmp_path: Path
+) -> None:
+    source = cut(media(name), tmp_path / name, share)
+    target = tmp_path / "out.mp3"
+    [extraction] = extract_all(source, {target: Output()}, truncated="keep")
+    assert extraction.duration == pytest.approx(SECONDS * share, abs=1.0)
+    assert extraction.missing is not None
+    assert extraction.missing + extraction.duration == pytest.approx(SECONDS, abs=1.0)
+    assert "missing" in " ".join(extraction.warnings)
+    target.unlink()
+    with pytest.raises(TruncatedMediaError):
+        extract_all(source, {target: Output()})
+
+
+@pytest.mark.usefixtures("engine")
+def test_whole_fragments_can_be_kept(media: Media, tmp_path: Path) -> None:
+    source = tmp_path / "a.mp4"
+    source.write_bytes(media("fragments.mp4").read_bytes()[:-700])
+    [extraction] = extract_all(source, {tmp_path / "out": Output()}, truncated="keep")
+    assert extraction.duration > 2
+    assert extraction.missing
+
+
+@pytest.mark.usefixtures("wheel")
+def test_nothing_is_missing_of_a_whole_file(media: Media, tmp_path: Path) -> None:
+    [extraction] = extract_all(media("mp3.mkv"), {tmp_path / "out": Output()}, truncated="keep")
+    assert extraction.missing is None
+
+
+# --- several recordings in one file ---
+
+
+@pytest.mark.parametrize(
+    "name", ["faststart.mp4", "fragments.mp4", "mp3.mov", "pcm.wav", "mp3.avi", "aac.flv"]
+)
+@pytest.mark.usefixtures("wheel")
+def test_another_recording_that_is_not_read_is_told(name: str, media: Media, tmp_path: Path) -> None:
+    one = media(name).read_bytes()
+    source = tmp_path / name
+    source.write_bytes(one + one)
+    extraction = extract(source, tmp_path / "out.mp3")
+    told = [warning for warning in extraction.warnings if "Another recording follows" in warning]
+    if extraction.duration < 1.5 * SECONDS:
+        assert told == [
+            f"Another recording follows the first in this file: {len(one)} bytes, which are not read."
+        ]
+    assert not following_bytes(media(name))
+
+
+@pytest.mark.parametrize("name", ["mp3.mkv", "opus.webm", "aac.ts", "sound.mp3"])
+@pytest.mark.parametrize("audio_format", ["MP3", "OPUS", "WAV"])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.usefixtures("wheel")
+def test_recordings_that_ffmpeg_reads_on_are_all_there_or_told(
+    name: str, audio_format: str, count: int, media: Media, tmp_path: Path
+) -> None:
+    one = media(name).read_bytes()
+    source = tmp_path / name
+    source.write_bytes(one * count)
+    extraction = extract(source, tmp_path / "out", audio_format=audio_format)
+    if count == 3 and name in ("mp3.mkv", "opus.webm"):  # ffmpeg reads two
+        assert f"{len(one)} bytes, which are not read" in " ".join(extraction.warnings)
+        count = 2
+    assert extraction.duration == pytest.approx(count * SECONDS, abs=0.4)
+
+
+@pytest.mark.parametrize("audio_format", ["AAC", "MP3", "OPUS", "WAV"])
+@pytest.mark.parametrize("container", ["aac", "ts"])
+@pytest.mark.usefixtures("engine")
+def test_sound_that_changes_on_the_way(audio_format: str, container: str, tmp_path: Path) -> None:
+    parts = []
+    for rate, channels in ((48_000, 2), (24_000, 1), (44_100, 2)):
+        part = tmp_path / f"{rate}.{container}"
+        options = ["-ar", str(rate), "-ac", str(channels), "-c:a", "aac"]
+        ffmpeg("-f", "lavfi", "-i", "sine=f=440:d=3", *options, part)
+        parts.append(part.read_bytes())
+    source = tmp_path / f"a.{container}"
+    source.write_bytes(b"".join(parts))
+    extraction = extract(source, tmp_path / "out", audio_format=audio_format)
+    assert extraction.duration == pytest.approx(9.0, abs=0.4)
+    assert not extraction.copied
+
+
+@pytest.mark.usefixtures("wheel")
+def test_a_file_in_which_ffmpeg_stops_is_an_error(tmp_path: Path) -> None:
+    parts = []
+    for channels in (1, 2):
+        part = tmp_path / f"{channels}.opus"
+        ffmpeg("-f", "lavfi", "-i", "sine=f=440:d=3", "-ac", str(channels), "-c:a", "libopus", part)
+        parts.append(part.read_bytes())
+    source = tmp_path / "chain.opus"
+    source.write_bytes(b"".join(parts))
+    with pytest.raises(FfmpegError, match="stopped in the middle of the file"):
         extract(source, tmp_path / "out.mp3")

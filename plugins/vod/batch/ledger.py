@@ -221,7 +221,7 @@ class Ledger:
 
     def _key(self, asset: str) -> str:
         identity = "\n".join([asset, *(f"{name}={self._inputs[name]}" for name in sorted(self._inputs))])
-        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+        return hashlib.sha256(identity.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def _audio_assets(entry: dict[str, Any]) -> list[str]:

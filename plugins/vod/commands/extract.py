@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -69,6 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Extracts with parsed options; returns the exit code, 0 only if all succeeded."""
+    with _Records() as records:
+        try:
+            return _run(options, records)
+        except BrokenPipeError:  # nobody reads on
+            return 128 + signal.SIGPIPE
+
+
+def _run(options: argparse.Namespace, records: _Records) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     assets = list(dict.fromkeys(map(_asset, options.inputs)))
     bar = _Bar(len(assets)) if sys.stderr.isatty() else None
@@ -78,8 +87,7 @@ def run(options: argparse.Namespace) -> int:
     def tell(record: Record) -> None:
         if bar:
             bar.clear()
-        sys.stdout.write(f"{json.dumps(_full(record)) if options.json else printable(_sentence(record))}\n")
-        sys.stdout.flush()
+        records.write(json.dumps(_full(record)) if options.json else printable(_sentence(record)))
         if bar:
             bar.done(record.asset)
 
@@ -113,17 +121,51 @@ def _engine(options: argparse.Namespace, assets: list[str], tell: Any, bar: _Bar
         name: value for name, value in vars(options).items() if name in FfmpegOptions.__dataclass_fields__
     }
     output = options.output if "://" in options.output else str(Path(options.output).absolute())
+    destination = Destination(output, allowed=ANYWHERE)
+    destination.check()
     return FfmpegEngine(
         _hook(options.connection) if any(map(_in_vod, assets)) else None,
         Ledger(LedgerPages(None), {}),  # only what is at the destination is remembered
         options.format,
-        Destination(output, allowed=ANYWHERE),
+        destination,
         allowed=ANYWHERE,
         options=FfmpegOptions(**asked),
         force=options.force,
         on_record=tell,
         on_progress=bar.progress if bar else None,
     )
+
+
+class _Records:
+    """Standard output, for the records alone: what libraries print goes to standard error."""
+
+    def __enter__(self) -> _Records:
+        self._usual = sys.stdout
+        self._file: int | None = None
+        try:
+            self._file = os.dup(sys.stdout.fileno())
+            self._usual.flush()
+            os.dup2(sys.stderr.fileno(), self._usual.fileno())
+        except (OSError, ValueError):  # not a file, as in a notebook
+            sys.stdout = sys.stderr
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout = self._usual
+        if self._file is not None:
+            os.dup2(self._file, self._usual.fileno())
+            os.close(self._file)
+
+    def write(self, text: str) -> None:
+        """Write a line at once, whatever the terminal can show."""
+        encoding = self._usual.encoding or "utf-8"
+        line = f"{text}\n".encode(encoding, "backslashreplace")
+        if self._file is None:
+            self._usual.write(line.decode(encoding))
+            self._usual.flush()
+            return
+        while line:
+            line = line[os.write(self._file, line) :]
 
 
 class _Bar:

@@ -161,7 +161,7 @@ class Register:
         identity = "\n".join(
             [public_name(asset), *(f"{name}={self._inputs[name]}" for name in sorted(self._inputs))]
         )
-        return f"audio_{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+        return f"audio_{hashlib.sha256(identity.encode('utf-8', 'backslashreplace')).hexdigest()[:32]}"
 
     def get(self, asset: str) -> Entry | None:
         """What is known of the audio of an asset."""

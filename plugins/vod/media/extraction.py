@@ -353,7 +353,7 @@ class _Job:
         job = replace(self, source=decoded, info=info, surveys={}, expected_duration=None)
         others = tuple(each for each in self.info.audio if each != track)
         return [
-            replace(each, track=track, alternatives=others, corrupt_frames=complaints.corrupt)
+            replace(each, track=track, alternatives=others, copied=False, corrupt_frames=complaints.corrupt)
             for each in job._written([*info.audio])
         ]
 
@@ -468,7 +468,7 @@ class _Job:
                 f"The file holds {survey.restarts + 1} recordings, one after the other; only in the first "
                 "are times in the audio those of the video."
             )
-        if following := following_bytes(self.source):
+        if following := following_bytes(self.source, survey.restarts + 1):
             warnings.append(
                 f"Another recording follows the first in this file: {following} bytes, which are not read."
             )

@@ -250,7 +250,7 @@ class Output:
 
 def is_laid_out(places: Sequence[str]) -> bool:
     """Whether a file says where its channels are heard."""
-    return len(places) <= 2 or not any(name in ("NONE", "UNK", "") for name in places)
+    return not any(name in ("NONE", "UNK", "") for name in places)
 
 
 SPEECH = Output(audio_format="WAV", sample_rate=SPEECH_RATE, channels=1)

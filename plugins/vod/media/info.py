@@ -16,8 +16,8 @@ from vod.media.errors import (
     TruncatedMediaError,
     UnreadableMediaError,
 )
-from vod.media.integrity import lost_bytes
-from vod.media.languages import canonical
+from vod.media.integrity import lost_bytes, playlist_kind
+from vod.media.languages import canonical, matches
 from vod.media.limits import Limits
 
 if TYPE_CHECKING:
@@ -85,8 +85,10 @@ class AudioTrack:
     dispositions: tuple[str, ...] = ()
 
     def speaks(self, language: str) -> bool:
-        """Whether this track is in *language*, an ISO 639 code; never when the file does not say."""
-        return self.language is not None and canonical(self.language) == canonical(language)
+        """Whether this track is in *language*, a code or a name; ``und`` is what the file does not say."""
+        if self.language is None:
+            return canonical(language) == "und"
+        return matches(self.language, language)
 
     def __str__(self) -> str:
         title = f" “{self.title[:_MAX_LENGTH_TITLE]}”" if self.title else ""
@@ -175,6 +177,11 @@ def read_media(function: str, source: Path, limits: Limits, **arguments: Any) ->
     except sandbox.RefusedError as error:
         if error.kind == "no_track":
             raise UnreadableMediaError("The file has no such audio track.") from error
+        if kind := playlist_kind(source):
+            raise UnreadableMediaError(
+                f"This is a playlist ({kind}), which only names other files.",
+                remedy="Name the video itself, or have the playlist's pieces joined into one file.",
+            ) from error
         if lost := lost_bytes(source, slack=0):
             raise TruncatedMediaError(
                 f"The file is cut off: at least {lost} bytes are missing, and nothing opens without them."

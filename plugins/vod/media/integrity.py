@@ -25,7 +25,7 @@ def declared_size(source: Path) -> int | None:
     """
     with source.open("rb") as file:
         head = file.read(12)
-        if head[:4] == b"\x1aE\xdf\xa3":
+        if head[:4] == _EBML:
             return _matroska_size(file)
         if head[:4] == b"RIFF":
             return _riff_size(file)
@@ -51,16 +51,18 @@ def has_whole_index(source: Path) -> bool:
     So it is in Matroska, and in MP4 that is not in fragments.
     """
     with source.open("rb") as file:
-        if file.read(4) == b"\x1aE\xdf\xa3":
+        if file.read(4) == _EBML:
             return True
         names = {name for name, _ in _boxes(file)}
         return b"moov" in names and b"moof" not in names
 
 
-def following_bytes(source: Path) -> int:
+def following_bytes(source: Path, read: int = 1) -> int:
     """Bytes of other recordings that follow the first one in the same file and that ffmpeg does not read.
 
-    Known: MP4 and QuickTime, WAV and AVI, FLV. Other containers are read to their end.
+    Known: MP4 and QuickTime, WAV and AVI, FLV, Matroska. Other containers are read to their end.
+
+    :param read: How many recordings were read. Matters for Matroska, of which ffmpeg may read two.
     """
     with source.open("rb") as file:
         head = file.read(12)
@@ -71,9 +73,21 @@ def following_bytes(source: Path) -> int:
             second = _second_flv(file)
         elif head[4:8] in _BOXES:
             second = _second_mp4(file)
+        elif head[:4] == _EBML:
+            second = next((at for number, at in enumerate(_segments(file)) if number == read), None)
         else:
             second = None
         return size - second if second is not None else 0
+
+
+def playlist_kind(source: Path) -> str | None:
+    """What kind of playlist a file is, by how it begins; ``None`` for anything else."""
+    with source.open("rb") as file:
+        head = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
+    for begins, kind in _PLAYLISTS.items():
+        if head.startswith(begins):
+            return kind
+    return "DASH" if head.startswith(b"<") and b"<MPD" in head else None
 
 
 def _second_riff(file: IO[bytes], kind: bytes) -> int | None:
@@ -107,6 +121,21 @@ def _second_mp4(file: IO[bytes]) -> int | None:
     return None
 
 
+def _segments(file: IO[bytes]) -> Iterator[int]:
+    """Where each recording of a Matroska file starts."""
+    size = os.fstat(file.fileno()).st_size
+    position = 0
+    while position < size and _at(file, position, 4) == _EBML:
+        yield position
+        header = _matroska_length(file)
+        if header is None:
+            return
+        position = file.tell() + header
+        if _at(file, position, 4) != _SEGMENT or (length := _matroska_length(file)) is None:
+            return
+        position = file.tell() + length
+
+
 def _at(file: IO[bytes], position: int, length: int) -> bytes:
     file.seek(position)
     return file.read(length)
@@ -116,6 +145,13 @@ _BOXES = {
     *(b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"sidx", b"ssix"),
     *(b"mfra", b"meta", b"pnot", b"udta", b"emsg", b"prft", b"pdin"),
 }
+_PLAYLISTS = {
+    b"#EXTM3U": "HLS or M3U",
+    b"ffconcat": "ffmpeg's concat",
+    b"[playlist]": "PLS",
+    b"[Reference]": "ASX",
+}
+_EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18\x53\x80\x67"
 _MAX_BOXES = 200_000
 _UNKNOWN_LENGTH = 0x7FFF0000
 """What a writer to a pipe says, sox for example 0x7FFFF024: it cannot fill in the length later."""
@@ -154,7 +190,7 @@ def _matroska_size(file: IO[bytes]) -> int | None:
     if header is None or header > os.fstat(file.fileno()).st_size:
         return None
     file.seek(header, os.SEEK_CUR)
-    if file.read(4) != b"\x18\x53\x80\x67":  # Segment
+    if file.read(4) != _SEGMENT:
         return None
     length = _matroska_length(file)
     return None if length is None else file.tell() + length

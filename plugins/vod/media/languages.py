@@ -1,34 +1,57 @@
-"""ISO 639: the two-letter codes that people write and the three-letter codes that media files carry."""
+"""Languages of tracks: the codes and names that people write and the codes that media files carry."""
 
 from __future__ import annotations
 
-_CODES = """
-aa:aar ab:abk ae:ave af:afr ak:aka am:amh an:arg ar:ara as:asm av:ava ay:aym az:aze ba:bak be:bel bg:bul
-bi:bis bm:bam bn:ben bo:bod/tib br:bre bs:bos ca:cat ce:che ch:cha co:cos cr:cre cs:ces/cze cu:chu cv:chv
-cy:cym/wel da:dan de:deu/ger dv:div dz:dzo ee:ewe el:ell/gre en:eng eo:epo es:spa et:est eu:eus/baq
-fa:fas/per ff:ful fi:fin fj:fij fo:fao fr:fra/fre fy:fry ga:gle gd:gla gl:glg gn:grn gu:guj gv:glv ha:hau
-he:heb hi:hin ho:hmo hr:hrv ht:hat hu:hun hy:hye/arm hz:her ia:ina id:ind ie:ile ig:ibo ii:iii ik:ipk io:ido
-is:isl/ice it:ita iu:iku ja:jpn jv:jav ka:kat/geo kg:kon ki:kik kj:kua kk:kaz kl:kal km:khm kn:kan ko:kor
-kr:kau ks:kas ku:kur kv:kom kw:cor ky:kir la:lat lb:ltz lg:lug li:lim ln:lin lo:lao lt:lit lu:lub lv:lav
-mg:mlg mh:mah mi:mri/mao mk:mkd/mac ml:mal mn:mon mr:mar ms:msa/may mt:mlt my:mya/bur na:nau nb:nob nd:nde
-ne:nep ng:ndo nl:nld/dut nn:nno no:nor nr:nbl nv:nav ny:nya oc:oci oj:oji om:orm or:ori os:oss pa:pan pi:pli
-pl:pol ps:pus pt:por qu:que rm:roh rn:run ro:ron/rum ru:rus rw:kin sa:san sc:srd sd:snd se:sme sg:sag si:sin
-sk:slk/slo sl:slv sm:smo sn:sna so:som sq:sqi/alb sr:srp ss:ssw st:sot su:sun sv:swe sw:swa ta:tam te:tel
-tg:tgk th:tha ti:tir tk:tuk tl:tgl tn:tsn to:ton tr:tur ts:tso tt:tat tw:twi ty:tah ug:uig uk:ukr ur:urd
-uz:uzb ve:ven vi:vie vo:vol wa:wln wo:wol xh:xho yi:yid yo:yor za:zha zh:zho/chi zu:zul
-"""
+import functools
 
-_CANONICAL: dict[str, str] = {}
-for _entry in _CODES.split():
-    _two, _, _three = _entry.partition(":")
-    _first, *_others = _three.split("/")
-    _CANONICAL.update(dict.fromkeys((_two, _first, *_others), _first))
+import langcodes
+from langcodes.data_dicts import MACROLANGUAGES
+
+_USUAL = {
+    "cmn": "zh",
+    "nb": "no",
+    "arb": "ar",
+    "swh": "sw",
+    "zsm": "ms",
+    "pes": "fa",
+    "lvs": "lv",
+    "ekk": "et",
+    "als": "sq",
+    "khk": "mn",
+}
+"""What a file is called that only names the macrolanguage, by the language that it mostly is in."""
 
 
-def canonical(code: str) -> str:
-    """The ISO 639-2/T code of a language: ``de``, ``GER``, ``deu`` and ``de-AT`` are all ``deu``.
+def canonical(language: str) -> str:
+    """The BCP 47 code of a language: ``de``, ``GER``, ``deu``, ``de-AT`` and ``German`` are all ``de``.
 
-    A code that is not in the table is returned in lower case.
+    What is no language is returned in lower case.
     """
-    primary = code.strip().lower().replace("_", "-").partition("-")[0]
-    return _CANONICAL.get(primary, primary)
+    text = language.strip().lower().replace("_", "-")
+    try:
+        return langcodes.standardize_tag(text.partition("-")[0])
+    except ValueError:
+        return _names().get(text, text)
+
+
+def matches(spoken: str, wanted: str) -> bool:
+    """Whether a track in one language is meant by another.
+
+    Cantonese and Mandarin are meant by Chinese, both Norwegian languages by ``no``. A track that is only
+    called Chinese or Norwegian is taken for what most of these are: Mandarin, Bokmål.
+    """
+    spoken, wanted = canonical(spoken), canonical(wanted)
+    return spoken in (wanted, _USUAL.get(wanted)) or MACROLANGUAGES.get(spoken) == wanted
+
+
+@functools.cache
+def _names() -> dict[str, str]:
+    """Codes by the language's name, in English and in itself."""
+    from babel import Locale, localedata
+
+    english = {str(code): name for code, name in Locale("en").languages.items()}
+    names = {name.lower(): code for code, name in english.items()}
+    for code in english:
+        if localedata.exists(code) and (own := Locale(code).languages.get(code)):
+            names.setdefault(own.lower(), code)
+    return names

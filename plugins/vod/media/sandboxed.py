@@ -12,7 +12,7 @@ import av
 from av.stream import Disposition
 
 from vod.media import structure
-from vod.media.timeline import LONGEST_GAP_OF_STREAMS, Timeline
+from vod.media.timeline import WITHOUT_CLOCK, timeline_of
 from vod.sandbox import MAX_LENGTH_TEXT
 from vod.sandbox.fork_server import Refusal
 
@@ -32,11 +32,6 @@ _STEADY = {
 _FRAMES = (1024, 2048, 1152, 576, 960, 1920, 1536, 4096, 480, 512, 160, 320)
 """Samples of a frame in those codecs."""
 _ROUNDING = 0.0011
-_WITHOUT_CLOCK = {
-    *("aac", "ac3", "aiff", "amr", "ape", "au", "dts", "eac3", "flac", "loas", "mp3", "mpc", "mpc8", "w64"),
-    *("wav", "wv", "voc", "truehd", "tta"),
-}
-"""Containers without time stamps: ffmpeg counts what it reads."""
 _USUAL = 8
 _LONGEST_END = 0.1
 """Seconds at the end that an edit list leaves out and a copy may have all the same."""
@@ -93,7 +88,7 @@ class _Survey:
         self._context = stream.codec_context
         self._time_base = stream.time_base or Fraction(0)
         self._decode = decode
-        self._timeline = _timeline(container)
+        self._timeline = timeline_of(container)
         self._size = self._packets = self._changes = self._hidden = self._left_out = 0
         self._decodable = self._encrypted = False
         self._frame = 0.0
@@ -126,7 +121,7 @@ class _Survey:
             # Packets whose end is to be thrown away (Opus, Vorbis) count whole and overlap.
             "sound": max(min(self._played, duration), 0.0),
             "primed": start - max(line.start or 0.0, 0.0),
-            "has_clock": self._container.format.name not in _WITHOUT_CLOCK,
+            "has_clock": self._container.format.name not in WITHOUT_CLOCK,
             "stated": float(self._stream.duration * self._time_base) if self._stream.duration else None,
             "size": self._size,
             "decodable": self._decodable,
@@ -216,15 +211,6 @@ class _Survey:
         if extradata.startswith(b"OpusHead") and first >= 0:
             found = max(found, first + int.from_bytes(extradata[10:12], "little") / 48_000)
         return found
-
-
-def _timeline(container: InputContainer) -> Timeline:
-    """With which gaps are believed."""
-    if container.format.name in ("mpegts", "mpeg"):
-        return Timeline(longest=LONGEST_GAP_OF_STREAMS)
-    if not container.duration:
-        return Timeline()
-    return Timeline(ends=(max(container.start_time or 0, 0) + container.duration) / av.time_base)
 
 
 def _signature(context: av.AudioCodecContext | None, packet: av.Packet[av.AudioStream]) -> bytes | None:
@@ -388,11 +374,18 @@ def _audio_track(
         "duration": _duration(stream, start),
         "start": start,
         "readable": bool(context and context.codec.name in readable),
-        "places": [channel.name for channel in context.layout.channels][:MAX_CHANNELS] if context else [],
+        "places": _places(context) if context else [],
         "encrypted": sound.encrypted,
         "bits": context.format.bits if context and context.format and codec.startswith(_LOSSLESS) else None,
         "dispositions": [mark.name for mark in Disposition if mark.name and mark & stream.disposition],
     }
+
+
+def _places(context: av.AudioCodecContext) -> list[str]:
+    places = [channel.name for channel in context.layout.channels][:MAX_CHANNELS]
+    # Of one or two channels everybody knows where they belong.
+    usual = {1: ["FC"], 2: ["FL", "FR"]}.get(len(places), places)
+    return usual if set(places) == {"NONE"} else places
 
 
 def _start(container: InputContainer, stream: av.AudioStream | av.VideoStream) -> float:

@@ -6,6 +6,10 @@ The one place that decides it, for extraction and for recognition. Times are sec
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 GAP = 0.04
 """Two frames of most codecs: less is rounding, or the jitter of a recording."""
@@ -18,6 +22,12 @@ LONGEST_GAP = 600.0
 
 LONGEST_GAP_OF_STREAMS = 10.0
 """The same for MPEG streams, where joined recordings go on at any time. It is ffmpeg's own limit."""
+
+WITHOUT_CLOCK = {
+    *("aac", "ac3", "aiff", "amr", "ape", "au", "dts", "eac3", "flac", "loas", "mp3", "mpc", "mpc8", "w64"),
+    *("wav", "wv", "voc", "truehd", "tta"),
+}
+"""Containers without time stamps, by ffmpeg's names: it counts what it reads."""
 
 _MAX_LISTED = 100
 _LEAST_JUMP = 0.005
@@ -104,3 +114,12 @@ class Timeline:
         if jump <= self.longest:
             return True
         return self.ends is not None and start <= self.ends
+
+
+def timeline_of(container: InputContainer) -> Timeline:
+    """An empty time line that knows which gaps to believe in a file that PyAV has opened."""
+    if container.format.name in ("mpegts", "mpeg"):
+        return Timeline(longest=LONGEST_GAP_OF_STREAMS)
+    if not container.duration:
+        return Timeline()
+    return Timeline(ends=(max(container.start_time or 0, 0) + container.duration) / 1_000_000)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vod.errors import InvalidInputError, NoAudioTrackError
 from vod.media.errors import LanguageNotFoundError, TrackNotFoundError
 from vod.media.info import DISPOSITIONS
+from vod.media.words import is_beside_the_speech
 
 if TYPE_CHECKING:
     from vod.media.info import AudioTrack, MediaInfo
@@ -27,10 +27,6 @@ _NOT_SPEECH = {
     "descriptions",
     "non_diegetic",
 }
-_NOT_SPEECH_TITLE = re.compile(
-    r"\b(comment\w*|kommentar\w*|music|musik|effects|m ?& ?e|score|instrumental|karaoke|descri\w+)\b",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,4 +116,4 @@ def choose_tracks(
 
 
 def _is_speech(track: AudioTrack) -> bool:
-    return not (_NOT_SPEECH & set(track.dispositions) or _NOT_SPEECH_TITLE.search(track.title or ""))
+    return not (_NOT_SPEECH & set(track.dispositions) or is_beside_the_speech(track.title or ""))

@@ -149,7 +149,9 @@ class TranscribeAudioOperator(BatchOperator):
         try:
             site = json.loads(conf.get("vod", "speech", fallback="") or "{}")
         except ValueError as error:
-            raise InvalidInputError("[vod] speech is not JSON.", remedy="Write it as a JSON object.") from error
+            raise InvalidInputError(
+                "[vod] speech is not JSON.", remedy="Write it as a JSON object."
+            ) from error
         try:
             own = self.hook.settings.speech
         except InvalidConnectionError:  # files need no connection
@@ -233,9 +235,7 @@ class _Work:
         done = files.heard(fingerprint)
         if done:
             log.info("%s: going on after %.0f s that an earlier try heard.", record.asset, done[-1].end)
-        teller = Teller(
-            record.asset, record.duration, done[-1].end if done else 0.0, self.progress.report
-        )
+        teller = Teller(record.asset, record.duration, done[-1].end if done else 0.0, self.progress.report)
 
         def keep(passages: Sequence[Passage]) -> None:
             if record.duration is None or passages[-1].end < record.duration - 1:
@@ -283,7 +283,8 @@ class _Work:
         uris = transcript["uris"]
         names = {kind: uri.rpartition("/")[2] for kind, uri in uris.items()}
         return set(uris) == {*self.captions, "json"} and all(
-            uris[kind] == self.destination.uri(unquote(name)) and self.destination.size(unquote(name)) is not None
+            uris[kind] == self.destination.uri(unquote(name))
+            and self.destination.size(unquote(name)) is not None
             for kind, name in names.items()
         )
 

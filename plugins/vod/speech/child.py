@@ -82,9 +82,7 @@ def _load(request: dict[str, Any], answers: _Answers) -> Recogniser:
         fallback = str(error)[:300]
         device, compute_type = "cpu", "int8"
         recogniser = Recogniser(Path(request["folder"]), device, compute_type, *made, teller=teller)
-    answers.give(
-        loaded=device, compute_type=compute_type, languages=recogniser.languages, fallback=fallback
-    )
+    answers.give(loaded=device, compute_type=compute_type, languages=recogniser.languages, fallback=fallback)
     return recogniser
 
 

@@ -145,7 +145,9 @@ class Child:
         code = self._process.returncode
         if code is not None and code < 0:
             name = signal.Signals(-code).name
-            why = f"was killed ({name}), most likely for lack of memory" if name == "SIGKILL" else f"got {name}"
+            why = (
+                f"was killed ({name}), most likely for lack of memory" if name == "SIGKILL" else f"got {name}"
+            )
         else:
             why = f"ended with exit code {code}"
         return RecogniserCrashedError(f"The process that recognises speech {why}.")

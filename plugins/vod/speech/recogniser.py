@@ -160,9 +160,7 @@ class Recogniser:
         chosen = {"min_silence_duration_ms": 160, **options.vad, "max_speech_duration_s": _PIECE}
         return list(get_speech_timestamps(samples, VadOptions(**chosen)))
 
-    def _language(
-        self, pieces: list[_Piece], options: SpeechOptions, known: str
-    ) -> tuple[str, float | None]:
+    def _language(self, pieces: list[_Piece], options: SpeechOptions, known: str) -> tuple[str, float | None]:
         """The language, and its probability if it was told here. Empty: English only, and nobody can tell."""
         english_only = self.languages == ["en"]
         if known:
@@ -270,7 +268,12 @@ class Recogniser:
             segments = self._again(piece, language, options)
         for segment in segments:
             words = [
-                Word(start=float(word.start), end=float(word.end), text=word.word, probability=float(word.probability))
+                Word(
+                    start=float(word.start),
+                    end=float(word.end),
+                    text=word.word,
+                    probability=float(word.probability),
+                )
                 for word in segment.words or ()
                 if word.word.strip()
             ]

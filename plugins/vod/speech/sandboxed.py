@@ -7,17 +7,25 @@ from typing import IO, TYPE_CHECKING, Any
 import av
 import av.error
 
+from vod.media.timeline import GAP, WITHOUT_CLOCK, timeline_of
 from vod.sandbox.fork_server import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from av.container import InputContainer
 
 _PIECE = 1 << 18
 """Bytes that are sent at a time, at least; eight seconds."""
 
 
 def decode(file: IO[bytes], *, rate: int, options: dict[str, str]) -> Generator[bytes, None, dict[str, Any]]:
-    """Yield the first audio track as mono samples of 16 bits; returns how many packets were damaged."""
+    """Yield the first audio track as mono samples of 16 bits, each at its time on the file's clock.
+
+    Gaps and packets that cannot be decoded are silent, and what overlaps is cut.
+
+    :returns: how many packets were damaged.
+    """
     try:
         container = av.open(file, mode="r", options=options, metadata_errors="replace")
     except MemoryError:
@@ -28,8 +36,9 @@ def decode(file: IO[bytes], *, rate: int, options: dict[str, str]) -> Generator[
         if not container.streams.audio:
             raise Refusal("no_audio")
         resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
+        clock = _Clock(container)
         samples = bytearray()
-        damaged = 0
+        damaged = cut = 0
         try:
             for packet in container.demux(audio=0):
                 try:
@@ -40,9 +49,16 @@ def decode(file: IO[bytes], *, rate: int, options: dict[str, str]) -> Generator[
                     damaged += 1
                     continue
                 for frame in frames:
+                    silence = round(clock.silence_before(frame) * rate) * 2
                     frame.pts = None  # a gap in the time stamps would stop the resampler
+                    cut = max(cut - silence, 0)
+                    for at in range(0, silence, _PIECE):
+                        yield bytes(samples) + bytes(min(_PIECE, silence - at))
+                        samples.clear()
                     for part in resampler.resample(frame):
-                        samples += bytes(part.planes[0])[: part.samples * 2]
+                        data = bytes(part.planes[0])[: part.samples * 2]
+                        samples += data[cut:]
+                        cut = max(cut - len(data), 0)
                         if len(samples) >= _PIECE:
                             yield bytes(samples)
                             samples.clear()
@@ -53,3 +69,22 @@ def decode(file: IO[bytes], *, rate: int, options: dict[str, str]) -> Generator[
         if samples:
             yield bytes(samples)
         return {"damaged": damaged}
+
+
+class _Clock:
+    """Where each frame belongs on the file's clock."""
+
+    def __init__(self, container: InputContainer) -> None:
+        self._timeline = timeline_of(container)
+        self._starts = (container.start_time or 0) / av.time_base
+        self._counts = container.format.name not in WITHOUT_CLOCK
+
+    def silence_before(self, frame: av.AudioFrame) -> float:
+        """Seconds of silence before a frame; negative: seconds of sound that are there already."""
+        if not self._counts or frame.pts is None or frame.time_base is None:
+            return 0.0
+        start, first = float(frame.pts * frame.time_base), self._timeline.start is None
+        silence = self._timeline.add(start, frame.samples / frame.sample_rate)
+        if first and start - self._starts >= GAP:
+            return start - self._starts
+        return silence

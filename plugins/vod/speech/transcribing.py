@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from vod.speech.engines import SpeechEngine, Watch
 from vod.speech.options import SpeechOptions
 from vod.speech.passages import Passage
 from vod.speech.script import convert
-from vod.speech.transcription import Dropped, Segment, Transcription
+from vod.speech.transcription import Dropped, Transcription
 
 CONFIDENT = 0.5
 """Mean probability of the words below which a transcript is doubtful. Clear clips have 0.59 to 0.96."""
@@ -67,11 +66,12 @@ def assemble(
     fingerprint: str = "",
 ) -> Transcription:
     """Passages as one transcription, in the time of the video."""
-    speech: Counter[str] = Counter()
-    for passage in passages:
-        if passage.language:
-            speech[passage.language] += passage.speech_seconds or (passage.end - passage.start)  # type: ignore[assignment]
-    language = speech.most_common(1)[0][0] if speech else options.language
+    spoken: dict[str, float] = {}
+    for each in passages:
+        if each.language:
+            seconds = each.end - each.start if each.speech_seconds is None else each.speech_seconds
+            spoken[each.language] = spoken.get(each.language, 0.0) + seconds
+    language = max(spoken, key=lambda code: spoken[code]) if spoken else options.language
     known = [
         passage.language_probability
         for passage in passages
@@ -79,18 +79,16 @@ def assemble(
     ]
     segments = tuple(segment for passage in passages for segment in passage.segments)
     segments = convert(segments, options.language or language)
-    shift = offset or 0.0
     told = [passage.speech_seconds for passage in passages if passage.speech_seconds is not None]
-    return Transcription(
-        language=("en" if options.task == "translate" else language) if segments else language or "",
+    whole = Transcription(
+        language="en" if options.task == "translate" else language,
         duration=round(passages[-1].end, 3) if passages else 0.0,
         model=options.model,
-        segments=tuple(_shifted(segment, shift) for segment in segments) if shift else segments,
+        segments=segments,
         engine=options.engine,
         revision=revision,
         language_probability=round(sum(known) / len(known), 4) if known else None,
         speech_seconds=round(sum(told), 3) if told else None,
-        offset=offset,
         task=options.task,
         fingerprint=fingerprint,
         dropped=Dropped(
@@ -98,16 +96,7 @@ def assemble(
             improbable=sum(passage.dropped.improbable for passage in passages),
         ),
     )
-
-
-def _shifted(segment: Segment, seconds: float) -> Segment:
-    return replace(
-        segment,
-        words=tuple(
-            replace(word, start=round(word.start + seconds, 3), end=round(word.end + seconds, 3))
-            for word in segment.words
-        ),
-    )
+    return replace(whole, offset=None) if offset is None else whole.shifted(offset)
 
 
 def doubts(transcription: Transcription) -> list[str]:

@@ -6,7 +6,7 @@ The JSON of a :class:`Transcription` is the transcript itself; every other file 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 SCHEMA = 1
@@ -55,6 +55,11 @@ class Segment:
     def text(self) -> str:
         """The words of the segment."""
         return "".join(word.text for word in self.words).strip()
+
+
+def _shifted(word: Word, seconds: float) -> Word:
+    start = max(word.start + seconds, 0.0)
+    return replace(word, start=start, end=max(word.end + seconds, start))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +122,19 @@ class Transcription:
             if word.probability is not None
         ]
         return sum(known) / len(known) if known else None
+
+    def shifted(self, seconds: float) -> Transcription:
+        """The same, with all times later by *seconds*: of audio that starts late, in the video's time.
+
+        What would come before the video starts with it.
+        """
+        if not seconds:
+            return self
+        segments = tuple(
+            replace(segment, words=tuple(_shifted(word, seconds) for word in segment.words))
+            for segment in self.segments
+        )
+        return replace(self, segments=segments, offset=(self.offset or 0.0) + seconds)
 
     def to_json(self) -> str:
         """The transcription as JSON, in UTF-8."""

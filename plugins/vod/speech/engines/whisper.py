@@ -108,7 +108,11 @@ class WhisperEngine:
 
     def _start(self, options: SpeechOptions, watch: Watch) -> None:
         wanted = (
-            options.model, options.device, options.compute_type, options.cpu_threads, options.memory_limit
+            options.model,
+            options.device,
+            options.compute_type,
+            options.cpu_threads,
+            options.memory_limit,
         )
         if self._child is not None and self._loaded == wanted:
             return

@@ -1,0 +1,178 @@
+"""What cannot be heard is told from the structure before ffmpeg runs, and costs only its track."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+
+from vod.media import Output, Selection, extract_all, probe
+from vod.media.errors import EncryptedTrackError, UnreadableMediaError, UnsupportedTrackError
+
+from .conftest import ffmpeg
+
+Media = Callable[[str], Path]
+_KEY = [
+    "-encryption_key",
+    "76a6c65c5ea762046bd749a2e632ccbb",
+    "-encryption_kid",
+    "a7e61c373e219033c21091fa607bf3b8",
+]
+_CENC = ["-encryption_scheme", "cenc-aes-ctr", *_KEY]
+_TONE = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=3"]
+
+pytestmark = pytest.mark.usefixtures("wheel")
+
+
+def extracted(source: Path, folder: Path, **options: object) -> object:
+    return extract_all(source, {folder / "out": Output()}, Selection(**options))[0]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("codec", ["aac", "libopus", "ac3", "flac"])
+@pytest.mark.parametrize("fragments", [False, True])
+def test_encrypted_mp4(codec: str, fragments: bool, tmp_path: Path) -> None:
+    if fragments and codec == "ac3":
+        pytest.skip("ffmpeg does not write it")
+    source = tmp_path / "a.mp4"
+    flags = ["-movflags", "frag_keyframe+empty_moov+delay_moov"] if fragments else []
+    ffmpeg(*_TONE, "-c:a", codec, "-strict", "-2", *_CENC, *flags, source)
+    assert probe(source).audio[0].encrypted
+    with pytest.raises(EncryptedTrackError):
+        extracted(source, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def _element(name: bytes, content: bytes) -> bytes:
+    return name + b"\x01" + len(content).to_bytes(7, "big") + content
+
+
+def _elements(data: bytes, at: int, end: int) -> list[tuple[bytes, int, int]]:
+    """Name, start and end of the contents of each element."""
+    found = []
+    while at < end:
+        name = data[at : at + 5 - data[at].bit_length() + 4]
+        at += len(name)
+        width = 9 - data[at].bit_length()
+        length = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
+        at += width
+        found.append((name, at, at + length))
+        at += length
+    return found
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_encrypted_matroska(name: str, tmp_path: Path) -> None:
+    plain = tmp_path / f"plain-{name}"
+    ffmpeg(*_TONE, "-c:a", "libopus", plain)
+    data = plain.read_bytes()
+    encryption = _element(b"\x47\xe1", b"\x05") + _element(b"\x47\xe2", bytes(16))
+    encoding = _element(b"\x50\x33", b"\x01") + _element(b"\x50\x35", encryption)
+    encodings = _element(b"\x6d\x80", _element(b"\x62\x40", encoding))
+    head, segment = _elements(data, 0, len(data))
+    parts = []
+    for element, start, end in _elements(data, segment[1], segment[2]):
+        content = data[start:end]
+        if element == b"\x16\x54\xae\x6b":  # Tracks
+            [(entry, inner_start, inner_end)] = [
+                each for each in _elements(data, start, end) if each[0] == b"\xae"
+            ]
+            content = _element(entry, data[inner_start:inner_end] + encodings)
+        parts.append(_element(element, content))
+    source = tmp_path / name
+    source.write_bytes(data[: head[2]] + _element(segment[0], b"".join(parts)))
+    plain.unlink()
+    with pytest.raises(EncryptedTrackError):
+        extracted(source, tmp_path)
+
+
+@pytest.mark.parametrize("every", [1, 2, 50])
+def test_scrambled_packets_of_one_track_in_a_transport_stream(
+    every: int, media: Media, tmp_path: Path
+) -> None:
+    data = bytearray(media("aac.ts").read_bytes())
+    with av.open(media("aac.ts")) as container:
+        pid = container.streams.audio[0].id
+    packets = [
+        at for at in range(0, len(data), 188) if struct.unpack_from(">H", data, at + 1)[0] & 0x1FFF == pid
+    ]
+    for number, at in enumerate(packets):
+        if number % every == 0 or (every == 2 and number % 3 == 0):
+            data[at + 3] |= 0x80
+    source = tmp_path / "a.ts"
+    source.write_bytes(data)
+    if every == 50:  # single packets are damaged, not encrypted
+        assert extracted(source, tmp_path).duration > 3  # type: ignore[attr-defined]
+        return
+    with pytest.raises(EncryptedTrackError):
+        extracted(source, tmp_path)
+
+
+def renamed(source: Path, target: Path, tracks: list[int], codec: bytes) -> Path:
+    """Give tracks of sound in an MP4 a codec that ffmpeg does not know."""
+    data = bytearray(source.read_bytes())
+    entries = [at for at in range(16, len(data)) if data[at - 16 : at - 12] == b"stsd"]
+    entries = [at for at in entries if data[at : at + 4] == b"mp4a"]
+    for number in tracks:
+        data[entries[number] : entries[number] + 4] = codec
+    target.write_bytes(data)
+    return target
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    path = tmp_path / "two.mov"
+    tones = [part for hertz in (440, 880) for part in ("-f", "lavfi", "-i", f"sine=f={hertz}:r=48000:d=3")]
+    ffmpeg(*tones, "-map", "0", "-map", "1", "-c:a", "aac", "-disposition:a:0", "default", path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"), [(b"apac", "Apple Positional Audio"), (b"mha1", "MPEG-H"), (b"ac-4", "AC-4")]
+)
+@pytest.mark.parametrize("track", [None, "speech", "all"])
+def test_a_track_without_a_decoder_costs_only_itself(
+    codec: bytes, name: str, track: str | None, two: Path, tmp_path: Path
+) -> None:
+    source = renamed(two, tmp_path / "a.mov", [0], codec)
+    found = extracted(source, tmp_path, track=track)
+    assert found.track.index == 1  # type: ignore[attr-defined]
+    assert name in found.warnings[0]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("tracks", [[0, 1], [0]])
+def test_where_nothing_else_is_there_the_codec_is_named(tracks: list[int], two: Path, tmp_path: Path) -> None:
+    source = renamed(two, tmp_path / "a.mov", tracks, b"mhm1")
+    with pytest.raises(UnsupportedTrackError, match=r"MPEG-H 3D Audio"):
+        extracted(source, tmp_path, track=0 if len(tracks) == 1 else None)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"#EXTM3U\n#EXTINF:1,\na.ts\n", "HLS"),
+        (b"\xef\xbb\xbf#EXTM3U\nfile:///etc/passwd\n", "HLS"),
+        (b"ffconcat version 1.0\nfile a.mp4\n", "concat"),
+        (b'<?xml version="1.0"?><MPD></MPD>', "DASH"),
+        (b"[playlist]\nFile1=a.mp3\n", "PLS"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.m3u8", "a.mp4"])
+def test_a_playlist_is_called_one(content: bytes, kind: str, name: str, tmp_path: Path) -> None:
+    source = tmp_path / name
+    source.write_bytes(content)
+    with pytest.raises(UnreadableMediaError, match=f"This is a playlist .*{kind}"):
+        extracted(source, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\x00\x00\x08moov", b"\x00\x00\x00\x01moov" + b"\xff" * 8])
+def test_stumps_of_boxes_say_nothing(content: bytes, tmp_path: Path) -> None:
+    from vod.media import structure
+
+    path = tmp_path / "stump"
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        assert structure.sounds(file, "mov,mp4,m4a") == []
+        assert structure.sounds(file, "mpegts") == []
