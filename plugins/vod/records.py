@@ -165,11 +165,11 @@ class Transcript(_Record):
     :param seconds: What the transcription took.
     :param engine: What recognised it.
     :param confidence: Mean probability of the words, from 0 to 1; ``None`` without words that have one.
-    :param language_probability: How sure the model is of the language, from 0 to 1; ``None`` when nobody told it.
+    :param language_probability: How sure the model is of the language, from 0 to 1; ``None``: not told.
     :param speech_seconds: Seconds in which somebody speaks.
     :param dropped: What was recognised and nobody said: ``loops`` cut, ``improbable`` pieces left out.
-    :param offset: Seconds after the start of the video at which the audio starts: already in all times. ``None``:
-        nobody knows, so the times are those of the audio.
+    :param offset: Seconds after the start of the video at which the audio starts: already in all times.
+        ``None``: nobody knows, so the times are those of the audio.
     :param reused: The transcript was there, of the same audio, made in the same way.
     :param warnings: Why the outcome is ``doubtful``, one sentence each.
     """

@@ -18,8 +18,8 @@ _PARALLEL = 16
 class TranscriptFiles:
     """The files of one asset at a destination: ``<asset>.<language>.json``, captions beside it.
 
-    What is heard of an unfinished audio lies there too, in ``<asset>.<fingerprint>.part.jsonl``: the one place
-    that the next try finds on any machine, and that takes megabytes, which a task's state does not.
+    What is heard of an unfinished audio lies there too, in ``<asset>.<fingerprint>.part.jsonl``: the one
+    place that the next try finds on any machine, and that takes megabytes, which a task's state does not.
     """
 
     def __init__(self, destination: Destination, asset: str) -> None:

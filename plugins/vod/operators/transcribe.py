@@ -52,12 +52,12 @@ class TranscribeAudioOperator(BatchOperator):
     Returns one record an audio (:class:`vod.records.Transcript`) in input order. A record of a failed
     extraction passes through as it is, so that a batch with bad assets needs no special care. What has its
     transcript at the destination already, of the same audio with the same model and options, is not
-    recognised again, whoever made it. A task that was killed goes on within an audio, some ten minutes back at
-    most.
+    recognised again, whoever made it. A task that was killed goes on within an audio, some ten minutes back
+    at most.
 
-    Beside the captions, ``<asset>.<language>.json`` holds the transcript itself: words with times in the video
-    and probabilities. A transcript that another model made is not overwritten: the new one has the model in
-    its name.
+    Beside the captions, ``<asset>.<language>.json`` holds the transcript itself: words with times in the
+    video and probabilities. A transcript that another model made is not overwritten: the new one has the model
+    in its name.
 
     :param audio: What ``ExtractAudioOperator`` returned: one record or a list of them.
     :param options: How speech is recognised: :class:`vod.speech.SpeechOptions`, or some of them by name. What

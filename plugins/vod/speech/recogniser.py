@@ -6,9 +6,11 @@ at a time. What the model itself finds doubtful is recognised again on its own, 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,11 @@ ENOUGH_SPEECH = 5.0
 _PIECE = 30.0
 _TOLD_BY = 3
 _LOOP = 3
+_LONG_SENTENCE = 12
+"""Words in a row that want some punctuation."""
+
+_OPENINGS = {"en": "Well, let us begin."}
+
 _SENTENCE_ENDS = (".", "?", "!", "…", "\u3002", "\uff1f", "\uff01")
 _FALLBACK = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -216,7 +223,7 @@ class Recogniser:
             # Half a sample more: the library multiplies and cuts off.
             clip_timestamps=[
                 {"start": (first + 0.5) / RATE, "end": (last + 0.5) / RATE}
-                for first, last in zip(starts, starts[1:], strict=False)
+                for first, last in pairwise(starts)
             ],
             word_timestamps=True,
             **self._decoding(options),
@@ -241,17 +248,16 @@ class Recogniser:
             "initial_prompt": options.initial_prompt or None,
         }
 
-    def _again(self, piece: _Piece, language: str, options: SpeechOptions) -> list[Any]:
+    def _again(self, piece: _Piece, language: str, options: SpeechOptions, **changed: Any) -> list[Any]:
         import ctranslate2
 
         ctranslate2.set_random_seed(0)  # the same audio always gives the same text
         segments, _ = self._whisper.transcribe(
             piece.samples,
             language=language,
-            temperature=_FALLBACK,
             condition_on_previous_text=False,
             word_timestamps=True,
-            **self._decoding(options),
+            **{"temperature": _FALLBACK, **self._decoding(options), **changed},
         )
         return _moved(list(segments), piece.offset)
 
@@ -266,6 +272,14 @@ class Recogniser:
         """The words of each segment that somebody has said."""
         if any(map(_is_doubtful, segments)):
             segments = self._again(piece, language, options)
+        elif _lacks_punctuation(segments) and language in _OPENINGS and not options.initial_prompt:
+            # Whisper punctuates as the text before was punctuated. Such a text can come back as speech, so
+            # only punctuation is taken from there.
+            prompted = self._again(
+                piece, language, options, temperature=0.0, initial_prompt=_OPENINGS[language]
+            )
+            if _plain_words(prompted) == _plain_words(segments):
+                segments = prompted
         for segment in segments:
             words = [
                 Word(
@@ -331,6 +345,15 @@ def _is_doubtful(segment: Any) -> bool:
 def _is_foreign(found: list[list[Word]], speech: float) -> bool:
     words = [word for each in found for word in each]
     return len(words) / speech < FEW_WORDS or _mean(words) < FOREIGN
+
+
+def _plain_words(segments: list[Any]) -> list[str]:
+    return re.findall(r"\w+", "".join(segment.text for segment in segments).lower())
+
+
+def _lacks_punctuation(segments: list[Any]) -> bool:
+    text = "".join(segment.text for segment in segments)
+    return len(text.split()) >= _LONG_SENTENCE and not re.search(r"[.,!?]", text)
 
 
 def _mean(words: list[Word]) -> float:

@@ -22,8 +22,8 @@ SURE_OF_LANGUAGE = 0.5
 """Probability of the language below which a transcript is doubtful."""
 
 CONFIDENT_OF_ENGLISH = 0.75
-"""The same where an English-only model heard, and nobody could tell the language. Foreign clips had 0.20 to 0.67,
-English ones 0.89 to 0.97."""
+"""The same where an English-only model heard, and nobody could tell the language. Foreign clips had 0.20 to
+0.67, English ones 0.89 to 0.97."""
 
 _BETWEEN_MESSAGES = 30.0
 """Seconds between two lines in the log about one audio."""

@@ -390,8 +390,8 @@ class Destination:
                 path.unlink(missing_ok=True)
             return
         with store_errors(public_name(self.uri(name)), writing=True):
-            path = self._remote / name
-            path.fs.rm_file(path.path)
+            remote = self._remote / name
+            remote.fs.rm_file(remote.path)
 
     def _asked(self, name: str, ask: Callable[[Any], T]) -> T | None:
         try:

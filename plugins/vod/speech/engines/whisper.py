@@ -193,12 +193,12 @@ class WhisperEngine:
 def _mismatch(model: str, answer: dict[str, Any]) -> LanguageMismatchError:
     if answer["language"]:
         return LanguageMismatchError(
-            f"The speech is in {answer['language']!r} (probability {answer['probability']:.2f}), and the speech "
-            f"model {model!r} knows only English."
+            f"The speech is in {answer['language']!r} (probability {answer['probability']:.2f}), and the "
+            f"speech model {model!r} knows only English."
         )
     return LanguageMismatchError(
-        f"The speech model {model!r} knows only English, and understood too few words: the speech seems to be in "
-        "another language."
+        f"The speech model {model!r} knows only English, and understood too few words: the speech seems to "
+        "be in another language."
     )
 
 
