@@ -56,8 +56,8 @@ class TranscribeAudioOperator(BatchOperator):
     at most.
 
     Beside the captions, ``<asset>.<language>.json`` holds the transcript itself: words with times in the
-    video and probabilities. A transcript that another model made is not overwritten: the new one has the model
-    in its name.
+    video and probabilities. What another model made is not overwritten: the new transcript has the
+    model in its name.
 
     :param audio: What ``ExtractAudioOperator`` returned: one record or a list of them.
     :param options: How speech is recognised: :class:`vod.speech.SpeechOptions`, or some of them by name. What
@@ -222,12 +222,14 @@ class _Work:
         found = files.find(fingerprint)
         transcription = found[1] if found else self._recognise(record, fingerprint, files)
         name = found[0] if found else files.name(transcription, overwrite=self.operator.overwrite)
-        if not found:
-            files.write(f"{name}.json", transcription.to_json())
         uris = {}
         for caption in self.captions:
             uris[caption] = files.write(f"{name}.{caption}", WRITERS[caption](transcription))
-        uris["json"] = self.destination.uri(f"{name}.json")
+        # The transcript comes last: where it is, all is.
+        transcript = f"{name}.json"
+        uris["json"] = (
+            self.destination.uri(transcript) if found else files.write(transcript, transcription.to_json())
+        )
         files.forget(fingerprint)
         return self._record(record, transcription, uris, time.monotonic() - started, reused=bool(found))
 
