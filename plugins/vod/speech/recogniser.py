@@ -99,6 +99,7 @@ class Recogniser:
         self._made = {"device": device, "compute_type": compute_type, "cpu_threads": threads}
         self._whisper = self._load(folder)
         self._teller = teller
+        self._telling: Any = None
         self._batch = 16 if device == "cuda" else 8
 
     def _load(self, folder: Path) -> Any:
@@ -179,7 +180,8 @@ class Recogniser:
             return self._told(self._whisper, pieces, given)
         if self._teller is None:
             return "", None
-        told, probability = self._told(self._load(self._teller), pieces, "")
+        self._telling = self._telling or self._load(self._teller)
+        told, probability = self._told(self._telling, pieces, "")
         if told != "en" and (probability or 0) >= MIN_LANGUAGE:
             raise LanguageMismatch(told, probability)
         return "en", probability if told == "en" else None
