@@ -53,7 +53,7 @@ test-system: $(READY) ## whole Airflow with real processes, and its UI in headle
 	@$(BIN)/python -m pytest -q -m 'system or browser' tests/system
 
 bench: $(READY) ## measures all and renews docs/performance.md; PARTS="side_by_side growth under_quota waiting": these
-	@$(if $(PARTS),,$(BIN)/python -m benchmarks.parse_time && $(BIN)/python -m benchmarks.sandbox && $(BIN)/python -m benchmarks.extraction)
+	@$(if $(PARTS),,$(BIN)/python -m benchmarks.parse_time && $(BIN)/python -m benchmarks.sandbox && $(BIN)/python -m benchmarks.extraction && $(BIN)/python -m benchmarks.remote)
 	@$(BIN)/python -m benchmarks.orchestration $(PARTS)
 
 bench-speech: $(READY) ## transcription beside faster-whisper's own ways, on recordings in MEDIA="/folder/with/INDEX.tsv"

@@ -12,7 +12,7 @@ from pathlib import Path
 from vod.errors import VodError
 from vod.library.transcripts import TranscriptFiles
 from vod.locations import ANYWHERE
-from vod.speech import WRITERS, SpeechOptions
+from vod.speech import WRITERS, SpeechOptions, write
 from vod.speech.engines import SpeechEngine, Watch, engine
 from vod.speech.transcribing import Teller, doubts, fingerprint_of, transcribe
 from vod.storage.files import Destination
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--multilingual", action="store_true", help="recognise the language of every piece")
     parser.add_argument("--device", default=usual.device, choices=("auto", "cpu", "cuda"))
     parser.add_argument("--hotwords", default="", help="names and words to expect")
-    parser.add_argument("--format", default="txt,srt", help=f"of {', '.join(WRITERS)} (%(default)s)")
+    parser.add_argument("--format", default="txt,vtt,srt", help=f"of {', '.join(WRITERS)} (%(default)s)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder (that of each file)")
 
 
@@ -97,7 +97,7 @@ def _transcribe(
         )
     )
     name = found[0] if found else files.name(spoken, overwrite=False)
-    uris = [files.write(f"{name}.{kind}", WRITERS[kind](spoken)) for kind in formats]
+    uris = [files.write(f"{name}.{kind}", write(spoken, kind)) for kind in formats if kind != "json"]
     uris.append(files.write(f"{name}.json", spoken.to_json()))
     files.forget(fingerprint)
     there = (
