@@ -463,6 +463,22 @@ class Destination:
         """
         return self._asked("", lambda path: [entry.name for entry in path.iterdir()]) or []
 
+    def remove(self, name: str) -> None:
+        """Remove the file of that name, if there is one.
+
+        :raises StorageError: the store refuses.
+        """
+        if self.size(name) is None:
+            return
+        if self._remote is None:
+            path = self._require_folder() / name
+            with _local_errors(path, "removed"):
+                path.unlink(missing_ok=True)
+            return
+        with store_errors(public_name(self.uri(name)), writing=True):
+            remote = self._remote / name
+            remote.fs.rm_file(remote.path)
+
     def _asked(self, name: str, ask: Callable[[Any], T]) -> T | None:
         try:
             if self._remote is None:
