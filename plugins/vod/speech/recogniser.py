@@ -145,7 +145,7 @@ class Recogniser:
                 found += [(code, segment) for segment in self._kept(piece, segments, code, options, dropped)]
                 heard(start + _restored(piece.end, stretches))
         found.sort(key=lambda each: each[1][0].start)
-        if not told and speech >= ENOUGH_SPEECH and _is_foreign([each for _, each in found], speech):
+        if not told and speech >= ENOUGH_SPEECH and is_foreign([each for _, each in found], speech):
             raise LanguageMismatch("", None)
         return Passage(
             start=start,
@@ -344,9 +344,10 @@ def _is_doubtful(segment: Any) -> bool:
     return bool(segment.compression_ratio > MAX_COMPRESSION or segment.avg_logprob < MIN_LOG_PROBABILITY)
 
 
-def _is_foreign(found: list[list[Word]], speech: float) -> bool:
+def is_foreign(found: list[list[Word]], speech: float) -> bool:
+    """Whether what an English-only model gave for so many seconds of speech shows that it was not English."""
     words = [word for each in found for word in each]
-    return len(words) / speech < FEW_WORDS or _mean(words) < FOREIGN
+    return not words or len(words) / speech < FEW_WORDS or _mean(words) < FOREIGN
 
 
 def _plain_words(segments: list[Any]) -> list[str]:
