@@ -461,7 +461,11 @@ class Destination:
 
         :raises StorageError: the store does not say.
         """
-        return self._asked("", lambda path: [entry.name for entry in path.iterdir()]) or []
+
+        def listed(path: Any) -> list[str]:
+            return [entry.name for entry in path.iterdir()] if path.is_dir() else []
+
+        return self._asked("", listed) or []
 
     def remove(self, name: str) -> None:
         """Remove the file of that name, if there is one.
