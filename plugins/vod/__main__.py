@@ -8,6 +8,8 @@ import sys
 
 _COMMANDS = {
     "extract": ("vod.commands.extract", "run", "extract the audio of videos with ffmpeg"),
+    "transcribe": ("vod.commands.transcribe", "run", "transcribe audio and video files"),
+    "models": ("vod.commands.models", "run", "which speech models are here; fetch or check them"),
     "captions": ("vod.commands.captions", "run", "write or check captions of transcripts"),
     "check": (
         "vod.commands.check",

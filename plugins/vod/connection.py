@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -51,6 +51,8 @@ class ConnectionSettings:
     :param ffmpeg: Path of the program on the workers. When ``None``, the ffmpeg on the ``PATH``, else the one
         of the package imageio-ffmpeg.
     :param allow_http: Whether secrets may be sent to endpoints with ``http://`` on other machines.
+    :param speech: Options for speech recognition of tasks that do not name them, see
+        :class:`vod.speech.SpeechOptions`.
     """
 
     conn_id: str
@@ -60,6 +62,7 @@ class ConnectionSettings:
     obs_endpoint: str | None = None
     ffmpeg: str | None = None
     allow_http: bool = False
+    speech: dict[str, Any] = field(default_factory=dict, hash=False)  # settings are keys of caches
 
     @classmethod
     def from_connection(cls, connection: Connection, extra: dict[str, Any]) -> ConnectionSettings:
@@ -101,6 +104,7 @@ class ConnectionSettings:
             obs_endpoint=extra.get("obs_endpoint") or None,
             ffmpeg=extra.get("ffmpeg") or None,
             allow_http=allow_http,
+            speech=_speech(conn_id, extra.get("speech")),
         )
 
     def client(self, **options: Any) -> VodClient:
@@ -194,6 +198,19 @@ def _is_true(conn_id: str, name: str, value: Any) -> bool:
             f"The connection {conn_id!r} has the {name} {value!r}.", remedy="Set true or false."
         )
     return answer
+
+
+def _speech(conn_id: str, value: Any) -> dict[str, Any]:
+    try:
+        options = json.loads(value) if isinstance(value, str) and value.strip() else value or {}
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise InvalidConnectionError(
+            f"The extra speech of the connection {conn_id!r} is not an object.",
+            remedy='Write it as JSON: {"model": "large-v3"}.',
+        )
+    return options
 
 
 def _credentials(connection: Connection, extra: dict[str, Any]) -> Credentials | Login:

@@ -164,11 +164,18 @@ class Transcript(_Record):
         text is in the files.
     :param language: Language code recognised or given, for example ``en``.
     :param duration: Seconds of audio.
-    :param offset: Seconds after the start of the video at which the audio starts; the times in the files are
-        those of the video, as far as the extraction knew.
     :param model: Name of the speech model.
     :param uris: Files written, by caption format: ``{"txt": "file:///…", "srt": "file:///…"}``.
     :param seconds: What the transcription took.
+    :param engine: What recognised it.
+    :param confidence: Mean probability of the words, from 0 to 1; ``None`` without words that have one.
+    :param language_probability: How sure the model is of the language, from 0 to 1; ``None``: not told.
+    :param speech_seconds: Seconds in which somebody speaks.
+    :param dropped: What was recognised and nobody said: ``loops`` cut, ``improbable`` pieces left out.
+    :param offset: Seconds after the start of the video at which the audio starts: already in all times.
+        ``None``: nobody knows, so the times are those of the audio.
+    :param reused: The transcript was there, of the same audio, made in the same way.
+    :param warnings: Why the outcome is ``doubtful``, one sentence each.
     """
 
     asset: str
@@ -178,9 +185,16 @@ class Transcript(_Record):
     duration: float
     model: str
     uris: dict[str, str]
-    offset: float = 0.0
     seconds: float | None = None
-    outcome: Literal["transcribed"] = "transcribed"
+    engine: str = "whisper"
+    confidence: float | None = None
+    language_probability: float | None = None
+    speech_seconds: float | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+    offset: float | None = 0.0
+    reused: bool = False
+    warnings: list[str] = field(default_factory=list)
+    outcome: Literal["transcribed", "doubtful"] = "transcribed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +240,7 @@ _BY_OUTCOME: dict[str, type[Record]] = {
     "submitted": SubmittedExtraction,
     "postponed": PostponedExtraction,
     "transcribed": Transcript,
+    "doubtful": Transcript,
 }
 
 

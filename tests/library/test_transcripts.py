@@ -1,16 +1,51 @@
-"""A transcript counts once all of it lies at the destination."""
+"""Transcripts are found by asset, model and what they were made of, and do not overwrite each other."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from vod.library.transcripts import find_transcripts
+from vod.library.transcripts import TranscriptFiles, find_transcripts
+from vod.speech import Transcription
+from vod.speech.passages import Passage
 from vod.storage.files import Destination
 
+SPOKEN = Transcription(language="en", duration=3.0, model="base", segments=(), fingerprint="one")
 
-def test_transcripts_are_found_by_asset(tmp_path: Path) -> None:
-    here = Destination(str(tmp_path))
-    (tmp_path / "a.en.txt").write_text("hello")
-    assert find_transcripts(here, ["a"]) == {}, "the captions are still to come"
-    (tmp_path / "a.en.srt").write_text("1")
-    assert find_transcripts(here, ["a", "b"]) == {"a": (tmp_path / "a.en.txt").as_uri()}
+
+def test_transcripts_are_found_by_asset_and_model(tmp_path: Path) -> None:
+    here = Destination(str(tmp_path / "text"))
+    assert find_transcripts(here, ["a"]) == {}, "there is no folder yet"
+    files = TranscriptFiles(here, "a" * 32)
+    text = files.write(f"{'a' * 32}.en.txt", "hello")
+    files.write("b.en.json", "{}")
+    assert find_transcripts(here, ["a" * 32]) == {}, "the transcript is still to come"
+    files.write(f"{files.name(SPOKEN, overwrite=False)}.json", SPOKEN.to_json())
+    assert find_transcripts(here, ["a" * 32, "b" * 32]) == {"a" * 32: text}
+    assert find_transcripts(here, ["a" * 32], "base") == {"a" * 32: text}
+    assert find_transcripts(here, ["a" * 32], "large-v3") == {}
+
+
+def test_another_model_gets_another_name(tmp_path: Path) -> None:
+    files = TranscriptFiles(Destination(str(tmp_path)), "a" * 32)
+    usual = files.name(SPOKEN, overwrite=False)
+    assert usual == f"{'a' * 32}.en"
+    files.write(f"{usual}.json", SPOKEN.to_json())
+    other = replace(SPOKEN, model="org/large-v3", fingerprint="two")
+    assert files.name(replace(SPOKEN, fingerprint="three"), overwrite=False) == usual, "the same model"
+    assert files.name(other, overwrite=False) == f"{usual}.large-v3"
+    assert files.name(other, overwrite=True) == usual
+    assert files.name(replace(SPOKEN, task="translate"), overwrite=False) == f"{usual}.translation"
+    assert files.find("one") == (usual, SPOKEN)
+    assert files.find("two") is None
+
+
+def test_what_was_heard_is_kept_until_it_is_forgotten(tmp_path: Path) -> None:
+    files = TranscriptFiles(Destination(str(tmp_path)), "a" * 32)
+    passages = [Passage(start=0.0, end=600.5), Passage(start=600.5, end=1200.0, language="de")]
+    files.keep("one", passages)
+    assert files.heard("one") == passages
+    assert files.heard("two") == []
+    files.forget("one")
+    files.forget("one")
+    assert list(tmp_path.iterdir()) == []

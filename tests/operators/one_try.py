@@ -19,7 +19,7 @@ from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.operators import TranscribeAudioOperator
 from vod.records import AssetFailure
-from vod.speech import Transcriber
+from vod.speech.engines.whisper import WhisperEngine
 from vod.storage.files import Destination
 
 
@@ -59,17 +59,18 @@ def extract(folder: Path, store: FileStore, attempt: int) -> list[dict[str, Any]
 
 
 def transcribe(folder: Path, store: FileStore, attempt: int) -> list[dict[str, Any]]:
-    recognise = Transcriber.transcribe
+    recognise = WhisperEngine.passages
 
-    def die(transcriber: Transcriber, audio: Path, **options: Any) -> Any:
+    def die(engine: WhisperEngine, audio: Path, options: Any, **more: Any) -> Any:
         if "deadly" in audio.name:
             os.kill(os.getpid(), signal.SIGKILL)
-        return recognise(transcriber, audio, **options)
+        return recognise(engine, audio, options, **more)
 
-    Transcriber.transcribe = die  # type: ignore[method-assign]
+    WhisperEngine.passages = die  # type: ignore[method-assign]
     operator = TranscribeAudioOperator(
         task_id="transcribe",
         audio=json.loads((folder / "audio.json").read_text()),
+        model="tiny.en",
         destination=str(folder / "text"),
         failed_assets="return",
     )

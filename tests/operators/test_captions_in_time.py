@@ -38,7 +38,11 @@ def captions(context: Context, source: Path, tmp_path: Path, **options: Any) -> 
         context, [str(source)], engine="ffmpeg", destination=str(tmp_path / "audio"), force=True, **options
     )
     operator = TranscribeAudioOperator(
-        task_id="transcribe", audio=audio, destination=str(tmp_path / "text"), vod_conn_id="none"
+        task_id="transcribe",
+        model="tiny.en",
+        audio=audio,
+        destination=str(tmp_path / "text"),
+        vod_conn_id="none",
     )
     [transcript] = operator.execute(context)
     return cues(local_path(transcript["uris"]["srt"]) or Path())

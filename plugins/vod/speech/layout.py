@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -93,14 +94,14 @@ def profile_for(language: str) -> Profile:
 
 def width(text: str) -> int:
     """Cells that a text takes: two for each wide character, none for marks and joiners."""
-    return sum(
-        0
-        if unicodedata.category(character) in _ZERO_WIDTH
-        else 2
-        if unicodedata.east_asian_width(character) in "WF"
-        else 1
-        for character in text
-    )
+    return len(text) if text.isascii() else sum(map(_cells, text))
+
+
+@functools.cache
+def _cells(character: str) -> int:
+    if unicodedata.category(character) in _ZERO_WIDTH:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def clean(text: str) -> str:

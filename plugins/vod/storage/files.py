@@ -461,7 +461,27 @@ class Destination:
 
         :raises StorageError: the store does not say.
         """
-        return self._asked("", lambda path: [entry.name for entry in path.iterdir()]) or []
+
+        def listed(path: Any) -> list[str]:
+            return [entry.name for entry in path.iterdir()] if path.is_dir() else []
+
+        return self._asked("", listed) or []
+
+    def remove(self, name: str) -> None:
+        """Remove the file of that name, if there is one.
+
+        :raises StorageError: the store refuses.
+        """
+        if self.size(name) is None:
+            return
+        if self._remote is None:
+            path = self._require_folder() / name
+            with _local_errors(path, "removed"):
+                path.unlink(missing_ok=True)
+            return
+        with store_errors(public_name(self.uri(name)), writing=True):
+            remote = self._remote / name
+            remote.fs.rm_file(remote.path)
 
     def _asked(self, name: str, ask: Callable[[Any], T]) -> T | None:
         try:

@@ -1,0 +1,72 @@
+"""What recognises speech. A new engine is one module and one line in :data:`ENGINES`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from vod.errors import InvalidInputError
+from vod.speech.options import SpeechOptions
+from vod.speech.passages import Passage
+
+ENGINES = {
+    "whisper": "vod.speech.engines.whisper:WhisperEngine",
+}
+"""Module and class of each engine that hears a file, by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What the caller of an engine wants to know and to say while it works.
+
+    :param heard: Called with the seconds of the audio that are heard, several times a passage where it can.
+    :param cancelled: Asked at least twice a second; when it is true the engine ends within two seconds.
+    """
+
+    heard: Callable[[float], None] = lambda _: None
+    cancelled: Callable[[], bool] = lambda: False
+
+
+class SpeechEngine(Protocol):
+    """Hears one audio file after another. What it holds (a model, a process) is kept between them."""
+
+    def check(self, options: SpeechOptions) -> None:
+        """Find out whether it can do what is asked for, before anything is paid for: model, language, keys.
+
+        :raises vod.speech.errors.SpeechError: it cannot.
+        """
+
+    def revision(self, options: SpeechOptions) -> str:
+        """Which version of the model would be used; empty when nobody says. Part of the fingerprint."""
+
+    def passages(
+        self, audio: Path, options: SpeechOptions, *, watch: Watch, done: Sequence[Passage] = ()
+    ) -> Iterator[Passage]:
+        """Recognise an audio, passage by passage, in the order of time and without holes.
+
+        :param done: What an earlier try heard: begin behind it, and do not give it again.
+        :raises vod.speech.errors.SpeechError: recognition failed; what was given before holds.
+        :raises vod.speech.errors.CancelledError: the caller no longer wants it.
+        """
+
+    def close(self) -> None:
+        """Give back what it holds. It may be used again."""
+
+
+def engine(name: str, **means: Any) -> SpeechEngine:
+    """The engine of that name.
+
+    :param means: What only this engine needs, for example the connection to a server.
+    :raises InvalidInputError: there is none.
+    """
+    try:
+        module, _, kind = ENGINES[name].partition(":")
+    except KeyError:
+        raise InvalidInputError(
+            f"There is no engine {name!r} for speech.", remedy=f"Choose one of: {', '.join(ENGINES)}."
+        ) from None
+    made: SpeechEngine = getattr(importlib.import_module(module), kind)(**means)
+    return made

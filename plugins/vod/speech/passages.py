@@ -1,0 +1,67 @@
+"""A stretch of an audio that is heard to its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vod.speech.transcription import Dropped, Segment, Word
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A stretch of an audio, heard to its end: a later try goes on behind it. Times are those of the audio.
+
+    :param start: Seconds.
+    :param end: Seconds; the next passage starts there.
+    :param segments: What is said in it.
+    :param language: The language recognised or given; empty when nobody speaks.
+    :param language_probability: How sure the model is of it, from 0 to 1; ``None`` when it was not asked.
+    :param speech_seconds: How long somebody speaks; ``None`` when the engine does not say.
+    :param dropped: What was recognised and nobody said.
+    """
+
+    start: float
+    end: float
+    segments: tuple[Segment, ...] = ()
+    language: str = ""
+    language_probability: float | None = None
+    speech_seconds: float | None = None
+    dropped: Dropped = field(default_factory=Dropped)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-native."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Passage:
+        """Read a passage back.
+
+        :raises KeyError, TypeError: this is none.
+        """
+        segments = tuple(
+            Segment(**{**segment, "words": tuple(Word(**word) for word in segment["words"])})
+            for segment in value["segments"]
+        )
+        return cls(**{**value, "segments": segments, "dropped": Dropped(**value["dropped"])})
+
+
+def to_lines(passages: Iterable[Passage]) -> str:
+    """A line of JSON for each passage."""
+    return "".join(f"{json.dumps(passage.to_json(), ensure_ascii=False)}\n" for passage in passages)
+
+
+def from_lines(text: str) -> list[Passage]:
+    """Passages up to the first line that is none: the process may have been killed while it wrote."""
+    passages: list[Passage] = []
+    for line in text.splitlines():
+        try:
+            passage = Passage.from_json(json.loads(line))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            break
+        if passage.start != (passages[-1].end if passages else 0.0):
+            break
+        passages.append(passage)
+    return passages
