@@ -189,6 +189,9 @@ def test_only_records_are_on_standard_output(video: Path, tmp_path: Path) -> Non
         (["--format", "OPUS", "--sample-rate", "44100"], "Use one of 8000, 12000, 16000, 24000, 48000."),
         (["--sample-rate", "192000"], "MP3 cannot have a sample rate of 192000 Hz."),
         (["--track", "nine"], "'nine' names no audio track."),
+        (["--track", "²"], "'²' names no audio track."),
+        (["--channels", "²"], "channels cannot be '²'."),
+        (["--output", ""], "The output has no name."),
         (["--output", "nowhere://bucket"], "No file system for nowhere:// is installed."),
     ],
 )

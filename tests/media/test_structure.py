@@ -63,14 +63,19 @@ def _elements(data: bytes, at: int, end: int) -> list[tuple[bytes, int, int]]:
     return found
 
 
+_COMPRESSED = _element(b"\x62\x40", _element(b"\x50\x33", b"\x00"))
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
-def test_encrypted_matroska(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", [_element(b"\x47\xe2", bytes(16)), b""])
+@pytest.mark.parametrize("before", [b"", _COMPRESSED])
+def test_encrypted_matroska(name: str, key: bytes, before: bytes, tmp_path: Path) -> None:
     plain = tmp_path / f"plain-{name}"
     ffmpeg(*_TONE, "-c:a", "libopus", plain)
     data = plain.read_bytes()
-    encryption = _element(b"\x47\xe1", b"\x05") + _element(b"\x47\xe2", bytes(16))
+    encryption = _element(b"\x47\xe1", b"\x05") + key
     encoding = _element(b"\x50\x33", b"\x01") + _element(b"\x50\x35", encryption)
-    encodings = _element(b"\x6d\x80", _element(b"\x62\x40", encoding))
+    encodings = _element(b"\x6d\x80", before + _element(b"\x62\x40", encoding))
     head, segment = _elements(data, 0, len(data))
     parts = []
     for element, start, end in _elements(data, segment[1], segment[2]):
@@ -106,6 +111,62 @@ def test_scrambled_packets_of_one_track_in_a_transport_stream(
     if every == 50:  # single packets are damaged, not encrypted
         assert extracted(source, tmp_path).duration > 3  # type: ignore[attr-defined]
         return
+    with pytest.raises(EncryptedTrackError):
+        extracted(source, tmp_path)
+
+
+def _audio_packets(stream: Path) -> list[int]:
+    """Where the packets of the sound start in a transport stream."""
+    data = stream.read_bytes()
+    with av.open(stream) as container:
+        pid = container.streams.audio[0].id
+    return [
+        at for at in range(0, len(data), 188) if struct.unpack_from(">H", data, at + 1)[0] & 0x1FFF == pid
+    ]
+
+
+def _scrambled(source: Path, target: Path, packets: list[int], before: bytes = b"") -> Path:
+    data = bytearray(source.read_bytes())
+    for at in packets:
+        data[at + 3] |= 0x80
+    target.write_bytes(before + data)
+    return target
+
+
+def test_a_scrambled_recording_that_starts_within_a_packet(media: Media, tmp_path: Path) -> None:
+    stream = media("aac.ts")
+    source = _scrambled(stream, tmp_path / "a.ts", _audio_packets(stream), stream.read_bytes()[90:188])
+    with pytest.raises(EncryptedTrackError):
+        extracted(source, tmp_path)
+
+
+def test_a_recording_that_is_scrambled_only_at_its_end(media: Media, tmp_path: Path) -> None:
+    packets = _audio_packets(media("aac.ts"))
+    source = _scrambled(media("aac.ts"), tmp_path / "a.ts", packets[len(packets) * 3 // 4 :])
+    assert "A part of audio track 0 is encrypted." in extracted(source, tmp_path).warnings  # type: ignore[attr-defined]
+
+
+def _crc(data: bytes) -> bytes:
+    """The checksum of a table in a transport stream."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value & 0x80000000 else 0)) & 0xFFFFFFFF
+    return value.to_bytes(4, "big")
+
+
+def test_samples_of_hls_that_are_encrypted(media: Media, tmp_path: Path) -> None:
+    data = bytearray(media("aac.ts").read_bytes())
+    pid = _audio_packets(media("aac.ts"))[0] + 1
+    entry = b"\x0f" + bytes([0xE0 | data[pid] & 0x1F, data[pid + 1]])  # AAC in packets of this PID
+    for at in range(0, len(data), 188):
+        if data[at + 5] == 0x02 and (found := data.find(entry, at, at + 188)) > 0:
+            data[found] = 0xCF
+            end = at + 8 + (int.from_bytes(data[at + 6 : at + 8], "big") & 0xFFF) - 4
+            data[end : end + 4] = _crc(data[at + 5 : end])
+    source = tmp_path / "a.ts"
+    source.write_bytes(data)
     with pytest.raises(EncryptedTrackError):
         extracted(source, tmp_path)
 

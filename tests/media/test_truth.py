@@ -381,3 +381,48 @@ def test_a_file_in_which_ffmpeg_stops_is_an_error(tmp_path: Path) -> None:
     source.write_bytes(b"".join(parts))
     with pytest.raises(FfmpegError, match="stopped in the middle of the file"):
         extract(source, tmp_path / "out.mp3")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *(("a.aiff", []), ("a.au", []), ("a.caf", []), ("a.w64", []), ("a.wav", ["-rf64", "always"])),
+        ("a.wma", ["-c:a", "wmav2"]),
+    ],
+)
+def test_formats_whose_end_is_missing(name: str, options: list[str], tmp_path: Path) -> None:
+    whole = tmp_path / name
+    ffmpeg("-f", "lavfi", "-i", "sine=r=48000:d=4", *options, whole)
+    assert lost_bytes(whole) == 0
+    cut = tmp_path / f"cut-{name}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    with pytest.raises(TruncatedMediaError) as caught:
+        extract(cut, tmp_path / "a.mp3")
+    assert caught.value.missing == pytest.approx(1.6, abs=0.3)
+    [kept] = extract_all(cut, {tmp_path / "a.mp3": Output()}, truncated="keep")
+    assert kept.missing
+    assert kept.duration == pytest.approx(2.4, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "length"), [("a.aiff", b"SSND", 4), ("a.caf", b"data", 8), ("a.au", b".snd\0\0\0", 4)]
+)
+def test_lengths_that_a_writer_to_a_pipe_leaves_in_other_formats(
+    name: str, place: bytes, length: int, tmp_path: Path
+) -> None:
+    source = tmp_path / name
+    ffmpeg("-f", "lavfi", "-i", "sine=r=48000:d=4", source)
+    data = bytearray(source.read_bytes())
+    at = data.index(place) + (8 if name == "a.au" else 4)
+    data[at : at + length] = b"\xff" * length
+    source.write_bytes(data)
+    assert extract(source, tmp_path / "a.mp3").duration == pytest.approx(4, abs=0.1)
+
+
+def test_padding_after_an_mp3_is_no_change_of_its_sound(tmp_path: Path) -> None:
+    source = tmp_path / "a.mp3"
+    ffmpeg("-f", "lavfi", "-i", "sine=r=48000:d=4", "-c:a", "libmp3lame", source)
+    source.write_bytes(source.read_bytes() + b"\xff" * 9000)
+    found = extract(source, tmp_path / "b.mp3")
+    assert found.duration == pytest.approx(4, abs=0.1)
+    assert not [warning for warning in found.warnings if "changes" in warning]

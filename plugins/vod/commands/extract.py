@@ -120,6 +120,8 @@ def _engine(options: argparse.Namespace, assets: list[str], tell: Any, bar: _Bar
     asked = {
         name: value for name, value in vars(options).items() if name in FfmpegOptions.__dataclass_fields__
     }
+    if not options.output:
+        raise InvalidInputError("The output has no name.", remedy="Name a folder, . for this one.")
     output = options.output if "://" in options.output else str(Path(options.output).absolute())
     destination = Destination(output, allowed=ANYWHERE)
     destination.check()
@@ -222,7 +224,7 @@ def _hook(connection: str) -> VodHook:
 
 
 def _channels(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
+    return int(text) if text.isdecimal() else text
 
 
 def _full(record: Record) -> dict[str, Any]:

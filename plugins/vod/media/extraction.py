@@ -274,15 +274,17 @@ class _Job:
         """
         usable: list[AudioTrack] = []
         reasons: list[MediaError] = []
+        partly: list[str] = []
         for track in tracks:
             if reason := self._unusable(track):
                 reasons.append(reason)
             else:
                 usable.append(track)
+                partly += [f"A part of audio track {track.index} is encrypted."] * track.partly_encrypted
         if not usable:
             kind = type(next((each for each in reasons if not isinstance(each, EmptyTrackError)), reasons[0]))
             raise kind(" ".join(reason.message for reason in reasons))
-        return usable, [reason.message for reason in reasons]
+        return usable, [*(reason.message for reason in reasons), *partly]
 
     def _unusable(self, track: AudioTrack) -> MediaError | None:
         if track.encrypted:

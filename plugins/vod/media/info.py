@@ -65,6 +65,7 @@ class AudioTrack:
     :param places: Where each channel is heard, in ffmpeg's words: ``FL``, ``FR``, ``FC``; ``NONE`` when the
         file does not say.
     :param encrypted: Whether it is encrypted, so that there is nothing to be heard without a key.
+    :param partly_encrypted: Whether this is so of a piece of it, which is lost.
     :param dispositions: What the file marks it as, in ffmpeg's words, for example ``default``, ``comment``.
     """
 
@@ -82,6 +83,7 @@ class AudioTrack:
     readable: bool = True
     places: tuple[str, ...] = ()
     encrypted: bool = False
+    partly_encrypted: bool = False
     dispositions: tuple[str, ...] = ()
 
     def speaks(self, language: str) -> bool:

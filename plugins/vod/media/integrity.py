@@ -21,18 +21,17 @@ SLACK = 64
 def declared_size(source: Path) -> int | None:
     """Bytes that *source* should have at least, or ``None`` where its container does not say.
 
-    Known: MP4 and QuickTime, Matroska and WebM, AVI and WAV, FLV.
+    Known: MP4 and QuickTime, Matroska and WebM, FLV, ASF, AVI, WAV, RF64 and W64, AIFF, CAF, AU.
     """
     with source.open("rb") as file:
-        head = file.read(12)
+        head = file.read(16)
         if head[:4] == _EBML:
             return _matroska_size(file)
-        if head[:4] == b"RIFF":
-            return _riff_size(file)
-        if head[:3] == b"FLV":
-            return _flv_size(file)
         if head[4:8] in _BOXES:
             return _mp4_size(file)
+        for begins, size in _SIZES.items():
+            if head.startswith(begins):
+                return size(file)
     return None
 
 
@@ -155,6 +154,12 @@ _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18\x53\x80\x67"
 _MAX_BOXES = 200_000
 _UNKNOWN_LENGTH = 0x7FFF0000
 """What a writer to a pipe says, sox for example 0x7FFFF024: it cannot fill in the length later."""
+_UNKNOWN_LONG = 1 << 62
+"""The same where lengths have 64 bits."""
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_FIELDS = ((56, 8), (88, 4), (92, 4))
+"""Place and width of the number of packets, the flags, and the size of a packet."""
 _FLV_TAGS = (b"\x08", b"\x09", b"\x12")
 
 
@@ -209,9 +214,8 @@ def _matroska_length(file: IO[bytes]) -> int | None:
 
 def _riff_size(file: IO[bytes]) -> int | None:
     """To where the sound of a WAV, or sound and picture of an AVI, are said to go; not what follows them."""
-    file.seek(8)
-    wanted = {b"WAVE": b"data", b"AVI ": b"LIST"}.get(file.read(4))
-    position, end = 12, None
+    wanted = {b"WAVE": b"data", b"AVI ": b"LIST"}.get(_at(file, 8, 4))
+    position, end, wide = 12, None, 0
     for _ in range(_MAX_BOXES):
         head = _at(file, position, 12)
         if len(head) < 12 or wanted is None:
@@ -220,6 +224,10 @@ def _riff_size(file: IO[bytes]) -> int | None:
         if name == b"RIFF":  # AVI goes on
             position += 12
             continue
+        if name == b"ds64":  # RF64, whose other lengths are too short
+            wide = int.from_bytes(_at(file, position + 16, 8), "little")
+        if name == b"data" and wide:
+            return _claimed(position + 8, wide, _UNKNOWN_LONG)
         if name == wanted and (name != b"LIST" or head[8:] == b"movi"):
             if length == 0 or length >= _UNKNOWN_LENGTH:
                 return None
@@ -239,3 +247,82 @@ def _flv_size(file: IO[bytes]) -> int | None:
     while (head := _at(file, position, 11))[:1] in _FLV_TAGS and len(head) == 11:
         position += 11 + int.from_bytes(head[1:4], "big") + 4
     return position if position > size else None
+
+
+def _w64_size(file: IO[bytes]) -> int | None:
+    position = 40  # lengths include name and length, of 24 bytes, and contents are padded to 8 bytes
+    for _ in range(_MAX_BOXES):
+        head = _at(file, position, 24)
+        length = int.from_bytes(head[16:], "little")
+        if head[:4] == b"data":
+            return _claimed(position, length, _UNKNOWN_LONG)
+        if len(head) < 24 or length < 24:
+            break
+        position += length + -length % 8
+    return None
+
+
+def _aiff_size(file: IO[bytes]) -> int | None:
+    position = 12
+    for _ in range(_MAX_BOXES):
+        head = _at(file, position, 8)
+        length = int.from_bytes(head[4:], "big")
+        if head[:4] == b"SSND":
+            return _claimed(position + 8, length, _UNKNOWN_LENGTH)
+        if len(head) < 8:
+            break
+        position += 8 + length + length % 2
+    return None
+
+
+def _caf_size(file: IO[bytes]) -> int | None:
+    position = 8
+    for _ in range(_MAX_BOXES):
+        head = _at(file, position, 12)
+        length = int.from_bytes(head[4:], "big")
+        if head[:4] == b"data":
+            return _claimed(position + 12, length, _UNKNOWN_LONG)
+        if len(head) < 12 or length >= _UNKNOWN_LONG:
+            break
+        position += 12 + length
+    return None
+
+
+def _au_size(file: IO[bytes]) -> int | None:
+    head = _at(file, 4, 8)
+    return _claimed(int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big"), _UNKNOWN_LENGTH)
+
+
+def _asf_size(file: IO[bytes]) -> int | None:
+    """To where the last packet goes; an index may follow."""
+    header = int.from_bytes(_at(file, 16, 8), "little")
+    position = 30
+    for _ in range(_MAX_BOXES):
+        head = _at(file, position, 104)
+        length = int.from_bytes(head[16:24], "little")
+        if len(head) < 104 or length < 24 or position >= header:
+            break
+        if head[:16] == _ASF_PROPERTIES:
+            packets, flags, size = (int.from_bytes(head[at : at + n], "little") for at, n in _ASF_FIELDS)
+            is_live = flags & 1
+            return None if is_live else _claimed(header + 50, packets * size, _UNKNOWN_LONG)
+        position += length
+    return None
+
+
+def _claimed(start: int, length: int, unknown: int) -> int | None:
+    """Where something ends whose *length* may be one that says nothing: 0, or *unknown* and more."""
+    return start + length if 0 < length < unknown else None
+
+
+_SIZES = {
+    b"RIFF": _riff_size,
+    b"RF64": _riff_size,
+    b"riff\x2e\x91\xcf\x11": _w64_size,
+    b"FORM": _aiff_size,
+    b"caff": _caf_size,
+    b".snd": _au_size,
+    b"FLV": _flv_size,
+    _ASF_HEADER: _asf_size,
+}
+"""What knows the size of files that begin like this."""

@@ -225,12 +225,18 @@ def _signature(context: av.AudioCodecContext | None, packet: av.Packet[av.AudioS
         return None
     if codec == "aac" and head[1] & 0xF6 == 0xF0:  # ADTS: profile, sample rate, channels
         return bytes([head[2] & 0xFD, head[3] & 0xC0])
-    if codec == "mp3" and head[1] & 0xE0 == 0xE0:  # version and layer, sample rate, mono or not
+    if codec == "mp3" and _is_mp3(head):  # version and layer, sample rate, mono or not
         return bytes([head[1] & 0xFE, head[2] & 0x0C, head[3] & 0xC0 == 0xC0])
     if codec == "flac" and head[1] & 0xFC == 0xF8:  # sample rate, channels, bits of a sample
         channels = head[3] >> 4
         return bytes([head[2] & 0x0F, 1 if channels >= 8 else channels, head[3] & 0x0E])
     return None
+
+
+def _is_mp3(head: bytes) -> bool:
+    """Whether a header of a frame has no value that is reserved, unlike the padding after the last one."""
+    known = head[1] & 0x18 != 0x08 and head[1] & 0x06 != 0
+    return head[1] & 0xE0 == 0xE0 and known and head[2] & 0xF0 != 0xF0 and head[2] & 0x0C != 0x0C
 
 
 def places(file: IO[bytes], *, tracks: list[int], options: dict[str, str]) -> dict[str, list[list[int]]]:
@@ -364,9 +370,9 @@ def _sound_of(
     stream: av.AudioStream, index: int, sounds: list[structure.Sound], container: InputContainer
 ) -> structure.Sound:
     """What the structure says of a track."""
-    by_pid = {sound.pid: sound for sound in sounds if sound.pid is not None}
-    if by_pid:
-        return by_pid.get(stream.id, structure.Sound())
+    by_number = {sound.number: sound for sound in sounds if sound.number}
+    if by_number:
+        return by_number.get(stream.id, structure.Sound())
     if len(sounds) == len(container.streams.audio):
         return sounds[index]
     return structure.Sound(encrypted="enc_key_id" in stream.metadata)
@@ -396,6 +402,7 @@ def _audio_track(
         "readable": bool(context and context.codec.name in readable),
         "places": _places(context) if context else [],
         "encrypted": sound.encrypted,
+        "partly_encrypted": sound.partly_encrypted,
         "bits": context.format.bits if context and context.format and codec.startswith(_LOSSLESS) else None,
         "dispositions": [mark.name for mark in Disposition if mark.name and mark & stream.disposition],
     }

@@ -27,7 +27,18 @@ WITHOUT_DECODER = {
 
 _MAX_MOOV = 64 << 20
 _MAX_TRACKS = 256
-_TS_BYTES = 8 << 20
+_TS_BYTES, _TS_END = 8 << 20, 2 << 20
+_MOST = 0.5
+"""Share of a track's packets above which it counts as encrypted."""
+_SOME = 0.02
+"""Share that can no longer be damage."""
+_SYNC = 0x47
+_SAMPLE_AES = {0xC1, 0xC2, 0xCF}
+"""Types of streams in HLS whose samples are encrypted: AC-3, E-AC-3, AAC. Their packets are not scrambled."""
+_APPLE = (b"zac3", b"zec3", b"ac3d", b"ec3d")
+_SEGMENT, _TRACKS, _TRACK, _TYPE = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\x83"
+_ENCODINGS, _ENCODING, _KIND, _ENCRYPTION = b"\x6d\x80", b"\x62\x40", b"\x50\x33", b"\x50\x35"
+_MAX_ELEMENTS = 10_000
 _PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
 
 
@@ -36,12 +47,15 @@ class Sound:
     """A track of sound as the structure has it.
 
     :param codec: A key of :data:`WITHOUT_DECODER`, or what the container calls it.
-    :param pid: Of its packets in an MPEG transport stream.
+    :param encrypted: Nothing or little of it can be heard without a key.
+    :param partly_encrypted: The same of a piece of it.
+    :param number: What ffmpeg calls its id: the PID in an MPEG transport stream, the track's id in MP4.
     """
 
     codec: str = ""
     encrypted: bool = False
-    pid: int | None = None
+    partly_encrypted: bool = False
+    number: int | None = None
 
 
 def sounds(file: IO[bytes], container: str) -> list[Sound]:
@@ -51,6 +65,8 @@ def sounds(file: IO[bytes], container: str) -> list[Sound]:
     """
     if "mp4" in container:
         return _of_mp4(file)
+    if "matroska" in container:
+        return _of_matroska(file)
     if container == "mpegts":
         return _of_ts(file)
     return []
@@ -80,6 +96,9 @@ def _of_moov(moov: bytes) -> list[Sound]:
             handler, entries = inner.get(b"hdlr", b""), inner.get(b"stsd", b"")
             if handler[8:12] == b"soun":
                 found.append(_of_stsd(entries))
+                header = inner.get(b"tkhd", b"")
+                at = 20 if header[:1] == b"\x01" else 12
+                found[-1].number = int.from_bytes(header[at : at + 4], "big")
     return found
 
 
@@ -114,18 +133,82 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, bytes]
         start += length
 
 
+def _of_matroska(file: IO[bytes]) -> list[Sound]:
+    position = 0
+    for _ in range(_MAX_ELEMENTS):
+        found = _element(_at(file, position, 12), 0)
+        if found is None:
+            break
+        name, start, length = found
+        if name == _TRACKS:
+            data = _at(file, position + start, min(length or 0, _MAX_MOOV))
+            tracks = [dict(_children(entry)) for name, entry in _children(data) if name == _TRACK]
+            return [_of_track(track) for track in tracks if track.get(_TYPE, b"")[-1:] == b"\x02"][
+                :_MAX_TRACKS
+            ]
+        if name == _SEGMENT:
+            length = 0
+        elif length is None:
+            break
+        position += start + length
+    return []
+
+
+def _of_track(track: dict[bytes, bytes]) -> Sound:
+    encodings = [
+        dict(_children(each)) for name, each in _children(track.get(_ENCODINGS, b"")) if name == _ENCODING
+    ]
+    return Sound(
+        encrypted=any(each.get(_KIND, b"")[-1:] == b"\x01" or _ENCRYPTION in each for each in encodings)
+    )
+
+
+def _children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and contents of each element of Matroska."""
+    position = 0
+    while (found := _element(data, position)) is not None:
+        name, start, length = found
+        position = len(data) if length is None else start + length
+        yield name, data[start:position]
+
+
+def _element(data: bytes, at: int) -> tuple[bytes, int, int | None] | None:
+    """Name of an element of Matroska, where its contents start, and their length unless it is unknown."""
+    widths = [1, 1]
+    for number in (0, 1):
+        first = data[at + sum(widths[:number]) :][:1]
+        if not first or not first[0]:
+            return None
+        widths[number] = 9 - first[0].bit_length()
+    start = at + sum(widths)
+    unknown = (1 << 7 * widths[1]) - 1
+    length = int.from_bytes(data[at + widths[0] : start], "big") & unknown
+    return data[at : at + widths[0]], start, None if length == unknown else length
+
+
 def _of_ts(file: IO[bytes]) -> list[Sound]:
-    data = _at(file, 0, _TS_BYTES)
-    size, first = _packets(data)
-    if not size:
-        return []
-    tables: set[int] = {0}
+    size = os.fstat(file.fileno()).st_size
     sounds: dict[int, Sound] = {}
+    shares = [_read_ts(_at(file, 0, _TS_BYTES), sounds)]
+    if size > _TS_BYTES:
+        shares.append(_read_ts(_at(file, size - _TS_END, _TS_END), sounds))
+    for pid, sound in sounds.items():
+        parts = [share[pid] for share in shares if pid in share]
+        if parts:
+            sound.encrypted = sound.encrypted or min(parts) > _MOST
+            sound.partly_encrypted = max(parts) > _SOME
+    return list(sounds.values())
+
+
+def _read_ts(data: bytes, sounds: dict[int, Sound]) -> dict[int, float]:
+    """Share of each PID's packets that are scrambled; adds the sounds that tables name to *sounds*."""
+    size, first = _packets(data)
+    tables: set[int] = {0}
     payloads: Counter[int] = Counter()
     scrambled: Counter[int] = Counter()
-    for at in range(first, len(data) - 187, size):
+    for at in range(first, len(data) - 187, size or 188):
         packet = data[at : at + 188]
-        if packet[0] != 0x47:
+        if packet[0] != _SYNC:
             continue
         pid = int.from_bytes(packet[1:3], "big") & 0x1FFF
         if packet[3] & 0x10:
@@ -140,19 +223,18 @@ def _of_ts(file: IO[bytes]) -> list[Sound]:
                 }
             elif section[:1] == b"\x02":
                 for sound in _of_pmt(section):
-                    if sound.pid is not None:
-                        sounds.setdefault(sound.pid, sound)
-    for pid, sound in sounds.items():
-        sound.encrypted = scrambled[pid] * 2 > payloads[pid]  # single ones are damaged
-    return list(sounds.values())
+                    if sound.number is not None:
+                        sounds.setdefault(sound.number, sound)
+    return {pid: scrambled[pid] / payloads[pid] for pid in payloads}
 
 
 def _packets(data: bytes) -> tuple[int, int]:
-    """Size of a packet with what is around it, and where the first one starts."""
-    for size, first in ((188, 0), (192, 4), (204, 0)):
-        if len(data) > first + 4 * size and all(data[first + i * size] == 0x47 for i in range(4)):
-            return size, first
-    return 0, 0
+    """Size of a packet with what is around it, and where the first whole one starts; 0 when it is none."""
+    for first in range(min(204, len(data))):
+        for size in (188, 192, 204) if data[first] == _SYNC else ():
+            if len(data) > first + 4 * size and all(data[first + i * size] == _SYNC for i in range(5)):
+                return size, first
+    return 0, len(data)
 
 
 def _section(packet: bytes) -> bytes:
@@ -171,11 +253,13 @@ def _of_pmt(section: bytes) -> Iterator[Sound]:
         length = int.from_bytes(section[position + 3 : position + 5], "big") & 0xFFF
         described = section[position + 5 : position + 5 + length]
         if kind in (0x2D, 0x2E):
-            yield Sound(codec="mha1", pid=pid)
+            yield Sound(codec="mha1", number=pid)
         elif b"AC-4" in described or b"\x7f\x04\x15" in described:
-            yield Sound(codec="ac-4", pid=pid)
-        elif kind in (0x03, 0x04, 0x0F, 0x11, 0x81, 0x87) or kind == 0x06:
-            yield Sound(pid=pid)
+            yield Sound(codec="ac-4", number=pid)
+        elif kind in _SAMPLE_AES and (kind == 0xCF or any(name in described for name in _APPLE)):
+            yield Sound(encrypted=True, number=pid)
+        elif kind in (0x03, 0x04, 0x06, 0x0F, 0x11, 0x81, 0x87):
+            yield Sound(number=pid)
         position += 5 + length
 
 

@@ -54,7 +54,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         if isinstance(self.track, str):
-            if self.track.isdigit():
+            if self.track.isdecimal():
                 object.__setattr__(self, "track", int(self.track))
             elif self.track not in {ALL, MIX, SPEECH_FIRST, *DISPOSITIONS}:
                 words = ", ".join((ALL, MIX, SPEECH_FIRST, *DISPOSITIONS))
