@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import email.parser
-import email.policy
 import json
 import threading
 import time
-import wave
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +13,7 @@ import numpy as np
 import pytest
 import requests
 
+from tests.speech_server import HELLO, Scripted, Upload, running
 from vod.errors import InvalidInputError
 from vod.hooks import speech_server
 from vod.speech import SpeechOptions
@@ -42,115 +37,13 @@ from vod.speech.transcribing import transcribe
 from .conftest import TINY, WriteWav
 
 OPTIONS = SpeechOptions(engine="http", model="whisper-1")
-MODELS = {"object": "list", "data": [{"id": "whisper-1", "object": "model"}, {"id": "tiny.en"}]}
-HELLO = {
-    "task": "transcribe",
-    "language": "german",
-    "duration": 3.0,
-    "text": " Guten Tag, Welt. (Ja!)",
-    "words": [
-        {"word": "Guten", "start": 0.5, "end": 0.8},
-        {"word": "Tag", "start": 0.8, "end": 1.0},
-        {"word": "Welt", "start": 1.2, "end": 1.5},
-        {"word": "Ja", "start": 2.0, "end": 2.2},
-    ],
-    "segments": [
-        {
-            "id": 0,
-            "start": 0.5,
-            "end": 2.5,
-            "text": " Guten Tag, Welt. (Ja!)",
-            "avg_logprob": -0.1,
-            "no_speech_prob": 0.01,
-        }
-    ],
-}
-
-
-@dataclass
-class Upload:
-    path: str
-    headers: dict[str, str]
-    fields: dict[str, list[str]]
-    seconds: float
-
-
-@dataclass
-class Scripted:
-    """Answers what it is told: ``(status, headers, body)`` in turn, the last one for ever."""
-
-    answers: list[tuple[int, dict[str, str], Any]] = field(default_factory=lambda: [(200, {}, HELLO)])
-    models: tuple[int, dict[str, str], Any] = (200, {}, MODELS)
-    uploads: list[Upload] = field(default_factory=list)
-    hold: threading.Event | None = None
-    hears: Callable[[Upload, bytes], Any] | None = None
-    address: str = ""
-
-
-def _parsed(handler: BaseHTTPRequestHandler) -> tuple[Upload, bytes]:
-    body = handler.rfile.read(int(handler.headers["Content-Length"]))
-    head = f"Content-Type: {handler.headers['Content-Type']}\r\n\r\n".encode()
-    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
-    fields: dict[str, list[str]] = {}
-    audio = b""
-    for part in message.iter_parts():
-        payload = part.get_payload(decode=True)
-        assert isinstance(payload, bytes)
-        name = part.get_param("name", header="content-disposition")
-        if name == "file":
-            audio = payload
-        else:
-            fields.setdefault(str(name), []).append(payload.decode())
-    with wave.open(BytesIO(audio)) as file:
-        seconds = file.getnframes() / file.getframerate()
-    return Upload(handler.path, dict(handler.headers), fields, seconds), audio
 
 
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
     script = Scripted()
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self._answer(*script.models)
-
-        def do_POST(self) -> None:
-            upload, audio = _parsed(self)
-            script.uploads.append(upload)
-            if script.hold:
-                script.hold.wait(30)
-            if script.hears:
-                self._answer(200, {}, script.hears(upload, audio))
-                return
-            answers = script.answers
-            self._answer(*(answers.pop(0) if len(answers) > 1 else answers[0]))
-
-        def _answer(self, status: int, headers: dict[str, str], body: Any) -> None:
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            try:
-                self.wfile.write(data)
-            except OSError:  # the client had enough
-                self.close_connection = True
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    script.address = f"http://127.0.0.1:{server.server_port}"
-    yield script
-    if script.hold:
-        script.hold.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running(script):
+        yield script
 
 
 @pytest.fixture
@@ -189,7 +82,7 @@ def test_words_get_the_punctuation_of_the_text(scripted: Scripted, http: HttpEng
 @pytest.mark.parametrize(
     ("text", "words", "expected"),
     [
-        ("你好，世界。", ["你好", "世界"], ["你好，", "世界。"]),
+        ("你好。世界。", ["你好", "世界"], ["你好。", "世界。"]),
         (" It's 5 o'clock - now.", [" It's", " 5", " o'clock", " now."], None),
         (" Fünf Äpfel", ["fünf", "äpfel"], [" Fünf", " Äpfel"]),
         (" one $20 two", ["one", "twenty", "dollars", "two"], [" one $20", " two"]),

@@ -13,8 +13,11 @@ from vod.speech.transcription import Dropped, Word
 _IMPROBABLE = 0.2
 _SILENCE = 0.6
 _UNLIKELY = -1.0
-"""A piece is dropped with a mean probability below the first, or, as Whisper itself has it, with a probability
-of silence above the second and a log-probability below the third."""
+"""A piece is dropped with a mean probability below the first, or, as Whisper itself has it, with a
+probability of silence above the second and a log-probability below the third."""
+
+_OPENING = "\"'([{«“\u2018¿¡「『《\uff08"
+"""Marks that belong to the word behind them."""
 
 _FAR = 40
 """Characters in which a word is looked for in the text."""
@@ -126,7 +129,7 @@ def _placed(text: str, words: list[Word]) -> Iterator[Word]:
 def _begin(text: str, position: int) -> int:
     """Where what belongs to a word begins: with the blank and the opening marks before it."""
     begin = position
-    while begin and text[begin - 1] in "\"'([{«“‘¿¡「『《（":
+    while begin and text[begin - 1] in _OPENING:
         begin -= 1
     return begin - 1 if begin and text[begin - 1].isspace() else begin
 

@@ -89,8 +89,9 @@ class _Answer:
 
 
 class HttpEngine:
-    """Sends windows of about ten minutes, each cut at a pause, as WAV of 16 kHz: at most 20.2 MB, and OpenAI's
-    limit is 25 MB.
+    """Sends windows of about ten minutes, each cut at a pause, as WAV of 16 kHz.
+
+    That is at most 20.2 MB; OpenAI's limit is 25 MB.
 
     A worker waits for the answer of each. How long that can be is bounded: by the option ``time_limit``,
     without it by ten minutes and ten times what was heard. It ends within a second when it is cancelled.
