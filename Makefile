@@ -5,13 +5,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-RUNTIME := --extra speech --extra tiny-model --extra ffmpeg --extra obs
+RUNTIME := --extra speech --extra tiny-model --extra base-model --extra ffmpeg --extra obs
 LOCK := --universal --python-version 3.10 --generate-hashes --quiet
 # Names of videos may hold anything, also what make and the shell would expand.
 override export VIDEO := $(value VIDEO)
 override export MEDIA := $(value MEDIA)
 
-.PHONY: help setup demo up down test test-lowest test-next test-slow test-hostile check-media test-system bench lint requirements clean
+.PHONY: help setup demo up down test test-lowest test-next test-slow test-hostile check-media test-system bench bench-speech lint requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -53,8 +53,11 @@ test-system: $(READY) ## whole Airflow with real processes, and its UI in headle
 	@$(BIN)/python -m pytest -q -m 'system or browser' tests/system
 
 bench: $(READY) ## measures all and renews docs/performance.md; PARTS="side_by_side growth under_quota waiting": these
-	@$(if $(PARTS),,$(BIN)/python -m benchmarks.parse_time && $(BIN)/python -m benchmarks.sandbox && $(BIN)/python -m benchmarks.extraction)
+	@$(if $(PARTS),,$(BIN)/python -m benchmarks.parse_time && $(BIN)/python -m benchmarks.sandbox && $(BIN)/python -m benchmarks.extraction && $(BIN)/python -m benchmarks.remote)
 	@$(BIN)/python -m benchmarks.orchestration $(PARTS)
+
+bench-speech: $(READY) ## transcription beside faster-whisper's own ways, on recordings in MEDIA="/folder/with/INDEX.tsv"
+	@PYTHONPATH=plugins $(BIN)/python -m benchmarks.speech "$$MEDIA"
 
 lint: $(READY) ## formatting, lint, types, borders
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""``python -m vod extract``: the engine without a scheduler; ``check``, ``cleanup``, ``standin``."""
+"""``python -m vod``: ``extract`` without a scheduler, ``captions``, ``check``, ``cleanup``, ``standin``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import sys
 
 _COMMANDS = {
     "extract": ("vod.commands.extract", "run", "extract the audio of videos with ffmpeg"),
+    "transcribe": ("vod.commands.transcribe", "run", "transcribe audio and video files"),
+    "models": ("vod.commands.models", "run", "which speech models are here; fetch or check them"),
+    "captions": ("vod.commands.captions", "run", "write or check captions of transcripts"),
     "check": (
         "vod.commands.check",
         "run",

@@ -62,7 +62,7 @@ class ConnectionSettings:
     obs_endpoint: str | None = None
     ffmpeg: str | None = None
     allow_http: bool = False
-    speech: dict[str, Any] = field(default_factory=dict)
+    speech: dict[str, Any] = field(default_factory=dict, hash=False)  # settings are keys of caches
 
     @classmethod
     def from_connection(cls, connection: Connection, extra: dict[str, Any]) -> ConnectionSettings:

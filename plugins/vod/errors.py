@@ -59,6 +59,12 @@ Each class lives beside what raises it; messages say what failed, for which asse
         UnusableModelError
         UnsupportedLanguageError
         UnreadableAudioError
+        LanguageMismatchError
+        RecogniserCrashedError         retryable once
+        OutOfMemoryError
+        RecognitionTimeoutError
+        CancelledError
+        RecognitionFailedError
       TranscriptionError               retryable
       UnexpectedError                  retryable; in an extraction by ffmpeg
       CopyFailedError                  retryable; from VOD to the destination

@@ -71,6 +71,8 @@ class ExtractedAudio(_Record):
         this audio, of the first twenty. There is silence, or it was left out, as was asked for.
     :param missing: Seconds of audio that are missing because the source was cut off, as far as is known;
         ``None`` when it is whole.
+    :param fetched: Bytes of the source that were fetched; ``None`` for a local file.
+    :param source_size: Bytes of the source, if it was fetched.
     :param copied: The track was taken over as it was, not encoded again.
     :param reused: An earlier run's file, made from the same source in the same way, was at the destination.
     :param warnings: What was odd and no reason to fail, one sentence each.
@@ -98,6 +100,8 @@ class ExtractedAudio(_Record):
     corrupt_frames: int = 0
     gaps: list[dict[str, float]] = field(default_factory=list)
     missing: float | None = None
+    fetched: int | None = None
+    source_size: int | None = None
     copied: bool = False
     reused: bool = False
     warnings: list[str] = field(default_factory=list)

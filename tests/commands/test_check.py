@@ -31,7 +31,7 @@ def test_what_is_in_use() -> None:
     assert f"PyAV: {av.__version__} with FFmpeg {av.ffmpeg_version_info}" in said.stdout
     for words in (
         "ffmpeg: ",
-        "speech model: tiny.en (",
+        "speech model: base (",
         "limits of ffmpeg: 4.29 GB",
         "in a process of its own",
     ):

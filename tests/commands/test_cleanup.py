@@ -108,6 +108,7 @@ def test_audio_goes_only_when_it_is_gone(
     assert keys() == {"audio_there", f"owner_{there}", "audio_file"}
 
 
+@pytest.mark.slow
 def test_while_vod_cannot_be_asked_nothing_counts_as_gone(
     connection: str, register: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,6 +182,7 @@ def test_a_task_that_is_cancelled_stops_copying(
     assert {type(outcome) for outcome in batch.run(str(out)).values()} == {ExtractedAudio}
 
 
+@pytest.mark.slow
 def test_a_task_that_runs_out_of_time_stops_copying_and_keeps_what_is_whole(
     task: Callable[[int], Task], tmp_path: Path
 ) -> None:

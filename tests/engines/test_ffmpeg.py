@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import shutil
 import threading
 import uuid
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import fsspec
 import pytest
 
 from tests.conftest import attach_memory, client_of
+from tests.media.conftest import ffmpeg
 from tests.media.test_download import serving
 from vod import media
 from vod.batch.ledger import Ledger, LedgerPages
@@ -21,7 +24,8 @@ from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import InvalidInputError
 from vod.hooks import VodHook
-from vod.locations import ANYWHERE
+from vod.locations import ANYWHERE, local_path
+from vod.media import tracks
 from vod.records import AssetFailure, ExtractedAudio, Record
 from vod.standin import Standin
 from vod.storage.files import Destination
@@ -329,3 +333,48 @@ def test_progress_is_logged_with_percent_speed_and_time_left(
     report(media.Progress(0.25, speed=40.0, left=90.0))
     report(media.Progress(1.0, speed=40.0, left=0.0))
     assert caplog.messages == [f"{source}: 25 %, 40x, 90 s left"]
+
+
+@pytest.fixture(scope="session")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sound and picture alternate every half a second, as in a phone's recording; more than 8 MB."""
+    path = tmp_path_factory.mktemp("long") / "a.mp4"
+    noise = path.with_name("noise.yuv")
+    noise.write_bytes(random.Random(1).randbytes(192 * 144 * 3 // 2 * 50))
+    picture = ["-stream_loop", "5", "-f", "rawvideo", "-s", "192x144", "-r", "25", "-i", noise]
+    sound = ["-f", "lavfi", "-i", "aevalsrc=0.5*sin(2*PI*(300+100*t)*t):s=48000:d=12"]
+    ffmpeg(*picture, *sound, "-c:v", "mjpeg", "-q:v", "1", "-c:a", "aac", "-chunk_duration", "500000", path)
+    assert path.stat().st_size > 8 << 20
+    return path
+
+
+@pytest.mark.parametrize("where", ["VOD", "object storage"])
+def test_of_a_long_video_only_the_sound_is_fetched(
+    where: str,
+    long_video: Path,
+    standin: Standin,
+    connection: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if where == "VOD":
+        source, hook = client_of(standin).upload(long_video), VodHook()
+    else:
+        source, hook = "memory://bucket/a.mp4", None
+        fsspec.filesystem("memory").pipe_file("/bucket/a.mp4", long_video.read_bytes())
+    folder, size = tmp_path / "audio", long_video.stat().st_size
+    whole = run(str(long_video), tmp_path / "local", "WAV")
+    expected = (local_path(whole.uri) or Path()).read_bytes()[-48_000:]
+
+    record = run(source, folder, "WAV", hook=hook)
+    assert record.source_size == size
+    assert record.fetched
+    assert record.fetched < size / 4
+    assert (local_path(record.uri) or Path()).read_bytes()[-48_000:] == expected
+
+    # An index that lies about where the sound is must not pass holes for sound.
+    right = tracks.places_of_sound
+    monkeypatch.setattr(tracks, "places_of_sound", lambda *args, **given: right(*args, **given)[:-4])
+    again = run(source, folder, "WAV", hook=hook, force=True)
+    assert again.fetched == size
+    assert (local_path(again.uri) or Path()).read_bytes()[-48_000:] == expected

@@ -17,12 +17,12 @@ def test_transcripts_are_found_by_asset_and_model(tmp_path: Path) -> None:
     here = Destination(str(tmp_path / "text"))
     assert find_transcripts(here, ["a"]) == {}, "there is no folder yet"
     files = TranscriptFiles(here, "a" * 32)
-    files.write(f"{'a' * 32}.en.txt", "hello")
+    text = files.write(f"{'a' * 32}.en.txt", "hello")
     files.write("b.en.json", "{}")
     assert find_transcripts(here, ["a" * 32]) == {}, "the transcript is still to come"
-    uri = files.write(f"{files.name(SPOKEN, overwrite=False)}.json", SPOKEN.to_json())
-    assert find_transcripts(here, ["a" * 32, "b" * 32]) == {"a" * 32: uri}
-    assert find_transcripts(here, ["a" * 32], "base") == {"a" * 32: uri}
+    files.write(f"{files.name(SPOKEN, overwrite=False)}.json", SPOKEN.to_json())
+    assert find_transcripts(here, ["a" * 32, "b" * 32]) == {"a" * 32: text}
+    assert find_transcripts(here, ["a" * 32], "base") == {"a" * 32: text}
     assert find_transcripts(here, ["a" * 32], "large-v3") == {}
 
 

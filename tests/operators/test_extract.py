@@ -186,6 +186,7 @@ def test_an_id_that_vod_calls_malformed_costs_only_itself(
     assert stats(standin)["calls"]["info"]["total"] == calls + 1, "the two are not asked for again"
 
 
+@pytest.mark.slow
 def test_a_long_batch_is_collected_in_parts(
     standin: Standin,
     connection: str,

@@ -202,6 +202,7 @@ def test_a_lost_extraction_that_failed_is_made_a_second_time_and_not_a_third(sta
     assert stats(standin)["submissions"] == {source: 2}
 
 
+@pytest.mark.slow
 def test_many_of_three_titles_with_kills_and_lost_answers(
     standin: Standin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,11 +166,12 @@ def test_three_hours_of_speech_travel_as_an_excerpt(
         audio=audio,
         model="tiny.en",
         destination=str(tmp_path / "text"),
+        captions="txt",  # laying out captions for three hours is not what this tries
         outlets=[transcripts := Asset("vod://transcripts")],
     )
     records = operator.execute(context)
     assert records[0]["text"] == spoken.text[:499] + "…"
-    assert (local_path(records[0]["uris"]["txt"]) or Path()).read_text().strip() == spoken.text.strip()
+    assert (local_path(records[0]["uris"]["txt"]) or Path()).read_text().split() == spoken.text.split()
     event = context["outlet_events"][transcripts].extra
     for value in (records, event, *store.values.values()):
         assert len(json.dumps(value)) < 64_000
@@ -218,7 +219,7 @@ def test_an_audio_that_kills_the_recogniser_costs_itself(
     for times in (1, 2, 2):
         [failure, transcript] = outcomes()
         assert transcript["outcome"] == "transcribed"
-        assert failure["retryable"] == (times == 1)
+        assert failure.get("retryable", False) == (times == 1)
         assert len([name for name in begun if "library" in name]) == times
 
 

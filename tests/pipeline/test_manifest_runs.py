@@ -20,6 +20,7 @@ from vod.pipeline import forms
 from vod.pipeline.manifest_runs import ManifestRun
 from vod.pipeline.manifests import InvalidManifestError
 from vod.records import AssetFailure, ExtractedAudio, parse_record
+from vod.speech import Transcription
 from vod.standin import Standin
 from vod.storage.files import Destination
 
@@ -138,8 +139,9 @@ def test_a_second_run_does_only_what_is_missing(
     project = str(standin.settings.project_id)
     Register(register, "task", vod_inputs(project, "MP3")).finish({"a": there}, {})
     (tmp_path / "audio").mkdir(exist_ok=True)
-    (tmp_path / "audio" / "a.txt").write_text("hello")
-    (tmp_path / "audio" / "a.srt").write_text("hello")
+    (tmp_path / "audio" / "a.en.txt").write_text("hello")
+    spoken = Transcription(language="en", duration=1.0, model="base", segments=())
+    (tmp_path / "audio" / "a.en.json").write_text(spoken.to_json())
     assert run_over(manifest).write_results([parse_record(extracted("a")), failure, lost]) == 0
     rows = results(tmp_path / "list.results.csv")
     assert {asset: row["status"] for asset, row in rows.items()} == {
@@ -148,7 +150,7 @@ def test_a_second_run_does_only_what_is_missing(
         "c": "no_result",
     }
     assert rows["a"]["audio"] == "vod://vod_default/audio-a"
-    assert rows["a"]["transcript"] == (tmp_path / "audio" / "a.txt").as_uri()
+    assert rows["a"]["transcript"] == (tmp_path / "audio" / "a.en.txt").as_uri()
     assert rows["b"]["reason"] == "There is none. Leave it."
 
     for again in (manifest, tmp_path / "list.results.csv"):

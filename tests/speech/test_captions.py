@@ -1,109 +1,165 @@
-"""Captions fit their lines and times in every format."""
+"""Captions keep the rules of their profile, lose no word and are read by parsers that are not ours."""
 
 from __future__ import annotations
 
-import random
-import re
+import io
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
 
+import pysubs2
 import pytest
+import srt
+import webvtt
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from vod.__main__ import main
 from vod.errors import InvalidInputError
 from vod.speech import WRITERS, Segment, Transcription, Word, write
-from vod.speech.captions import LINE_LENGTH, SHORTEST, cues
-
-CUE = re.compile(r"(\d+)\n(\d\d:\d\d:\d\d,\d\d\d) --> (\d\d:\d\d:\d\d,\d\d\d)\n((?:.+\n){1,2})(?:\n|\Z)")
+from vod.speech.layout import PROFILES, Cue, Profile, broken_rules, clean, cues, width
 
 
-def spoken(text: str, start: float = 0.0, pace: float = 0.3) -> Segment:
-    """Words said at an even pace, in seconds a word."""
-    return Segment(
-        tuple(
-            Word(start=start + index * pace, end=start + (index + 1) * pace, text=f" {word}")
-            for index, word in enumerate(text.split())
-        )
+def said(*segments: Segment, language: str = "en") -> Transcription:
+    return Transcription(language=language, duration=100, model="base", segments=segments)
+
+
+def spoken(text: str, start: float = 0, pace: float = 0.3, speaker: str | None = None) -> Segment:
+    words = [
+        Word(start + number * pace, start + (number + 1) * pace, f" {word}")
+        for number, word in enumerate(text.split())
+    ]
+    return Segment(tuple(words), speaker)
+
+
+def letters(text: str) -> str:
+    return "".join(clean(text).split())
+
+
+WORDS = st.lists(
+    st.tuples(
+        st.text(max_size=60)
+        | st.sampled_from([" the", " end.", "-->", " ", "漢字\u3002", " مرحبا", "👩‍👩‍👧", "<b>", "&"]),
+        st.floats(0, 9),
+        st.floats(0, 3),
+        st.sampled_from([None, None, "left"]),
+    ),
+    max_size=40,
+)
+
+
+@given(WORDS, st.sampled_from([*PROFILES.values(), Profile(cells=10, lines=1, longest=3)]))
+@settings(max_examples=150, deadline=None)
+def test_no_word_is_lost_and_no_rule_broken(
+    words: list[tuple[str, float, float, str | None]], profile: Profile
+) -> None:
+    segments, now = [], 0.0
+    for text, length, pause, speaker in words:
+        segments.append(Segment((Word(now, now + length, text),), speaker))
+        now += length + pause
+    transcription = said(*segments)
+    made = cues(transcription, profile)
+    assert letters("".join("".join(cue.lines) for cue in made)) == letters(
+        "".join(text for text, *_ in words)
     )
+    bad = broken_rules(made, profile)
+    assert not bad
+    count = len(made)
+    assert len(webvtt.from_buffer(io.StringIO(write(transcription, "vtt", profile))).captions) == count
+    assert len(list(srt.parse(write(transcription, "srt", profile)))) == count
+    assert len(pysubs2.SSAFile.from_string(write(transcription, "srt", profile), format_="srt")) == count
+    paragraphs = ET.fromstring(write(transcription, "ttml", profile)).iter("{http://www.w3.org/ns/ttml}p")
+    assert len(list(paragraphs)) == count
 
 
-def transcription(*segments: Segment) -> Transcription:
-    return Transcription(language="en", duration=10_000.0, model="tiny.en", segments=segments)
+@pytest.mark.parametrize("caption_format", WRITERS)
+def test_nothing_said_gives_a_valid_file(caption_format: str) -> None:
+    text = write(said(), caption_format)
+    expected = {"vtt": "WEBVTT\n", "srt": "", "txt": "", "tsv": "start\tend\tspeaker\ttext\n"}
+    if caption_format == "json":
+        assert json.loads(text)["segments"] == []
+    elif caption_format == "ttml":
+        assert ET.fromstring(text).tag.endswith("tt")
+    else:
+        assert text == expected[caption_format]
 
 
-def milliseconds(clock: str) -> int:
-    hours, minutes, seconds, fraction = map(int, re.split("[:,]", clock))
-    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + fraction
+def test_the_checker_finds_each_broken_rule() -> None:
+    assert _problems(Cue(0, 6000, ("x" * 43, "b", "c"))) == ["more than 2 lines", "more than 42 cells"]
+    assert _problems(Cue(0, 1000, ("a",)), Cue(1050, 2050, ("b",))) == ["too close to the next"]
+    assert _problems(Cue(0, 7100, ("a",))) == ["longer than 7 s"]
+    assert _problems(Cue(0, 1000, ())) == ["no text"]
+    assert _problems(Cue(0, 900, ("a",))) == ["less than 1 s"]
+    assert _problems(Cue(0, 900, ("a",)), Cue(980, 1980, ("b",))) == [], "the next leaves no time"
+    assert _problems(Cue(0, 1500, ("x" * 42,))) == ["more than 20 cells a second"]
+    assert _problems(Cue(10, 10, ("a",)), Cue(20, 1020, ("a",))) == ["ends before", "too close to the next"]
 
 
-def test_txt_is_one_paragraph() -> None:
-    said = transcription(spoken("The lake is quiet."), spoken("The boats go out.", start=3))
-    assert write(said, "txt") == "The lake is quiet. The boats go out.\n"
+def _problems(*made: Cue) -> list[str]:
+    known = ["no text", "more than 2 lines", "more than 42 cells", "ends before", "too close to the next"]
+    known += ["longer than 7 s", "less than 1 s", "more than 20 cells a second"]
+    found = broken_rules(made, Profile())
+    assert all(any(words in problem for words in known) for problem in found)
+    return [words for problem in found for words in known if words in problem]
 
 
-def test_srt() -> None:
-    said = transcription(
-        spoken("The lake is quiet.", start=0.5),
-        spoken(
-            "In spring the boats go out again, and in the evening they come back with fish.", start=3661.25
-        ),
-        spoken("Yes.", start=3700, pace=0.2),
+def test_breaks_are_at_sentences_and_clauses() -> None:
+    text = "When the morning came over the quiet lake, all the boats went out together. "
+    text += "Nobody knew where they would go."
+    made = cues(said(spoken(text)))
+    assert [cue.lines for cue in made] == [
+        ("When the morning came over the quiet lake,", "all the boats went out together."),
+        ("Nobody knew where they would go.",),
+    ]
+
+
+def test_single_words_in_a_row_share_a_caption() -> None:
+    made = cues(
+        said(*(spoken(f"{word}.", start=0.15 * number, pace=0.15) for number, word in enumerate("abcd")))
     )
-    assert write(said, "srt") == (
-        "1\n00:00:00,500 --> 00:00:01,700\nThe lake is quiet.\n"
-        "\n"
-        "2\n01:01:01,250 --> 01:01:06,050\n"
-        "In spring the boats go out again, and\nin the evening they come back with fish.\n"
-        "\n"
-        "3\n01:01:40,000 --> 01:01:41,000\nYes.\n"
+    assert [cue.lines for cue in made] == [("a. b. c. d.",)]
+
+
+def test_chinese_takes_sixteen_characters_a_line() -> None:
+    words = tuple(
+        Word(i * 0.2, i * 0.2 + 0.2, character)
+        for i, character in enumerate("今天天气很好我们去公园散步吧" * 3)
     )
+    made = cues(said(Segment(words), language="zh"))
+    assert max(width(line) for cue in made for line in cue.lines) <= 32
+    assert not broken_rules(made, PROFILES["cjk"])
 
 
-def test_nothing_said() -> None:
-    assert [write(transcription(), caption_format) for caption_format in WRITERS] == ["", ""]
+def test_speakers_are_told_apart() -> None:
+    both = said(spoken("Good morning.", speaker="left"), spoken("Hello.", start=2, speaker="right"))
+    assert [caption.voice for caption in webvtt.from_buffer(io.StringIO(write(both, "vtt"))).captions] == [
+        "left",
+        "right",
+    ]
+    assert [cue.content for cue in srt.parse(write(both, "srt"))] == [
+        "[left]\nGood morning.",
+        "[right]\nHello.",
+    ]
+    assert write(both, "txt") == "left: Good morning.\n\nright: Hello.\n"
+    assert 'ttm:agent="speaker2"' in write(both, "ttml")
 
 
-def test_language_without_blanks() -> None:
-    said = transcription(Segment(tuple(Word(i * 0.2, i * 0.2 + 0.2, "春の湖"[i % 3]) for i in range(150))))
-    assert write(said, "txt") == "春の湖" * 50 + "\n"
-    assert [len(line) for cue in cues(said.segments) for line in cue.lines] == [42, 42, 33, 33]
+def test_the_command_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.en.json"
+    file.write_text(said(spoken("The lake is quiet.")).to_json())
+    assert main(["captions", str(file), "--format", "vtt", "--format", "srt", "--cells", "12"]) == 0
+    assert (tmp_path / "a.en.vtt").read_text().endswith("The lake\nis quiet.\n")
+    assert (tmp_path / "a.en.srt").exists()
+    assert main(["captions", "--check", str(file)]) == 0
+    assert main(["captions", str(file), "--format", "json"]) == 1
+    assert Transcription.from_json(file.read_text()).text == "The lake is quiet."
+    (tmp_path / "b.json").write_text("{}")
+    assert main(["captions", str(tmp_path / "b.json")]) == 1
+    assert "not a transcript" in capsys.readouterr().err
 
 
-def test_word_longer_than_a_line_stands_alone() -> None:
-    word = "https://example.com/" + "x" * 60
-    (before, alone, after) = cues([spoken(f"See {word} now.")])
-    assert (before.lines, alone.lines, after.lines) == (("See",), (word,), ("now.",))
-
-
-def test_a_cue_gives_way_to_the_next() -> None:
-    first, second = cues([spoken("Yes.", start=1, pace=0.1), spoken("No.", start=1.4, pace=0.1)])
-    assert (first.start, first.end) == (1000, 1400)
-    assert (second.start, second.end) == (1400, 1400 + SHORTEST)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_whatever_the_words_the_srt_is_right(seed: int) -> None:
-    """Overlapping, backward and empty word times occur in what Whisper returns."""
-    rng = random.Random(seed)
-    now, segments = 0.0, []
-    for _ in range(rng.randint(1, 40)):
-        spelt = []
-        for _ in range(rng.randint(1, 40)):
-            end = now + rng.choice([0, 0.01, 0.3, 2])
-            spelt.append(Word(now, end, " " + "w" * rng.randint(1, 14)))
-            now = max(0.0, end + rng.choice([-0.5, 0, 0, 0.1, 3]))
-        segments.append(Segment(tuple(spelt)))
-    said = transcription(*segments)
-
-    srt = write(said, "srt")
-    found = list(CUE.finditer(srt))
-
-    assert "".join(match.group(0) for match in found) == srt
-    assert [int(match.group(1)) for match in found] == list(range(1, len(found) + 1))
-    assert " ".join(match.group(4).replace("\n", " ").strip() for match in found) == said.text
-    assert all(len(line) <= LINE_LENGTH for match in found for line in match.group(4).splitlines())
-    times = [milliseconds(clock) for match in found for clock in match.group(2, 3)]
-    assert times == sorted(times)
-    assert all(start < end for start, end in zip(times[::2], times[1::2], strict=True))
-
-
-def test_unknown_format() -> None:
-    with pytest.raises(InvalidInputError, match=r"no caption format 'doc'\. Choose one of: txt, srt"):
-        write(transcription(), "doc")
+def test_contradicting_rules_and_unknown_formats_are_refused() -> None:
+    with pytest.raises(InvalidInputError):
+        Profile(shortest=8)
+    with pytest.raises(InvalidInputError, match="docx"):
+        write(said(), "docx")

@@ -62,7 +62,14 @@ def parts_of(store: ObjectStore) -> int:
     )
 
 
-@pytest.mark.parametrize("interruption", [signal.SIGALRM, signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "interruption",
+    [
+        pytest.param(signal.SIGALRM, marks=pytest.mark.slow),
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("before", [b"", b"of an earlier run"], ids=["first", "replaced"])
 def test_an_interrupted_upload_leaves_nothing_under_the_name(
     store: ObjectStore, interruption: signal.Signals, before: bytes

@@ -168,7 +168,7 @@ def test_tasks_share_the_quota_and_leave_their_slots_while_it_is_used_up(
     cluster: Cluster, locked_out: LockedOut
 ) -> None:
     cluster.standin.behaviour.quota_scale = 1
-    batches = [cluster.sources(35) for _ in range(4)]
+    batches = [cluster.sources(28) for _ in range(4)]
 
     def refusals() -> int:
         calls = stats(cluster.standin)["calls"].get("extract_audio", {"by_status": {}})
@@ -179,14 +179,14 @@ def test_tasks_share_the_quota_and_leave_their_slots_while_it_is_used_up(
 
     def no_slot_is_held() -> bool:
         states = {cluster.api.task("batch_limited", run, "extract")["state"] for run in runs}
-        return "deferred" in states <= {"deferred", "success"} and len(cluster.submissions(sources)) < 140
+        return "deferred" in states <= {"deferred", "success"} and len(cluster.submissions(sources)) < 112
 
     sources = [source for batch in batches for source in batch]
     Api.await_(no_slot_is_held, "a moment in which all that are not done have left their slots", 120)
     for run, batch in zip(runs, batches, strict=True):
         assert cluster.api.await_run("batch_limited", run, 400) == "success"
         assert cluster.submissions(batch) == dict.fromkeys(batch, 1)
-    assert refusals() - before <= 0.05 * 140
+    assert refusals() - before <= 0.05 * 112
 
 
 def test_videos_of_three_titles_and_a_worker_killed_ten_times(cluster: Cluster) -> None:
@@ -245,21 +245,17 @@ def test_the_same_ids_in_runs_at_once_and_afterwards(cluster: Cluster) -> None:
     assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
 
 
-@pytest.mark.parametrize("how", ["killed", "marked failed"])
-def test_what_another_run_has_claimed_is_taken_over_when_that_one_ends(cluster: Cluster, how: str) -> None:
-    sources = cluster.sources(300)
-    first = cluster.api.trigger("batch_on_worker", assets=sources)  # no retries
+def test_what_another_run_has_claimed_is_taken_over_when_that_one_is_killed(cluster: Cluster) -> None:
+    sources = cluster.sources(200)
+    cluster.api.trigger("batch_on_worker", assets=sources)  # no retries
     Api.await_(lambda: len(cluster.submissions(sources)) >= 20, "20 submissions", 90)
     second = cluster.api.trigger("batch", assets=sources)
     cluster.api.await_task("batch", second, "extract", "deferred")
-    if how == "killed":
-        victim = cluster.task_process()
-        if victim is not None:
-            victim.kill()
-    else:
-        cluster.api.mark("batch_on_worker", first, "extract", "failed")
+    victim = cluster.task_process()
+    if victim is not None:
+        victim.kill()
     assert cluster.api.await_run("batch", second, 300) == "success"
-    assert cluster.outcomes("batch", second) == ["extracted"] * 300
+    assert cluster.outcomes("batch", second) == ["extracted"] * 200
     assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
 
 
@@ -289,8 +285,8 @@ def test_an_outage_and_storms(cluster: Cluster) -> None:
     Api.await_(lambda: len(cluster.submissions(sources)) >= 10, "10 submissions", 90)
     faults = cluster.standin.behaviour.faults
     cluster.library.stop()
-    down_until = time.monotonic() + 60
-    Api.await_(lambda: time.monotonic() > down_until, "a minute", 90)
+    down_until = time.monotonic() + 48
+    Api.await_(lambda: time.monotonic() > down_until, "48 seconds", 90)
     cluster.library.start()
     cluster.standin.behaviour.faults = faults
     assert cluster.api.await_run("batch", run, 400) == "success"

@@ -188,7 +188,7 @@ def test_a_pasted_list_of_fifty_is_worked_off_from_the_form(
     assert planned(airflow, "extract_and_transcribe", run) == assets
     assert submissions(standin, assets) == {1}
     for asset in assets:
-        assert "train" in (airflow.state / "audio" / f"{asset}.txt").read_text().lower()
+        assert "train" in (airflow.state / "audio" / f"{asset}.en.txt").read_text().lower()
     page.set_viewport_size({"width": 1400, "height": 900})
     page.reload()
     page.get_by_text("Success", exact=True).nth(3).wait_for()
@@ -208,7 +208,7 @@ def test_an_extraction_starts_the_transcription_of_its_audio_once(
     [transcription] = await_runs(airflow, "transcribe_extracted_audio", 1)
     assert (transcription["run_type"], transcription["state"]) == ("asset_triggered", "success")
     for asset, word in words.items():
-        assert word in (airflow.state / "audio" / f"{asset}.txt").read_text().lower()
+        assert word in (airflow.state / "audio" / f"{asset}.en.txt").read_text().lower()
 
     again = airflow.api.trigger("extract_asset_list", manifest=str(folder / "real.txt"))
     ends(airflow, "extract_asset_list", again, "success")
@@ -217,7 +217,7 @@ def test_an_extraction_starts_the_transcription_of_its_audio_once(
     written = rows(folder / "real.results.csv")
     assert {row["status"] for row in written.values()} == {"transcribed"}
     assert {asset: row["transcript"] for asset, row in written.items()} == {
-        asset: (airflow.state / "audio" / f"{asset}.txt").as_uri() for asset in words
+        asset: (airflow.state / "audio" / f"{asset}.en.txt").as_uri() for asset in words
     }
     assert len(runs(airflow, "transcribe_extracted_audio")) == 1, "nothing new, nothing announced"
 
@@ -229,7 +229,7 @@ def test_an_extraction_starts_the_transcription_of_its_audio_once(
     assert [found["state"] for found in await_runs(airflow, "transcribe_extracted_audio", 2)] == [
         "success"
     ] * 2
-    assert "library" in (airflow.state / "audio" / f"{file_stem(str(video))}.txt").read_text().lower()
+    assert "library" in (airflow.state / "audio" / f"{file_stem(str(video))}.en.txt").read_text().lower()
     pause(airflow, "transcribe_extracted_audio", True)
 
 

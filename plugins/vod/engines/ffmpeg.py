@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections import deque
@@ -19,10 +18,12 @@ from vod import media
 from vod.batch.ledger import KillsItsProcessError, Ledger
 from vod.engines import Outcomes
 from vod.engines.claims import EngineClaims
+from vod.engines.cores import cores
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger
+from vod.media.sparse import Fetched
 from vod.records import (
     MAX_GAPS,
     MAX_WARNINGS,
@@ -193,7 +194,7 @@ class FfmpegEngine:
         # Beside the first extraction: it takes as long as a short copy.
         inspection = threading.Thread(target=self._inspect, args=(program,))
         inspection.start()
-        processes = min(self._options.processes or _cores(), len(assets))
+        processes = min(self._options.processes or cores(), len(assets))
         log.info("Extracting %d assets with ffmpeg, %d at a time.", len(assets), processes)
         outcomes: Outcomes = {}
         # What may have killed an earlier try is begun alone, when the rest is done.
@@ -307,33 +308,54 @@ class FfmpegEngine:
         outputs = {self._name(asset): self._output}
         if self._options.speech:
             outputs[file_stem(asset) + SPEECH_SUFFIX] = self._speech
-        with (
-            local_copy(
-                asset, self._hook, max_bytes=self._options.max_bytes, limits=limits, allowed=self._allowed
-            ) as path,
-            self._destination.folder() as folder,
-        ):
-            extractions = media.extract_all(
-                path,
-                {folder / name: output for name, output in outputs.items()},
-                self._selection,
-                tags=media.Tags(
-                    title=source.title,
-                    source=source.name,
-                    fingerprint=source.fingerprint,
-                    keep=self._options.keep_tags,
-                ),
-                gaps="close" if self._options.gaps == "close" else "silence",
-                truncated="keep" if self._options.truncated == "keep" else "fail",
-                strict=self._options.strict,
-                program=program,
-                # What fetching it took is part of its time.
-                timeout=None if timeout is None else round(max(timeout - (time.monotonic() - began), 0.0), 1),
-                expected_duration=source.duration,
-                on_progress=self._progress_of(asset),
-                cancelled=self._stopping,
-            )
-        return self._record(source, extractions, time.monotonic() - began)
+        for sound_only in (True, False):
+            fetched = Fetched()
+            with (
+                local_copy(
+                    asset,
+                    self._hook,
+                    max_bytes=self._options.max_bytes,
+                    limits=limits,
+                    allowed=self._allowed,
+                    sound_of=self._selection if sound_only else None,
+                    fetched=fetched,
+                ) as path,
+                self._destination.folder() as folder,
+            ):
+                try:
+                    extractions = media.extract_all(
+                        path,
+                        {folder / name: output for name, output in outputs.items()},
+                        self._selection,
+                        tags=media.Tags(
+                            title=source.title,
+                            source=source.name,
+                            fingerprint=source.fingerprint,
+                            keep=self._options.keep_tags,
+                        ),
+                        gaps="close" if self._options.gaps == "close" else "silence",
+                        truncated="keep" if self._options.truncated == "keep" else "fail",
+                        strict=self._options.strict,
+                        program=program,
+                        # What fetching it took is part of its time.
+                        timeout=None
+                        if timeout is None
+                        else round(max(timeout - (time.monotonic() - began), 0.0), 1),
+                        expected_duration=source.duration,
+                        on_progress=self._progress_of(asset),
+                        cancelled=self._stopping,
+                    )
+                except media.MediaError:
+                    if fetched.is_whole or self._stopping.is_set():
+                        raise
+                    continue
+                if fetched.is_whole or not any(map(_may_lack_sound, extractions)):
+                    break
+                for extraction in extractions:
+                    extraction.path.unlink()
+            log.info("%s is fetched whole: its sound is odd without the rest.", public_name(asset))
+        record = self._record(source, extractions, time.monotonic() - began)
+        return replace(record, fetched=fetched.bytes or None, source_size=fetched.size or None)
 
     def _record(self, source: _Source, extractions: list[media.Extraction], seconds: float) -> ExtractedAudio:
         outputs = 2 if self._options.speech else 1
@@ -415,14 +437,15 @@ class FfmpegEngine:
     def _fingerprint(self, asset: str, limits: media.Limits) -> str | None:
         """A digest of the source and of all that shapes its audio; ``None`` when the source may have changed.
 
-        With all tracks there is no digest, because only the source can say which files there would be.
+        With all tracks there is no digest, because only the source can say which files there would be; nor
+        where a cut source may be kept, because only the source can say what is missing.
         """
         of_source = version(asset, limits=limits, allowed=self._allowed)
-        if of_source is None or self._selection.track == media.ALL:
+        if of_source is None or self._selection.track == media.ALL or self._options.truncated == "keep":
             return None
         options = self._options
         shape: list[object] = [asset, of_source, asdict(self._output), asdict(self._selection)]
-        shape += [options.speech, options.strict, options.keep_tags]
+        shape += [options.speech, options.strict, options.keep_tags, options.gaps]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
     def _progress_of(self, asset: str) -> Callable[[media.Progress], None]:
@@ -478,12 +501,9 @@ class _Source:
         return shortened(title) if title else None
 
 
-def _cores() -> int:
-    """Cores that this process may use; a container or `taskset` may leave it fewer than there are."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        return os.cpu_count() or 1
+def _may_lack_sound(extraction: media.Extraction) -> bool:
+    """Whether what is odd may come of bytes that were not fetched, though they are no sound by the index."""
+    return bool(extraction.silent or extraction.gaps or extraction.corrupt_frames or extraction.missing)
 
 
 def _bytes(asset: str) -> float:

@@ -29,8 +29,8 @@ class TranscriptFiles:
     def all(self) -> dict[str, Transcription]:
         """The asset's transcripts by the name of their files, without extension."""
         found = {}
-        for name in sorted(self._destination.names(f"{self._stem}.")):
-            if name.endswith(".json"):
+        for name in sorted(self._destination.names()):
+            if name.startswith(f"{self._stem}.") and name.endswith(".json"):
                 try:
                     found[name.removesuffix(".json")] = Transcription.from_json(
                         (self._destination.read(name) or b"").decode()
@@ -86,12 +86,12 @@ class TranscriptFiles:
 def find_transcripts(
     destination: Destination, assets: Iterable[str], model: str | None = None
 ) -> dict[str, str]:
-    """URIs of the transcripts of assets, as JSON, by asset.
+    """URIs of the transcripts of assets by asset: of the text, or of the JSON where there is no text.
 
     :param model: Only transcripts by this model; by any when omitted.
     :raises vod.storage.errors.StorageError: the destination cannot be read.
     """
-    names = destination.names("")
+    names = set(destination.names())
     by_stem: dict[str, list[str]] = {}
     for name in sorted(names):
         if name.endswith(".json"):
@@ -104,7 +104,8 @@ def find_transcripts(
             except ValueError:
                 continue
             if not model or found.model == model:
-                return asset, destination.uri(name)
+                text = f"{name.removesuffix('.json')}.txt"
+                return asset, destination.uri(text if text in names else name)
         return None
 
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="transcripts") as pool:

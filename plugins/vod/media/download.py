@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from vod.logs import redact_http_libraries
 from vod.media.addresses import REDIRECTS, requests_for
 from vod.media.errors import DownloadError, NoSpaceError, SlowDownloadError, TooLargeError
+from vod.media.sparse import FIRST_PIECE, PARALLEL, RangesError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +81,120 @@ def download(
     except OSError as error:
         raise NoSpaceError(f"The download cannot be kept: {error.strerror}.") from error
     return transfer.received
+
+
+class HttpRanges:
+    """A file behind HTTP that is read in pieces, by several threads at once.
+
+    :param ask: Sends a GET with these headers and gives the responses, redirects too, the answer last.
+    :raises RangesError: the server does not send pieces, or the file has changed.
+    """
+
+    def __init__(self, ask: Callable[[dict[str, str]], Iterator[httpx.Response]], *, limits: Limits) -> None:
+        self._ask = ask
+        self._limits = limits
+        self._validator: str | None = None
+        self.size = 0
+        self.first = self._read(0, FIRST_PIECE)
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from *start* to before *end*."""
+        for attempt in Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=_as_the_server_says,
+            stop=stop_after_attempt(_MAX_FRUITLESS_TRIES),
+            sleep=self._limits.wait,
+            reraise=True,
+        ):
+            with attempt:
+                return self._read(start, end)
+        raise AssertionError("unreachable")
+
+    def check(self) -> None:
+        """Nothing to do: each piece was sent with the file's validator."""
+
+    def _read(self, start: int, end: int) -> bytes:
+        self._limits.check()
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        if self._validator:
+            headers["If-Range"] = self._validator
+        for response in self._ask(headers):
+            if response.status_code in REDIRECTS:
+                continue
+            self._check(response, start)
+            received = bytearray()
+            for chunk in response.iter_raw():
+                received += chunk
+                if len(received) > end - start:
+                    break
+            expected = min(end, self.size) - start
+            if len(received) != expected:
+                raise httpx.RemoteProtocolError("A piece of another length came.")
+            return bytes(received)
+        raise RangesError("The server redirects to nothing.")
+
+    def _check(self, response: httpx.Response, start: int) -> None:
+        if response.status_code != 206:
+            later = response.status_code >= 500 or response.status_code in _LATER
+            error = DownloadError(f"The server answered with HTTP {response.status_code}.", retryable=later)
+            error.retry_after = response.headers.get("Retry-After")
+            raise error if later else RangesError(str(error))
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        if not found or int(found[1]) != start or (self.size and int(found[2]) != self.size):
+            raise RangesError("The server sent another part of the file than was asked for.")
+        validator = _validator(response)
+        if self.size and validator != self._validator:
+            raise RangesError("The file has changed.")
+        if validator is None:
+            raise RangesError("The server does not tell whether the file changes.")
+        self.size, self._validator = int(found[2]), validator
+
+
+@contextmanager
+def web_ranges(location: Location, *, limits: Limits, allowed: AllowedLocations) -> Iterator[HttpRanges]:
+    """A web address, to be read in pieces.
+
+    :param allowed: What may be read, also after a redirect.
+    :raises RangesError, DownloadError: it cannot be.
+    """
+    with _client() as client:
+        yield HttpRanges(
+            lambda headers: requests_for(client, "GET", location, allowed, headers), limits=limits
+        )
+
+
+@contextmanager
+def signed_ranges(sign: Callable[[], str], *, limits: Limits) -> Iterator[HttpRanges]:
+    """A file behind a pre-signed URL, to be read in pieces.
+
+    :param sign: Gives a URL that is valid now.
+    :raises RangesError, DownloadError: it cannot be read so.
+    """
+    url, lock = sign(), threading.Lock()
+
+    def ask(headers: dict[str, str]) -> Iterator[httpx.Response]:
+        nonlocal url
+        used = url
+        with client.stream("GET", used, headers=headers) as response:
+            if response.status_code != 403:
+                yield response
+                return
+        with lock:
+            if url == used:  # it has expired
+                url = sign()
+        with client.stream("GET", url, headers=headers) as response:
+            yield response
+
+    with _client() as client:
+        yield HttpRanges(ask, limits=limits)
+
+
+def _as_the_server_says(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    said = getattr(error, "retry_after", None) or ""
+    return (
+        min(float(said), 60.0) if said.isdecimal() else wait_random_exponential(multiplier=0.2, max=10)(state)
+    )
 
 
 class _Transfer:
@@ -175,7 +298,11 @@ def _client() -> httpx.Client:
     # Packed bytes could not be taken up in the middle. Redirects are followed by requests_for, which checks
     # them. A proxy of the environment would look names up itself, and lead where it likes.
     return httpx.Client(
-        follow_redirects=False, timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}, trust_env=False
+        follow_redirects=False,
+        timeout=_TIMEOUT,
+        headers={"Accept-Encoding": "identity"},
+        trust_env=False,
+        limits=httpx.Limits(max_connections=PARALLEL, max_keepalive_connections=PARALLEL),
     )
 
 

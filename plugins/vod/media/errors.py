@@ -109,6 +109,8 @@ class DownloadError(MediaError):
     outcome = "download_failed"
     retryable = True
     remedy = "Check the URL, and that this machine reaches it."
+    retry_after: str | None = None
+    """What the server said of when to ask again."""
 
     def __init__(
         self, message: str, *, asset: str | None = None, remedy: str | None = None, retryable: bool = True

@@ -32,6 +32,8 @@ _STEADY = {
 _FRAMES = (1024, 2048, 1152, 576, 960, 1920, 1536, 4096, 480, 512, 160, 320)
 """Samples of a frame in those codecs."""
 _ROUNDING = 0.0011
+_FIRST_SAMPLES = 12
+"""Of the picture, which ffmpeg looks at to know when it starts."""
 _USUAL = 8
 _LONGEST_END = 0.1
 """Seconds at the end that an edit list leaves out and a copy may have all the same."""
@@ -229,6 +231,24 @@ def _signature(context: av.AudioCodecContext | None, packet: av.Packet[av.AudioS
         channels = head[3] >> 4
         return bytes([head[2] & 0x0F, 1 if channels >= 8 else channels, head[3] & 0x0E])
     return None
+
+
+def places(file: IO[bytes], *, tracks: list[int], options: dict[str, str]) -> dict[str, list[list[int]]]:
+    """Where the samples of audio tracks are, and the first ones of the others: start, and end before."""
+    # Without its edit list: what one reader leaves out another may read.
+    with _opened(file, {**options, "advanced_editlist": "0"}) as container:
+        wanted = {container.streams.audio[index].index for index in tracks}
+        ranges: list[list[int]] = []
+        for stream in container.streams:
+            # The container has to live as long as its entries are read.
+            for number, entry in enumerate(stream.index_entries):
+                if number >= _FIRST_SAMPLES and stream.index not in wanted:
+                    break
+                if ranges and ranges[-1][1] == entry.pos:
+                    ranges[-1][1] += entry.size
+                else:
+                    ranges.append([entry.pos, entry.pos + entry.size])
+        return {"ranges": ranges}
 
 
 def is_heard(

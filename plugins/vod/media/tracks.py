@@ -6,13 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vod import sandbox
 from vod.errors import InvalidInputError, NoAudioTrackError
 from vod.media.errors import LanguageNotFoundError, TrackNotFoundError
-from vod.media.info import DISPOSITIONS
+from vod.media.info import DISPOSITIONS, probe, read_media
 from vod.media.words import is_beside_the_speech
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vod.media.info import AudioTrack, MediaInfo
+    from vod.media.limits import Limits
 
 ALL = "all"
 MIX = "mix"
@@ -113,6 +117,23 @@ def choose_tracks(
         among = f" in the language {language!r}" if language else ""
         raise TrackNotFoundError(f"There is no audio track {track!r}{among}; there is: {available}.")
     return sorted(wanted, key=lambda each: (track == SPEECH_FIRST and not _is_speech(each), not each.default))
+
+
+def places_of_sound(source: Path, selection: Selection, *, limits: Limits) -> list[tuple[int, int]]:
+    """The bytes of a file that hold the tracks that may be meant, and the first bytes of the others.
+
+    :returns: start, and end before, of each piece.
+    :raises MediaError: as :func:`vod.media.probe` and :func:`choose_tracks` say.
+    """
+    info = probe(source, limits=limits)
+    tracks = [track.index for track in choose_tracks(info, selection.language, selection.track)]
+    found = sandbox.build(_Places, read_media("places", source, limits, tracks=tracks))
+    return [(start, end) for start, end in found.ranges if 0 <= start < end <= info.size]
+
+
+@dataclass(frozen=True)
+class _Places:
+    ranges: tuple[tuple[int, ...], ...]
 
 
 def _is_speech(track: AudioTrack) -> bool:

@@ -40,7 +40,7 @@ def measure_written(written: Path, form: Format, *, limits: Limits) -> Measureme
         raise FfmpegError("ffmpeg wrote a file without sound.")
     if not found.decodable or found.codec not in form.codecs:
         raise FfmpegError(f"ffmpeg wrote {found.codec} that cannot be decoded.")
-    padding = (found.sound - found.stated) * found.sample_rate if found.stated else 0
+    padding = (found.primed + found.duration - found.stated) * found.sample_rate if found.stated else 0
     if found.codec == "mp3" and padding > _MAX_PADDING:
         raise FfmpegError("ffmpeg wrote a header that makes players skip the beginning.")
     return found

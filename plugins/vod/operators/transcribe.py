@@ -25,7 +25,7 @@ from vod.library.transcripts import TranscriptFiles
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
-from vod.speech import WRITERS, SpeechOptions, Transcription, script
+from vod.speech import WRITERS, SpeechOptions, Transcription, script, write
 from vod.speech.engines import SpeechEngine, Watch, engine
 from vod.speech.errors import CancelledError, RecogniserCrashedError
 from vod.speech.passages import Passage
@@ -68,7 +68,8 @@ class TranscribeAudioOperator(BatchOperator):
     :param language: Short for the option ``language``. (templated)
     :param destination: Folder or object-storage URL for the transcripts; the connection's default when
         omitted. (templated)
-    :param captions: Files to write: ``txt``, ``srt``; a list, or a string with commas. (templated)
+    :param captions: Files to write: ``txt``, ``vtt``, ``srt``, ``ttml``, ``tsv``; a list, or a string with
+        commas. ``json`` is written in any case. (templated)
     :param overwrite: Write under the plain name also where another model's transcript is.
     :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
     :param speech_conn_id: Connection of type ``http`` to the server of the speech engine ``http``: host (and
@@ -100,7 +101,7 @@ class TranscribeAudioOperator(BatchOperator):
         model: str | None = None,
         language: str | None = None,
         destination: str | None = None,
-        captions: str | Sequence[str] = ("txt", "srt"),
+        captions: str | Sequence[str] = ("json", "txt", "vtt", "srt"),
         overwrite: bool = False,
         speech_conn_id: str | None = None,
         **kwargs: Any,
@@ -242,7 +243,9 @@ class _Work:
         name = found[0] if found else files.name(transcription, overwrite=self.operator.overwrite)
         uris = {}
         for caption in self.captions:
-            uris[caption] = files.write(f"{name}.{caption}", WRITERS[caption](transcription))
+            if caption == "json":
+                continue
+            uris[caption] = files.write(f"{name}.{caption}", write(transcription, caption))
         # The transcript comes last: where it is, all is.
         transcript = f"{name}.json"
         uris["json"] = (

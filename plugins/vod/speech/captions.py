@@ -1,53 +1,122 @@
-"""Writers of captions: a transcription as plain text or as subtitles."""
+"""Writers of captions: a transcription as text, as subtitles, as a table or as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from html import escape
+from xml.sax.saxutils import escape as xml_escape
+from xml.sax.saxutils import quoteattr
 
 from vod.errors import InvalidInputError
-from vod.speech.transcription import Segment, Transcription, Word
+from vod.speech.layout import PAUSE, Profile, clean, cues
+from vod.speech.transcription import Segment, Transcription
 
-LINE_LENGTH = 42
-"""Characters in a line of a subtitle, two lines at most: the usual limit of broadcasters."""
+PARAGRAPH = 600
+"""Characters after which a sentence's end ends the paragraph."""
 
-SHORTEST = 1_000
-"""Milliseconds that a subtitle stands at least, if the next one leaves it the time."""
-
-
-@dataclass(frozen=True)
-class Cue:
-    """One subtitle.
-
-    :param start: Milliseconds.
-    :param end: Milliseconds, after ``start`` and not after the next cue's start.
-    """
-
-    start: int
-    end: int
-    lines: tuple[str, ...]
+Writer = Callable[[Transcription, "Profile | None"], str]
 
 
-def write_txt(transcription: Transcription) -> str:
-    """Plain text: one paragraph."""
-    return f"{transcription.text}\n" if transcription.text else ""
+def _txt(transcription: Transcription, _profile: Profile | None) -> str:
+    """Paragraphs: a new one for each speaker, after a long pause, and when one has become long."""
+    paragraphs: list[str] = []
+    last: Segment | None = None
+    for segment in transcription.segments:
+        text = clean("".join(word.text for word in segment.words))
+        if not text:
+            continue
+        joined = last is not None and last.speaker == segment.speaker
+        pause = segment.start - last.end if last else 0
+        if joined and pause < 2 * PAUSE and len(paragraphs[-1]) < PARAGRAPH:
+            blank = " " if segment.words[0].text[:1].isspace() else ""
+            paragraphs[-1] += blank + text
+        elif segment.speaker and not joined:
+            paragraphs.append(f"{clean(segment.speaker)}: {text}")
+        else:
+            paragraphs.append(text)
+        last = segment
+    return "\n".join(f"{paragraph}\n" for paragraph in paragraphs)
 
 
-def write_srt(transcription: Transcription) -> str:
-    """SubRip subtitles; empty when nothing is said."""
-    return "\n".join(
-        f"{number}\n{_clock(cue.start)} --> {_clock(cue.end)}\n" + "".join(f"{line}\n" for line in cue.lines)
-        for number, cue in enumerate(cues(transcription.segments), start=1)
+def _srt(transcription: Transcription, profile: Profile | None) -> str:
+    """SubRip. It has no way to escape: what players take for a tag or a time becomes a similar character."""
+    parts = []
+    speaker = None
+    for number, cue in enumerate(cues(transcription, profile), start=1):
+        lines = list(cue.lines)
+        if cue.speaker and cue.speaker != speaker:
+            lines.insert(0, f"[{clean(cue.speaker)}]")
+        speaker = cue.speaker
+        text = "\n".join(lines).replace("-->", "→").replace("<", "\u2039").replace(">", "\u203a")
+        parts.append(f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{text}\n")
+    return "\n".join(parts)
+
+
+def _vtt(transcription: Transcription, profile: Profile | None) -> str:
+    """WebVTT, with the speaker as the voice of a caption."""
+    parts = ["WEBVTT\n"]
+    for cue in cues(transcription, profile):
+        voice = f"<v {escape(clean(cue.speaker), quote=False)}>" if cue.speaker else ""
+        text = escape("\n".join(cue.lines), quote=False)
+        parts.append(f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{voice}{text}\n")
+    return "\n".join(parts)
+
+
+def _ttml(transcription: Transcription, profile: Profile | None) -> str:
+    """TTML 1, with speakers as agents."""
+    laid_out = cues(transcription, profile)
+    speakers = list(dict.fromkeys(cue.speaker for cue in laid_out if cue.speaker))
+    agents = "".join(
+        f'      <ttm:agent xml:id="speaker{number}" type="person"><ttm:name type="full">'
+        f"{_xml(speaker)}</ttm:name></ttm:agent>\n"
+        for number, speaker in enumerate(speakers, start=1)
+    )
+    lines = []
+    for cue in laid_out:
+        agent = f' ttm:agent="speaker{speakers.index(cue.speaker) + 1}"' if cue.speaker else ""
+        text = "<br/>".join(_xml(line) for line in cue.lines)
+        lines.append(
+            f'      <p begin="{_clock(cue.start, ".")}" end="{_clock(cue.end, ".")}"{agent}>{text}</p>\n'
+        )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttm="http://www.w3.org/ns/ttml#metadata" '
+        f"xml:lang={quoteattr(transcription.language)}>\n"
+        f"  <head>\n    <metadata>\n{agents}    </metadata>\n  </head>\n"
+        f"  <body>\n    <div>\n{''.join(lines)}    </div>\n  </body>\n</tt>\n"
     )
 
 
-WRITERS: dict[str, Callable[[Transcription], str]] = {"txt": write_txt, "srt": write_srt}
-"""By caption format, which is also the file's extension."""
+def _tsv(transcription: Transcription, _profile: Profile | None) -> str:
+    """A row a sentence: start and end in milliseconds, speaker, text."""
+    rows = [
+        f"{round(segment.start * 1000)}\t{round(segment.end * 1000)}\t"
+        f"{clean(segment.speaker or '')}\t{text}\n"
+        for segment in transcription.segments
+        if (text := clean(segment.text))
+    ]
+    return "start\tend\tspeaker\ttext\n" + "".join(rows)
 
 
-def write(transcription: Transcription, caption_format: str) -> str:
-    """The transcription in one of the formats of :data:`WRITERS`.
+def _json(transcription: Transcription, _profile: Profile | None) -> str:
+    return transcription.to_json() + "\n"
 
+
+WRITERS: dict[str, Writer] = {
+    "json": _json,
+    "txt": _txt,
+    "vtt": _vtt,
+    "srt": _srt,
+    "ttml": _ttml,
+    "tsv": _tsv,
+}
+"""By format, which is also the file's extension."""
+
+
+def write(transcription: Transcription, caption_format: str, profile: Profile | None = None) -> str:
+    """The transcription in one of the formats of :data:`WRITERS`; a valid file also when nothing is said.
+
+    :param profile: Rules of layout; the language's usual ones when omitted.
     :raises InvalidInputError: unknown format.
     """
     try:
@@ -56,51 +125,16 @@ def write(transcription: Transcription, caption_format: str) -> str:
         raise InvalidInputError(
             f"There is no caption format {caption_format!r}.", remedy=f"Choose one of: {', '.join(WRITERS)}."
         ) from None
-    return writer(transcription)
+    return writer(transcription, profile)
 
 
-def cues(segments: Iterable[Segment]) -> list[Cue]:
-    """Subtitles for the segments: none spans two of them, none overlaps the next."""
-    groups = [group for segment in segments for group in _fitting(segment.words)]
-    starts = [_milliseconds(group[0].start) for group in groups]
-    result: list[Cue] = []
-    for index, group in enumerate(groups):
-        start = max(starts[index], result[-1].end) if result else starts[index]
-        end = max(_milliseconds(group[-1].end), start + SHORTEST)
-        if index + 1 < len(groups):
-            end = min(end, starts[index + 1])
-        result.append(Cue(start=start, end=max(end, start + 1), lines=_lines(group)))
-    return result
+def _xml(text: str) -> str:
+    """A text in XML, without the two characters that XML cannot hold."""
+    return xml_escape(text.replace("\ufffe", "").replace("\uffff", ""))
 
 
-def _fitting(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    """Split words into groups that fit a subtitle."""
-    first = 0
-    for index in range(1, len(words)):
-        if any(len(line) > LINE_LENGTH for line in _lines(words[first : index + 1])):
-            yield words[first:index]
-            first = index
-    yield words[first:]
-
-
-def _lines(words: Sequence[Word]) -> tuple[str, ...]:
-    """One line if it fits, else the most even two."""
-    texts = [" ".join(word.text.split("\n")) for word in words]
-    whole = "".join(texts).strip()
-    if len(whole) <= LINE_LENGTH or len(texts) == 1:
-        return (whole,)
-    halves = (
-        ("".join(texts[:middle]).strip(), "".join(texts[middle:]).strip()) for middle in range(1, len(texts))
-    )
-    return min(halves, key=lambda lines: max(map(len, lines)))
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def _clock(milliseconds: int) -> str:
+def _clock(milliseconds: int, point: str) -> str:
     seconds, milliseconds = divmod(milliseconds, 1000)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{seconds:02d},{milliseconds:03d}"
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{point}{milliseconds:03d}"

@@ -99,6 +99,7 @@ class Recogniser:
         self._made = {"device": device, "compute_type": compute_type, "cpu_threads": threads}
         self._whisper = self._load(folder)
         self._teller = teller
+        self._telling: Any = None
         self._batch = 16 if device == "cuda" else 8
 
     def _load(self, folder: Path) -> Any:
@@ -144,7 +145,7 @@ class Recogniser:
                 found += [(code, segment) for segment in self._kept(piece, segments, code, options, dropped)]
                 heard(start + _restored(piece.end, stretches))
         found.sort(key=lambda each: each[1][0].start)
-        if not told and speech >= ENOUGH_SPEECH and _is_foreign([each for _, each in found], speech):
+        if not told and speech >= ENOUGH_SPEECH and is_foreign([each for _, each in found], speech):
             raise LanguageMismatch("", None)
         return Passage(
             start=start,
@@ -179,7 +180,8 @@ class Recogniser:
             return self._told(self._whisper, pieces, given)
         if self._teller is None:
             return "", None
-        told, probability = self._told(self._load(self._teller), pieces, "")
+        self._telling = self._telling or self._load(self._teller)
+        told, probability = self._told(self._telling, pieces, "")
         if told != "en" and (probability or 0) >= MIN_LANGUAGE:
             raise LanguageMismatch(told, probability)
         return "en", probability if told == "en" else None
@@ -342,9 +344,10 @@ def _is_doubtful(segment: Any) -> bool:
     return bool(segment.compression_ratio > MAX_COMPRESSION or segment.avg_logprob < MIN_LOG_PROBABILITY)
 
 
-def _is_foreign(found: list[list[Word]], speech: float) -> bool:
+def is_foreign(found: list[list[Word]], speech: float) -> bool:
+    """Whether what an English-only model gave for so many seconds of speech shows that it was not English."""
     words = [word for each in found for word in each]
-    return len(words) / speech < FEW_WORDS or _mean(words) < FOREIGN
+    return not words or len(words) / speech < FEW_WORDS or _mean(words) < FOREIGN
 
 
 def _plain_words(segments: list[Any]) -> list[str]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from vod import media
-from vod.errors import InvalidInputError
+from vod.errors import InvalidInputError, VodError
 from vod.locations import AllowedLocations, Kind, Location, parse_location, public_name
 from vod.logs import get_logger
+from vod.media.sparse import FIRST_PIECE, Fetched, Ranges, RangesError, fetch_sound
 from vod.storage.errors import StorageError, StorageRefusedError, store_errors
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def local_copy(
     max_bytes: int = DOWNLOAD_LIMIT,
     limits: media.Limits | None = None,
     allowed: AllowedLocations | None = None,
+    sound_of: media.Selection | None = None,
+    fetched: Fetched | None = None,
 ) -> Iterator[Path]:
     """Give a local file for a path, URL or asset of VOD; a copy is removed afterwards.
 
@@ -130,6 +133,9 @@ def local_copy(
     :param max_bytes: Bytes that are fetched at most.
     :param limits: When to stop fetching. Fetching never takes more than six hours.
     :param allowed: What may be read; Airflow's configuration says it when omitted.
+    :param sound_of: Only the sound of these tracks is needed: where that is quicker, nothing else is fetched,
+        and the rest of the copy is empty.
+    :param fetched: Is told what was fetched.
     :raises InvalidInputError: the location is not allowed.
     :raises vod.cloud.errors.CloudError: the asset could not be downloaded.
     :raises vod.media.DownloadError: the URL could not be.
@@ -147,7 +153,10 @@ def local_copy(
     if limits.timeout > _DOWNLOAD_TIMEOUT:
         limits = media.Limits(_DOWNLOAD_TIMEOUT, limits.cancelled)
     with media.scratch_folder() as folder:
-        copy = folder / "original"
+        copy, fetched = folder / "original", fetched or Fetched()
+        if sound_of and _fetch_sound(location, hook, copy, sound_of, max_bytes, limits, allowed, fetched):
+            yield copy
+            return
         if location.kind is Kind.ASSET:
             assert hook is not None
             with copy.open("wb") as file:
@@ -158,7 +167,95 @@ def local_copy(
             download(location, copy, max_bytes=max_bytes, limits=limits, allowed=allowed)
         else:
             _fetch(location, copy, max_bytes, limits)
+        fetched.bytes = fetched.size = copy.stat().st_size
         yield copy
+
+
+def _fetch_sound(
+    location: Location,
+    hook: VodHook | None,
+    copy: Path,
+    selection: media.Selection,
+    max_bytes: int,
+    limits: media.Limits,
+    allowed: AllowedLocations,
+    fetched: Fetched,
+) -> bool:
+    """Whether only the sound was fetched; otherwise all has to be."""
+    import httpx
+
+    from vod.media.tracks import places_of_sound
+
+    try:
+        with _ranges(location, hook, limits, allowed) as source:
+            fetch_sound(
+                source,
+                copy,
+                lambda path: places_of_sound(path, selection, limits=limits),
+                fetched,
+                max_bytes=max_bytes,
+            )
+            return True
+    except RangesError as error:
+        log.debug("%s is fetched whole: %s", location.shown, error)
+    except (media.ExtractionCancelledError, media.ExtractionTimeoutError, InvalidInputError):
+        raise
+    except (VodError, OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
+        # Whatever is wrong shows again, and in its own words, when all is fetched.
+        log.info("%s is fetched whole (%s).", location.shown, type(error).__name__)
+    return False
+
+
+@contextmanager
+def _ranges(
+    location: Location, hook: VodHook | None, limits: media.Limits, allowed: AllowedLocations
+) -> Iterator[Ranges]:
+    from vod.media.download import signed_ranges, web_ranges
+
+    if location.kind is Kind.WEB:
+        with web_ranges(location, limits=limits, allowed=allowed) as ranges:
+            yield ranges
+    elif location.kind is Kind.ASSET:
+        assert hook is not None
+        client = hook.client
+
+        def sign() -> str:
+            details = client.asset_details(location.name)
+            return details.signed_url or details.url or ""
+
+        with signed_ranges(sign, limits=limits) as ranges:
+            yield ranges
+    else:
+        with store_errors(location.shown):
+            yield _StoreRanges(remote_path(location), limits)
+
+
+class _StoreRanges:
+    """An object of a store, to be read in pieces."""
+
+    def __init__(self, path: ObjectStoragePath, limits: media.Limits) -> None:
+        self._path = path
+        self._limits = limits
+        self._version = self._state()
+        self.size = int(path.fs.info(path.path)["size"])
+        self.first = self.read(0, FIRST_PIECE)
+
+    def read(self, start: int, end: int) -> bytes:
+        self._limits.check()
+        end = min(end, self.size)
+        data: bytes = self._path.fs.cat_file(self._path.path, start=start, end=end)
+        if len(data) != end - start:
+            raise RangesError("A piece of another length came.")
+        return data
+
+    def check(self) -> None:
+        """:raises RangesError: the object has changed."""
+        self._path.fs.invalidate_cache()
+        if self._state() != self._version:
+            raise RangesError("The object has changed.")
+
+    def _state(self) -> str:
+        return str(self._path.checksum())
 
 
 @contextmanager
@@ -359,23 +456,16 @@ class Destination:
         """
         return self._asked(name, lambda path: path.read_bytes())
 
-    def names(self, prefix: str) -> list[str]:
-        """Names of the files here that begin so.
+    def names(self) -> list[str]:
+        """Names of all that lies there; none when the folder does not exist.
 
         :raises StorageError: the store does not say.
         """
-        if self._remote is None:
-            folder = self._require_folder()
-            with _local_errors(folder, "read"):
-                entries = folder.iterdir() if folder.is_dir() else ()
-                return [entry.name for entry in entries if entry.name.startswith(prefix)]
-        with store_errors(self._location.shown):
-            try:
-                found = self._remote.fs.ls(self._remote.path, detail=False)
-            except FileNotFoundError:
-                return []
-        names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
-        return [name for name in names if name.startswith(prefix)]
+
+        def listed(path: Any) -> list[str]:
+            return [entry.name for entry in path.iterdir()] if path.is_dir() else []
+
+        return self._asked("", listed) or []
 
     def remove(self, name: str) -> None:
         """Remove the file of that name, if there is one.
