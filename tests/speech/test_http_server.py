@@ -128,6 +128,17 @@ def test_what_the_server_itself_doubts_is_dropped(scripted: Scripted, http: Http
     assert (passage.segments, passage.dropped.improbable, passage.language) == ((), 1, "")
 
 
+@pytest.mark.parametrize(("times", "loops"), [(3, 0), (30, 29)])
+def test_a_loop_is_cut_and_a_stammer_is_not(
+    scripted: Scripted, http: HttpEngine, sound: Path, times: int, loops: int
+) -> None:
+    segment = {"start": 0, "end": 3, "text": " We are, uh," + " uh," * (times - 1) + " here."}
+    scripted.answers = [(200, {}, {"segments": [segment]})]
+    (passage,) = hear(http, sound)
+    assert passage.dropped.loops == loops
+    assert len([word for segment in passage.segments for word in segment.words]) == 3 + times - loops
+
+
 def test_long_audio_goes_in_windows_and_goes_on(
     scripted: Scripted, http: HttpEngine, write_wav: WriteWav, monkeypatch: pytest.MonkeyPatch
 ) -> None:

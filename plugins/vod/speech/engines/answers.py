@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from vod.speech.passages import Passage
-from vod.speech.recogniser import base_code, sentences, without_loops
+from vod.speech.recogniser import (
+    MAX_COMPRESSION,
+    MIN_LOG_PROBABILITY,
+    MIN_WORD_PROBABILITY,
+    base_code,
+    sentences,
+    without_loops,
+)
 from vod.speech.transcription import Dropped, Word
 
-_IMPROBABLE = 0.2
 _SILENCE = 0.6
-_UNLIKELY = -1.0
-"""A piece is dropped with a mean probability below the first, or, as Whisper itself has it, with a
-probability of silence above the second and a log-probability below the third."""
+"""Probability of silence above which a piece that Whisper doubts is none, as Whisper itself has it."""
 
 _OPENING = "\"'([{«“\u2018¿¡「『《\uff08"
 """Marks that belong to the word behind them."""
@@ -40,7 +45,7 @@ def passage_of(answer: dict[str, Any], start: float, end: float, language: str) 
                 raise ValueError("text without times")
             segments = [{"start": 0.0, "end": length, "text": text}]
     words: list[Word] = []
-    improbable = 0
+    improbable = loops = 0
     spoken = [_word(entry, length) for entry in heard]
     for index, segment in enumerate(segments):
         begin, finish = _times(segment, length)
@@ -53,7 +58,10 @@ def passage_of(answer: dict[str, Any], start: float, end: float, language: str) 
             raise TypeError("a text is none")
         placed = list(_placed(text, own)) or list(_spread(text, begin, finish))
         chance = _probability(segment, placed)
-        if _is_silence(segment) or (chance is not None and chance < _IMPROBABLE):
+        if _repeats_itself(text):
+            placed, cut = without_loops(placed)
+            loops += cut
+        if _is_silence(segment) or (chance is not None and chance < MIN_WORD_PROBABILITY):
             improbable += bool(placed)
             continue
         words += [
@@ -65,7 +73,6 @@ def passage_of(answer: dict[str, Any], start: float, end: float, language: str) 
             )
             for word in placed
         ]
-    words, loops = without_loops(words)
     return Passage(
         start=start,
         end=end,
@@ -155,10 +162,18 @@ def _probability(segment: dict[str, Any], words: list[Word]) -> float | None:
     return math.exp(min(0.0, _number(segment, "avg_logprob")))
 
 
+def _repeats_itself(text: str) -> bool:
+    data = text.encode(errors="replace")
+    return len(data) > MAX_COMPRESSION * len(zlib.compress(data))
+
+
 def _is_silence(segment: dict[str, Any]) -> bool:
     if segment.get("no_speech_prob") is None or segment.get("avg_logprob") is None:
         return False
-    return _number(segment, "no_speech_prob") > _SILENCE and _number(segment, "avg_logprob") < _UNLIKELY
+    return (
+        _number(segment, "no_speech_prob") > _SILENCE
+        and _number(segment, "avg_logprob") < MIN_LOG_PROBABILITY
+    )
 
 
 def _code(language: Any) -> str:
