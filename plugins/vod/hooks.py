@@ -17,6 +17,7 @@ from airflow.providers.http.hooks.http import HttpHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from requests import PreparedRequest, Response, Session
 from requests.adapters import BaseAdapter
+from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 
 from vod.cloud.client import AsyncVodClient, VodClient
@@ -25,6 +26,7 @@ from vod.cloud.session import PROJECT
 from vod.connection import DEFAULT_CONNECTION, ConnectionSettings, InvalidConnectionError, extra_of
 from vod.errors import VodError
 from vod.logs import get_logger
+from vod.speech.engines.http import Server
 
 if TYPE_CHECKING:
     pass
@@ -206,3 +208,37 @@ class _ClientAdapter(BaseAdapter):
 
     def close(self) -> None:
         pass  # the client is the hook's
+
+
+class _BearerKey(AuthBase):
+    """Puts the key of a connection into each request; what is in ``.netrc`` cannot take its place."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+def speech_server(http_conn_id: str) -> Server:
+    """The server for the speech engine ``http``.
+
+    :param http_conn_id: Connection of type ``http``: host, port and scheme as for Airflow's ``HttpHook``, the
+        password is the key, and with a login both are sent as basic authentication.
+    :raises InvalidConnectionError: it is not defined, or has no host.
+    """
+    hook = HttpHook(http_conn_id=http_conn_id)
+    try:
+        connection = hook.get_connection(http_conn_id)
+    except AirflowNotFoundException as error:
+        raise InvalidConnectionError(f"The connection {http_conn_id!r} is not defined.") from error
+    if not connection.host:
+        raise InvalidConnectionError(
+            f"The connection {http_conn_id!r} has no host.", remedy="Give the address of the speech server."
+        )
+    session = hook.get_conn()
+    if not connection.login:
+        session.auth = _BearerKey(connection.password or "")
+    return Server(hook.base_url, session)

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from tests.conftest import DictStore, context_of, word_error_rate
 from tests.operators.conftest import Context, CrashingStore, Killed, extract
+from tests.speech_server import Scripted, running
 from vod.batch.arguments import choices
 from vod.cloud.client import VodClient
 from vod.errors import InvalidInputError
@@ -231,3 +232,30 @@ def test_options_of_the_site_come_after_those_of_the_task(
     monkeypatch.setenv("AIRFLOW__VOD__SPEECH", '{"device": "cpu", "beam_size": 2}')
     operator = TranscribeAudioOperator(task_id="t", audio=[], options=None, model="tiny.en")
     assert operator._speech_options() == SpeechOptions(model="tiny.en", beam_size=1, device="cpu")
+
+
+def test_a_server_that_recognises_is_named_by_its_connection(
+    connection: str, context: Context, audio: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Scripted()
+    with running(script):
+        server = {"conn_type": "http", "host": script.address, "password": "sk-secret"}
+        monkeypatch.setenv("AIRFLOW_CONN_SPEECH", json.dumps(server))
+
+        def transcribe(model: str = "whisper-1") -> list[dict[str, Any]]:
+            operator = TranscribeAudioOperator(
+                task_id="transcribe",
+                audio=audio,
+                options={"engine": "http", "model": model},
+                speech_conn_id="speech",
+            )
+            return operator.execute(context_of(DictStore()))
+
+        transcripts = transcribe()
+        assert [each["text"] for each in transcripts] == ["Guten Tag, Welt. (Ja!)"] * 2
+        assert {(each["engine"], each["language"]) for each in transcripts} == {("http", "de")}
+        assert "sk-secret" not in json.dumps(transcripts)
+        assert [each["reused"] for each in transcribe()] == [True, True]
+        assert len(script.uploads) == 2, "nothing is recognised twice"
+        with pytest.raises(AirflowFailException, match="whisper-1"):
+            transcribe("base")

@@ -20,6 +20,7 @@ from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
 from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError, VodError
+from vod.hooks import speech_server
 from vod.library.transcripts import TranscriptFiles
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
@@ -71,12 +72,23 @@ class TranscribeAudioOperator(BatchOperator):
         commas. ``json`` is written in any case. (templated)
     :param overwrite: Write under the plain name also where another model's transcript is.
     :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
+    :param speech_conn_id: Connection of type ``http`` to the server of the speech engine ``http``: host (and
+        port), and the key as password. (templated)
     :param failed_assets: ``raise`` transcribes what can be transcribed, then fails the task with the bad
         audio in the message; ``return`` returns failures as records among the others and succeeds.
     :raises AssetsFailedError: audio could not be transcribed and may be on a retry.
     """
 
-    template_fields = ("audio", "options", "model", "language", "destination", "captions", "vod_conn_id")
+    template_fields = (
+        "audio",
+        "options",
+        "model",
+        "language",
+        "destination",
+        "captions",
+        "vod_conn_id",
+        "speech_conn_id",
+    )
     ui_color = "#e4e0f5"
 
     event_key = "transcripts"
@@ -91,6 +103,7 @@ class TranscribeAudioOperator(BatchOperator):
         destination: str | None = None,
         captions: str | Sequence[str] = ("json", "txt", "vtt", "srt"),
         overwrite: bool = False,
+        speech_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -102,6 +115,7 @@ class TranscribeAudioOperator(BatchOperator):
         self.destination = destination
         self.captions = captions
         self.overwrite = overwrite
+        self.speech_conn_id = speech_conn_id
         self._cancelled = threading.Event()
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
@@ -113,7 +127,7 @@ class TranscribeAudioOperator(BatchOperator):
             options = self._speech_options()
             captions = choices("captions", self.captions, tuple(WRITERS))
             progress = BatchProgress(context["task_state_store"], len(records))
-            with closing(engine(options.engine)) as hearing:
+            with closing(engine(options.engine, **self._means())) as hearing:
                 script.check(options.language)
                 hearing.check(options)
                 work = _Work(self, hearing, options, destination, captions, progress)
@@ -161,6 +175,10 @@ class TranscribeAudioOperator(BatchOperator):
         return SpeechOptions.from_json(
             {**site, **own, **(self.options or {}), **{name: text for name, text in short.items() if text}}
         )
+
+    def _means(self) -> dict[str, Any]:
+        """What an engine needs beside the options."""
+        return {"server": speech_server(self.speech_conn_id)} if self.speech_conn_id else {}
 
     def _outcome(self, record: ExtractedAudio, work: _Work, ledger: Ledger) -> Record:
         audio = _key(record)

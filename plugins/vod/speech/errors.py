@@ -95,3 +95,31 @@ class RecognitionFailedError(SpeechError):
 
     outcome = "recognition_failed"
     retryable = True
+
+
+class UnreachableServerError(SpeechError):
+    """Nobody answers at the address of the speech server."""
+
+    outcome = "speech_server_unreachable"
+    retryable = True
+    remedy = "Check the host and port of the connection, and that the server runs."
+
+
+class ServerBusyError(SpeechError):
+    """The speech server has no time, or a fault of its own, also after some tries."""
+
+    outcome = "speech_server_busy"
+    retryable = True
+
+
+class ServerRefusedError(SpeechError):
+    """The speech server does not take the key, or the request."""
+
+    outcome = "speech_server_refused"
+
+
+class ServerAnswerError(SpeechError):
+    """What the speech server answered is no transcript with times."""
+
+    outcome = "speech_server_answer"
+    remedy = "Choose a server and a model that answer verbose_json with segments or words."

@@ -14,6 +14,7 @@ from vod.speech.passages import Passage
 
 ENGINES = {
     "whisper": "vod.speech.engines.whisper:WhisperEngine",
+    "http": "vod.speech.engines.http:HttpEngine",
 }
 """Module and class of each engine that hears a file, by its name."""
 
