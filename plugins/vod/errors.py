@@ -63,8 +63,12 @@ Each class lives beside what raises it; messages say what failed, for which asse
         RecogniserCrashedError         retryable once
         OutOfMemoryError
         RecognitionTimeoutError
-        CancelledError
-        RecognitionFailedError
+        CancelledError                 retryable
+        RecognitionFailedError         retryable
+        UnreachableServerError         retryable; a server that recognises speech
+        ServerBusyError                retryable
+        ServerRefusedError
+        ServerAnswerError
       TranscriptionError               retryable
       UnexpectedError                  retryable; in an extraction by ffmpeg
       CopyFailedError                  retryable; from VOD to the destination

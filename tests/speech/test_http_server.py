@@ -287,6 +287,7 @@ def test_the_connections_password_is_the_key(
     assert scripted.uploads[0].path == "/v1/audio/transcriptions"
 
 
+@pytest.mark.slow
 def test_a_real_recogniser_behind_the_protocol_gives_the_same_words(
     scripted: Scripted, http: HttpEngine, engine: WhisperEngine, video: Path, tmp_path: Path
 ) -> None:
