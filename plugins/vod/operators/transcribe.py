@@ -20,7 +20,6 @@ from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
 from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError, VodError
-from vod.hooks import speech_server
 from vod.library.transcripts import TranscriptFiles
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
@@ -178,7 +177,11 @@ class TranscribeAudioOperator(BatchOperator):
 
     def _means(self) -> dict[str, Any]:
         """What an engine needs beside the options."""
-        return {"server": speech_server(self.speech_conn_id)} if self.speech_conn_id else {}
+        if not self.speech_conn_id:
+            return {}
+        from vod.hooks import speech_server  # loads an HTTP client: not to parse a DAG file
+
+        return {"server": speech_server(self.speech_conn_id)}
 
     def _outcome(self, record: ExtractedAudio, work: _Work, ledger: Ledger) -> Record:
         audio = _key(record)
