@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
-from vod.media import Output, Selection, extract_all, probe
+from vod.media import Output, Selection, extract_all, probe, structure
 from vod.media.errors import EncryptedTrackError, UnreadableMediaError, UnsupportedTrackError
 
 from .conftest import ffmpeg
@@ -230,10 +231,24 @@ def test_a_playlist_is_called_one(content: bytes, kind: str, name: str, tmp_path
 
 @pytest.mark.parametrize("content", [b"", b"\x00\x00\x00\x08moov", b"\x00\x00\x00\x01moov" + b"\xff" * 8])
 def test_stumps_of_boxes_say_nothing(content: bytes, tmp_path: Path) -> None:
-    from vod.media import structure
-
     path = tmp_path / "stump"
     path.write_bytes(content)
     with path.open("rb") as file:
         assert structure.sounds(file, "mov,mp4,m4a") == []
         assert structure.sounds(file, "mpegts") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "container"), [("mp3.mkv", "matroska,webm"), ("faststart.mp4", "mov,mp4"), ("aac.ts", "mpegts")]
+)
+def test_damaged_structure_never_fails(name: str, container: str, media: Media, tmp_path: Path) -> None:
+    whole = media(name).read_bytes()
+    damaged = tmp_path / "damaged"
+    for seed in range(150):
+        dice = random.Random(seed)
+        data = bytearray(whole)
+        for _ in range(dice.choice([1, 5, 50, 400])):
+            data[dice.randrange(dice.choice([min(2000, len(data)), len(data)]))] = dice.randrange(256)
+        damaged.write_bytes(data[: dice.randrange(1, len(data))])
+        with damaged.open("rb") as file:
+            structure.sounds(file, container)

@@ -264,7 +264,10 @@ def _of_pmt(section: bytes) -> Iterator[Sound]:
 
 
 def _at(file: IO[bytes], position: int, length: int) -> bytes:
-    file.seek(position)
+    try:
+        file.seek(position)
+    except (OSError, OverflowError, ValueError):  # a damaged file points anywhere
+        return b""
     parts, left = [], length
     while left > 0 and (part := file.read(min(left, 1 << 20))):
         parts.append(part)
