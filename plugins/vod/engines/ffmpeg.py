@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 
 from vod import media
 from vod.batch.ledger import KillsItsProcessError, Ledger
+from vod.cores import cores
 from vod.engines import Outcomes
 from vod.engines.claims import EngineClaims
-from vod.engines.cores import cores
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name

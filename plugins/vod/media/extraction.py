@@ -232,7 +232,7 @@ class _Job:
     expected_duration: float | None
     on_progress: Callable[[Progress], None] | None
 
-    surveys: dict[int, Measurement] = field(default_factory=dict)
+    surveys: dict[tuple[int, bool], Measurement] = field(default_factory=dict)
 
     def first_with_sound(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The first track that can be extracted and is heard; without one, the first that can be."""
@@ -309,11 +309,12 @@ class _Job:
             )
         return EmptyTrackError(_has_no_packets(track))
 
-    def _survey(self, track: AudioTrack) -> Measurement:
-        """What all packets of a track say, read once."""
-        if track.index not in self.surveys:
-            self.surveys[track.index] = measure(self.source, track.index, limits=self.limits)
-        return self.surveys[track.index]
+    def _survey(self, track: AudioTrack, *, decode: bool = False) -> Measurement:
+        """What all packets of a track say, read once for all outputs; see :func:`measure`."""
+        key = (track.index, decode)
+        if key not in self.surveys:
+            self.surveys[key] = measure(self.source, track.index, limits=self.limits, decode=decode)
+        return self.surveys[key]
 
     def _has_sound(self, track: AudioTrack) -> bool:
         found = self._survey(track)
@@ -518,7 +519,7 @@ class _Job:
         """Where there is no sound, in seconds of the file that was written with silence in its place."""
         survey = self._survey(track)
         if complaints.corrupt and not survey.restarts:
-            survey = measure(self.source, track.index, limits=self.limits, decode=True)
+            survey = self._survey(track, decode=True)
         starts = max(self.selection.start - track.start, 0.0)
         ends = starts + (self.selection.duration or math.inf)
         found = []

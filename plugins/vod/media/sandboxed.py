@@ -270,21 +270,10 @@ def is_heard(
     """Whether a sample is above the *threshold* within some *seconds* at one of the *places* (seconds)."""
     with _opened(file, options, demuxer) as container:
         stream = container.streams.audio[index]
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=8000)
-        for place in places:
-            try:
-                container.seek(int(place * av.time_base))
-                heard = 0
-                for frame in container.decode(stream):
-                    for part in resampler.resample(frame):
-                        samples = array.array("h", bytes(part.planes[0])[: part.samples * 2])
-                        if max(samples) > threshold or min(samples) < -threshold:
-                            return True
-                    heard += frame.samples
-                    if heard > seconds * frame.sample_rate:
-                        break
-            except (OSError, ValueError, av.FFmpegError):
-                continue
+        for part in _sound_at(container, stream, places, seconds, sample_format="s16", layout="mono"):
+            samples = array.array("h", bytes(part.planes[0])[: part.samples * 2])
+            if max(samples) > threshold or min(samples) < -threshold:
+                return True
     return False
 
 
@@ -301,26 +290,39 @@ def levels(
     sums, count = [0.0, 0.0, 0.0], 0
     with _opened(file, options, demuxer) as container:
         stream = container.streams.audio[index]
-        resampler = av.AudioResampler(format="fltp", layout="stereo", rate=8000)
-        for place in places:
-            try:
-                container.seek(int(place * av.time_base))
-                heard = 0
-                for frame in container.decode(stream):
-                    for part in resampler.resample(frame):
-                        size = part.samples * 4
-                        one, other = (array.array("f", bytes(plane)[:size]) for plane in part.planes)
-                        sums[0] += sum(a * a for a in one)
-                        sums[1] += sum(b * b for b in other)
-                        sums[2] += sum((a + b) ** 2 for a, b in zip(one, other, strict=True)) / 4
-                        count += part.samples
-                    heard += frame.samples
-                    if heard > seconds * frame.sample_rate:
-                        break
-            except (OSError, ValueError, av.FFmpegError):
-                continue
+        for part in _sound_at(container, stream, places, seconds, sample_format="fltp", layout="stereo"):
+            size = part.samples * 4
+            one, other = (array.array("f", bytes(plane)[:size]) for plane in part.planes)
+            sums[0] += sum(a * a for a in one)
+            sums[1] += sum(b * b for b in other)
+            sums[2] += sum((a + b) ** 2 for a, b in zip(one, other, strict=True)) / 4
+            count += part.samples
     left, right, mixed = ((each / max(count, 1)) ** 0.5 for each in sums)
     return {"left": left, "right": right, "mixed": mixed}
+
+
+def _sound_at(
+    container: InputContainer,
+    stream: av.AudioStream,
+    places: list[float],
+    seconds: float,
+    *,
+    sample_format: str,
+    layout: str,
+) -> Iterator[av.AudioFrame]:
+    """Some *seconds* of sound at 8 kHz from each of the *places* that can be read."""
+    resampler = av.AudioResampler(format=sample_format, layout=layout, rate=8000)
+    for place in places:
+        try:
+            container.seek(int(place * av.time_base))
+            heard = 0
+            for frame in container.decode(stream):
+                yield from resampler.resample(frame)
+                heard += frame.samples
+                if heard > seconds * frame.sample_rate:
+                    break
+        except (OSError, ValueError, av.FFmpegError):
+            continue
 
 
 @contextlib.contextmanager

@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from vod.cores import cores
+
 try:
     import fcntl
 except ImportError:  # no such locks on this system: nobody is counted
     fcntl = None  # type: ignore[assignment]
-
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 _MOST = 64
 """Recognitions that are counted."""
@@ -24,18 +24,6 @@ _held: list[IO[bytes]] = []
 def share() -> int:
     """Threads for one more recognition on this machine, at least one. It counts until this process ends."""
     return max(1, cores() // (1 + _others()))
-
-
-def cores() -> int:
-    """Cores that this process may use; a container or ``taskset`` may leave it fewer than there are."""
-    try:
-        number = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        number = os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = _QUOTA.read_text().split()
-        number = min(number, max(1, int(quota) // int(period)))
-    return number
 
 
 def _others() -> int:

@@ -19,7 +19,7 @@ class SpeechOptions:
     """How speech is recognised. An engine that cannot do what is asked for says so before it starts.
 
     :param engine: ``whisper``: faster-whisper on the worker; ``http``: a server with OpenAI's
-        ``/v1/audio/transcriptions``; ``sis``: Huawei Cloud Speech Interaction Service.
+        ``/v1/audio/transcriptions``.
     :param model: A name such as ``base`` or ``large-v3``, a folder, or a Python package that holds a model.
     :param language: Language spoken, a code such as ``de`` or ``pt-BR``; recognised when empty.
     :param multilingual: Recognise the language of every piece, for audio in which it changes.
@@ -33,8 +33,7 @@ class SpeechOptions:
     :param hotwords: Names and words to expect.
     :param initial_prompt: Text that stands before the audio's; it can come back as text.
     :param vad: Options of the detector of speech, see faster-whisper's ``VadOptions``.
-    :param channels: ``mix`` all into one; ``left`` or ``right`` alone; ``split`` recognises each channel by
-        itself and labels it as a speaker.
+    :param channels: ``mix``: all channels as one. No engine can do anything else yet.
     :param time_limit: Seconds for one audio; 0: ten times its length and ten minutes.
     :param memory_limit: Bytes for the recognising process; 0: no limit.
     """

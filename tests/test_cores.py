@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vod.engines.cores import cores
+from vod.cores import cores
 
 
 def files(root: Path, texts: dict[str, str]) -> None:
