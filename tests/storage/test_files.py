@@ -137,3 +137,18 @@ def test_a_local_copy_of_everything(
     with local_copy(where, hook) as copy:
         assert copy.read_bytes() == video.read_bytes()
     assert copy.exists() is (scheme in ("path", "file")), "copies are removed, originals are not"
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_names_by_how_they_begin(place: str, tmp_path: Path) -> None:
+    attach_memory()
+    folder = str(tmp_path / "a[b]") if place == "local" else "memory://names/a"
+    destination = Destination(folder)
+    assert destination.names() == []
+    for name in ("talk.en.json", "talk.en.txt", "talk2.en.json", "x[1].json"):
+        with destination.writing(name) as path:
+            path.write_text("x")
+    assert sorted(destination.names()) == ["talk.en.json", "talk.en.txt", "talk2.en.json", "x[1].json"]
+    assert sorted(destination.names("talk.")) == ["talk.en.json", "talk.en.txt"]
+    assert destination.names("x[1]") == ["x[1].json"]
+    assert destination.names("nothing") == []

@@ -29,8 +29,8 @@ class TranscriptFiles:
     def all(self) -> dict[str, Transcription]:
         """The asset's transcripts by the name of their files, without extension."""
         found = {}
-        for name in sorted(self._destination.names()):
-            if name.startswith(f"{self._stem}.") and name.endswith(".json"):
+        for name in sorted(self._destination.names(f"{self._stem}.")):
+            if name.endswith(".json"):
                 try:
                     found[name.removesuffix(".json")] = Transcription.from_json(
                         (self._destination.read(name) or b"").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import inspect
 import secrets
@@ -456,14 +457,19 @@ class Destination:
         """
         return self._asked(name, lambda path: path.read_bytes())
 
-    def names(self) -> list[str]:
-        """Names of all that lies there; none when the folder does not exist.
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of what lies there; none when the folder does not exist.
 
+        :param prefix: Only those that begin so. An object store is asked for no others.
         :raises StorageError: the store does not say.
         """
 
         def listed(path: Any) -> list[str]:
-            return [entry.name for entry in path.iterdir()] if path.is_dir() else []
+            if self._remote is None:
+                return [entry.name for entry in path.glob(f"{glob.escape(prefix)}*")]
+            root = path.path.rstrip("/")
+            found = [name.removeprefix(f"{root}/") for name in path.fs.find(root, prefix=prefix)]
+            return [name for name in found if name.startswith(prefix) and "/" not in name]
 
         return self._asked("", listed) or []
 
