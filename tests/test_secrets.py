@@ -8,10 +8,13 @@ token that must not be found elsewhere.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
+import importlib
 import json
 import logging
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -23,6 +26,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import vod
 from tests.conftest import SAMPLES, DictStore, connection_json, context_of, first_event
 from vod.standin import Standin, StandinSettings, running
 from vod.standin.faults import parse
@@ -67,6 +71,46 @@ def test_a_full_run_tells_no_secret(tmp_path: Path) -> None:
     assert not found
     for pattern in LOOKS_LIKE_A_SECRET:
         assert not [line[:300] for line in output.splitlines() if re.search(pattern, line)], pattern
+
+
+# What people give may be a signed URL. Records and the register hold names that are made to be shown.
+GIVEN = {"address", "asset", "location", "manifest", "source", "text", "upload_url", "url"}
+SHOWN = {
+    "vod.records",
+    "vod.library.register",
+    "vod.media.command",
+    "vod.media.provenance",
+    "vod.speech.layout",
+    "vod.speech.transcription",
+    "vod.standin.library",
+}
+
+
+def test_no_repr_shows_a_field_that_may_hold_a_signed_url() -> None:
+    """An object may be alive, in a list or a traceback, wherever something prints it."""
+    tried = set()
+    for kind in _dataclasses():
+        for field in dataclasses.fields(kind):
+            if field.name in GIVEN and str(field.type).startswith("str") and kind.__module__ not in SHOWN:
+                thing = object.__new__(kind)
+                for other in dataclasses.fields(kind):
+                    object.__setattr__(thing, other.name, None)
+                object.__setattr__(thing, field.name, "https://example.org/a.mp4?Signature=told")
+                assert "told" not in repr(thing), f"{kind.__module__}.{kind.__name__}.{field.name}"
+                tried.add(kind.__name__)
+    assert tried >= {"Location", "_Source", "Wanted", "PullRequest", "Server"}
+
+
+def _dataclasses() -> set[type]:
+    modules = [
+        importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(vod.__path__, "vod.")
+        if not module.name.endswith("__main__")
+    ]
+    things = {thing for module in modules for thing in vars(module).values() if isinstance(thing, type)}
+    return {
+        thing for thing in things if dataclasses.is_dataclass(thing) and thing.__module__.startswith("vod.")
+    }
 
 
 def _did_what_it_is_to_do(output: str, kinds: set[str]) -> None:

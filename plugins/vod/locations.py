@@ -11,7 +11,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -69,7 +69,7 @@ class Location:
     :param port: Of a web address, also when the URL leaves it out.
     """
 
-    text: str
+    text: str = field(repr=False)
     kind: Kind
     scheme: str = ""
     name: str = ""

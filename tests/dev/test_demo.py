@@ -48,6 +48,7 @@ def ours(build: Path) -> list[psutil.Process]:
     ]
 
 
+@pytest.mark.slow
 def test_what_can_be_done_is_done_and_the_rest_has_its_reason(
     tmp_path: Path, video: Path, samples: dict[str, str]
 ) -> None:

@@ -281,6 +281,7 @@ def noted_copies(ledger: Path) -> int:
     return sum("copy" in entry for page in pages.values() for entry in page.values())
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_the_24th_of_40_copies_leaves_16_to_download(
     standin: Standin, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

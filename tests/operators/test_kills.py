@@ -44,13 +44,8 @@ def folder(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("work", "good"),
-    [
-        ("extract", "extracted"),
-        pytest.param("transcribe", "transcribed", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("work", "good"), [("extract", "extracted"), ("transcribe", "transcribed")])
 def test_the_third_try_fails_it_and_the_others_are_done(folder: Path, work: str, good: str) -> None:
     assert one_try(folder, work) is None
     assert one_try(folder, work) is None

@@ -98,6 +98,7 @@ def transcribed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_a_killed_task_goes_on_with_the_audio_that_has_no_transcript(
     audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,11 @@ def parts_of(store: ObjectStore) -> int:
         pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("before", [b"", b"of an earlier run"], ids=["first", "replaced"])
+@pytest.mark.parametrize(
+    "before",
+    [pytest.param(b"", marks=pytest.mark.slow), b"of an earlier run"],
+    ids=["first", "replaced"],
+)
 def test_an_interrupted_upload_leaves_nothing_under_the_name(
     store: ObjectStore, interruption: signal.Signals, before: bytes
 ) -> None:

@@ -198,7 +198,7 @@ class Asset:
     """The description that whoever made the asset gave it."""
     title: str | None = None
     container: str | None = None
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     signed_url: str | None = field(default=None, repr=False)
     created: datetime | None = None
     modified: datetime | None = None

@@ -467,16 +467,17 @@ class FfmpegEngine:
 class _Source:
     """What is known about an asset before it is opened.
 
+    :param asset: As it was given; a URL may be signed.
     :param name: For the audio's tags.
     :param title: By VOD.
     :param duration: Seconds at least, by VOD.
     """
 
-    asset: str
+    asset: str = field(repr=False)
     name: str
     title: str | None = None
     duration: float | None = None
-    fingerprint: str | None = field(default=None)
+    fingerprint: str | None = None
 
     @classmethod
     def describe(cls, asset: str, hook: VodHook | None) -> _Source:

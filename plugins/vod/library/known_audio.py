@@ -34,7 +34,7 @@ class Wanted:
     :param options: Those of the ffmpeg engine that are not at their default.
     """
 
-    asset: str
+    asset: str = field(repr=False)
     audio_format: str
     options: tuple[tuple[str, Any], ...] = ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from itertools import islice
@@ -61,7 +61,7 @@ class ManifestRun:
     :param register: ``context["asset_state_store"]``: what other runs have extracted.
     """
 
-    manifest: str
+    manifest: str = field(repr=False)
     allowed: AllowedLocations
     since: date | None = None
     until: date | None = None

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -58,7 +58,7 @@ class Entry:
     :param priority: Higher is earlier.
     """
 
-    asset: str
+    asset: str = field(repr=False)
     line: int
     date: date | None = None
     language: str | None = None

@@ -96,7 +96,7 @@ def _certificate(region: str) -> Certificate:
 
 @dataclass
 class Subscription:
-    url: str
+    url: str = field(repr=False)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     token: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False)
     invited: float = field(default_factory=time.monotonic)

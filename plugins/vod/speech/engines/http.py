@@ -12,7 +12,7 @@ import threading
 import time
 import wave
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ class Server:
     :param session: Has the key, the headers and what it takes for TLS.
     """
 
-    address: str
+    address: str = field(repr=False)
     session: requests.Session
 
     def url(self, path: str) -> str:
