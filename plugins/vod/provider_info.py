@@ -58,7 +58,7 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": "vod.asset_uris.convert_asset_to_openlineage",
             }
         ],
-        "extra-links": ["vod.links.VodConsoleLink", "vod.links.AudioLink"],
+        "extra-links": ["vod.links.VodConsoleLink", "vod.links.AudioLink", "vod.links.TranscriptLink"],
         "filesystems": ["vod.storage.obs"],
         "plugins": [{"name": "vod", "plugin-class": "vod.vod_plugin.VodPlugin"}],
         "config": {

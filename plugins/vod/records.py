@@ -76,6 +76,7 @@ class ExtractedAudio(_Record):
     :param copied: The track was taken over as it was, not encoded again.
     :param reused: An earlier run's file, made from the same source in the same way, was at the destination.
     :param warnings: What was odd and no reason to fail, one sentence each.
+    :param entry: Its key in the register (:mod:`vod.library.register`); empty when it is in none.
     """
 
     asset: str
@@ -105,6 +106,7 @@ class ExtractedAudio(_Record):
     copied: bool = False
     reused: bool = False
     warnings: list[str] = field(default_factory=list)
+    entry: str = ""
     outcome: Literal["extracted"] = "extracted"
 
 
@@ -176,6 +178,7 @@ class Transcript(_Record):
         ``None``: nobody knows, so the times are those of the audio.
     :param reused: The transcript was there, of the same audio, made in the same way.
     :param warnings: Why the outcome is ``doubtful``, one sentence each.
+    :param entry: Key of the audio in the register; empty when it is in none.
     """
 
     asset: str
@@ -194,6 +197,7 @@ class Transcript(_Record):
     offset: float | None = 0.0
     reused: bool = False
     warnings: list[str] = field(default_factory=list)
+    entry: str = ""
     outcome: Literal["transcribed", "doubtful"] = "transcribed"
 
 

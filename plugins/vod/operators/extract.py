@@ -205,6 +205,7 @@ class ExtractAudioOperator(BatchOperator):
             batch.take_over(map(parse_record, event["records"]))
             batch.advance()
         batch.give_up_postponed()
+        batch.tell_all()
         return self._result(context, batch.records)
 
     @staticmethod

@@ -20,7 +20,10 @@ from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
 from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError, VodError
+from vod.library.register import store_of, with_register
+from vod.library.texts import Texts
 from vod.library.transcripts import TranscriptFiles
+from vod.links import TranscriptLink
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
@@ -88,6 +91,7 @@ class TranscribeAudioOperator(BatchOperator):
         "vod_conn_id",
         "speech_conn_id",
     )
+    operator_extra_links = (TranscriptLink(),)
     ui_color = "#e4e0f5"
 
     event_key = "transcripts"
@@ -105,7 +109,7 @@ class TranscribeAudioOperator(BatchOperator):
         speech_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_register(kwargs))
         choices("captions", captions, tuple(WRITERS))
         self.audio = audio
         self.options = asdict(options) if isinstance(options, SpeechOptions) else options
@@ -116,6 +120,11 @@ class TranscribeAudioOperator(BatchOperator):
         self.overwrite = overwrite
         self.speech_conn_id = speech_conn_id
         self._cancelled = threading.Event()
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As Airflow's own; the register is among the inlets of the mapped task as well."""
+        return super().partial(**with_register(kwargs))
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Transcribe each audio that has no transcript yet."""
@@ -134,11 +143,14 @@ class TranscribeAudioOperator(BatchOperator):
                 attempt = int(getattr(context["ti"], "max_tries", 0))  # as for ExtractAudioOperator
                 ledger = Ledger(LedgerPages(context["task_state_store"]), inputs, attempt)
                 outcomes: dict[str, Record] = {}
+                registered = any(isinstance(record, ExtractedAudio) and record.entry for record in records)
+                store = store_of(context.get("asset_state_store")) if registered else None
+                texts = Texts(store) if store else None
                 try:
                     # What may have killed an earlier try comes last.
                     for record in sorted(records, key=lambda record: ledger.begun(_key(record))):
                         if isinstance(record, ExtractedAudio):
-                            outcome = self._outcome(record, work, ledger)
+                            outcome = self._outcome(record, work, ledger, texts)
                         else:
                             outcome = record
                         outcomes[record.asset] = outcome
@@ -183,12 +195,25 @@ class TranscribeAudioOperator(BatchOperator):
 
         return {"server": speech_server(self.speech_conn_id)}
 
-    def _outcome(self, record: ExtractedAudio, work: _Work, ledger: Ledger) -> Record:
+    def _outcome(
+        self, record: ExtractedAudio, work: _Work, ledger: Ledger, texts: Texts | None
+    ) -> Transcript | AssetFailure:
+        """What became of an audio, noted in the register as well."""
+        if texts is None:
+            return self._transcribed(record, work, ledger)
+        texts.begin(record)
+        outcome = self._transcribed(record, work, ledger)
+        texts.end(record, outcome)
+        return outcome
+
+    def _transcribed(self, record: ExtractedAudio, work: _Work, ledger: Ledger) -> Transcript | AssetFailure:
         audio = _key(record)
         try:
             finished = (ledger.get(audio) or {}).get("record")
             if finished and work.is_whole(finished):
-                return parse_record(finished)
+                transcript = parse_record(finished)
+                assert isinstance(transcript, Transcript)
+                return transcript
             ledger.check(audio)
         except VodError as error:
             return AssetFailure.from_error(record.asset, error)
@@ -301,6 +326,7 @@ class _Work:
             offset=spoken.offset,
             reused=reused,
             warnings=warnings,
+            entry=record.entry,
             outcome="doubtful" if warnings else "transcribed",
         )
 

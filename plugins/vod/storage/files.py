@@ -188,7 +188,7 @@ def _fetch_sound(
     from vod.media.tracks import places_of_sound
 
     try:
-        with _ranges(location, hook, limits, allowed) as source:
+        with ranges(location, hook, limits, allowed) as source:
             fetch_sound(
                 source,
                 copy,
@@ -208,14 +208,19 @@ def _fetch_sound(
 
 
 @contextmanager
-def _ranges(
+def ranges(
     location: Location, hook: VodHook | None, limits: media.Limits, allowed: AllowedLocations
 ) -> Iterator[Ranges]:
+    """What is not on this machine, to be read in pieces.
+
+    :raises RangesError: it can only be fetched whole.
+    :raises VodError: it cannot be read.
+    """
     from vod.media.download import signed_ranges, web_ranges
 
     if location.kind is Kind.WEB:
-        with web_ranges(location, limits=limits, allowed=allowed) as ranges:
-            yield ranges
+        with web_ranges(location, limits=limits, allowed=allowed) as found:
+            yield found
     elif location.kind is Kind.ASSET:
         assert hook is not None
         client = hook.client
@@ -224,8 +229,8 @@ def _ranges(
             details = client.asset_details(location.name)
             return details.signed_url or details.url or ""
 
-        with signed_ranges(sign, limits=limits) as ranges:
-            yield ranges
+        with signed_ranges(sign, limits=limits) as found:
+            yield found
     else:
         with store_errors(location.shown):
             yield _StoreRanges(remote_path(location), limits)
