@@ -17,8 +17,8 @@ from urllib.parse import unquote
 
 from airflow.models.asset import AssetModel
 from airflow.models.asset_state_store import AssetStateStoreModel as Stored
-from sqlalchemy import ColumnElement, and_, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from vod.library import texts
 from vod.library.register import REGISTER
@@ -192,9 +192,9 @@ class Library:
         found = {row.key: row for row in self._session.scalars(beside)} if keys else {}
         return [_entry(row, found.get(texts.text_key(row.key))) for row in rows]
 
-    def _kind(self, prefix: str) -> ColumnElement[bool]:
+    def _kind(self, prefix: str, stored: type[Stored] = Stored) -> ColumnElement[bool]:
         # Keys end in hex digits: whatever the collation, they lie between these two.
-        return and_(Stored.asset_id == self._asset, Stored.key >= f"{prefix}_0", Stored.key < f"{prefix}_g")
+        return and_(stored.asset_id == self._asset, stored.key >= f"{prefix}_0", stored.key < f"{prefix}_g")
 
     def _wanted(self, wanted: Wanted, dag_ids: Sequence[str]) -> ColumnElement[bool]:
         conditions = [self._kind("audio"), Stored.last_updated_by_dag_id.in_(dag_ids)]
@@ -211,12 +211,14 @@ class Library:
     def _in_state(self, state: str) -> ColumnElement[bool]:
         if state in _OF_AUDIO:
             return _begins(state)
-        # The key of the audio's entry, by that of the text's.
-        audio_key = "audio_" + func.substr(Stored.key, len("text_") + 1)
-        of_text = select(audio_key).where(self._kind("text"))
+        # CASE lets PostgreSQL look each key up in a hash table: joined, it would search the index for each.
+        own_text = "text_" + func.substr(Stored.key, len("audio_") + 1)
+        of_text = aliased(Stored)
+        found = select(of_text.key).where(self._kind("text", of_text))
         if state == "ready":
-            return and_(_begins("ready"), Stored.key.not_in(of_text))
-        with_text = and_(_begins("ready"), Stored.key.in_(of_text.where(_begins(state))))
+            return and_(_begins("ready"), case((own_text.in_(found), 0), else_=1) == 1)
+        found = found.where(_begins(state, of_text))
+        with_text = and_(_begins("ready"), case((own_text.in_(found), 1), else_=0) == 1)
         return or_(_begins("failed"), with_text) if state == "failed" else with_text
 
 
@@ -238,8 +240,8 @@ def name_of(asset: str) -> str:
     return unquote(asset.partition("?")[0].rstrip("/").rpartition("/")[2]) or asset
 
 
-def _begins(state: str) -> ColumnElement[bool]:
-    return Stored.value.like(f'{{"state": "{state}"%')
+def _begins(state: str, stored: type[Stored] = Stored) -> ColumnElement[bool]:
+    return stored.value.like(f'{{"state": "{state}"%')
 
 
 def _titled(text: str) -> str:

@@ -48,7 +48,10 @@ def library(
     entries = stored.page(wanted, dag_ids, page * PAGE)
     by_state = shown_counts(counts, dag_ids)
     whole = sum(by_state.values())
-    total = whole if wanted == Wanted() else stored.count(wanted, dag_ids)
+    if wanted == Wanted(state=wanted.state):
+        total = by_state[wanted.state] if wanted.state else whole
+    else:
+        total = stored.count(wanted, dag_ids)
     return render(
         request,
         "library.html",
