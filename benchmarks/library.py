@@ -56,7 +56,9 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
             audio_asset_id=f"{number + 10**9:032x}",
             title=f"Lecture {number} – 讲座 {number} 关于云计算",
             entry=register.key(asset),
-            warnings=["The track starts late, so the captions start late as well."] if number % 5 == 0 else [],
+            warnings=["The track starts late, so the captions start late as well."]
+            if number % 5 == 0
+            else [],
         )
         if state == "failed":
             register.tell({asset: AssetFailure(asset=asset, outcome="gone", message="Gone.").to_json()})

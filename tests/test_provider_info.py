@@ -72,7 +72,7 @@ def test_airflow_providers_lists_all_that_the_package_has() -> None:
         "hooks": {"vod", "vod.hooks.VodHook", "vod_conn_id", "airflow-provider-vod", "Huawei Cloud VOD"},
         "triggers": {"airflow-provider-vod", "vod.triggers", "Huawei Cloud VOD"},
         "notifications": {"vod.notifications.VodNotifier"},
-        "links": {"vod.links.AudioLink", "vod.links.VodConsoleLink"},
+        "links": {"vod.links.AudioLink", "vod.links.TranscriptLink", "vod.links.VodConsoleLink"},
         "behaviours": {"vod"},
     }
     command = [sys.executable, "-c", LIST, *expected, "widgets", "configs", GET]

@@ -68,7 +68,9 @@ class Site:
         self.session.commit()
         store.values.clear()
 
-    def extract(self, asset: str, uri: str, *, dag: str = DAG, run: str = RUN, **record: Any) -> ExtractedAudio:
+    def extract(
+        self, asset: str, uri: str, *, dag: str = DAG, run: str = RUN, **record: Any
+    ) -> ExtractedAudio:
         """Register audio, as ExtractAudioOperator does."""
         store = DictStore()
         register = Register(store, "holder", {"engine": "ffmpeg", "audio_format": "MP3"})
@@ -138,6 +140,7 @@ def site(_logins: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     engine = sqlalchemy.create_engine(
         "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
     )
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "of the tests " * 6)
     import_all_models()
     Base.metadata.create_all(engine)
     make = sessionmaker(engine, expire_on_commit=False)

@@ -57,7 +57,7 @@ def clock(seconds: Any) -> str:
     """A duration as people read it: ``1:02:03``; empty when it is not known."""
     if not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e8:
         return ""
-    whole = round(seconds)
+    whole = int(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 

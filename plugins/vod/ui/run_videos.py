@@ -127,9 +127,10 @@ def videos_of(session: Session, run: DagRun, entries: Iterable[Entry]) -> RunVid
             for name in names:
                 found.setdefault(name, Video(asset=name))
         elif key == FAILURE_KEY:
-            failure = _record({**value, "asset": ""}) if isinstance(value, Mapping) else None
+            failure = _record(value)
             if isinstance(failure, AssetFailure):
-                reason = f"{failure.message} {failure.remedy}".strip()
+                reason = f"{failure.asset}: " if failure.asset else ""
+                reason += f"{failure.message} {failure.remedy}".strip()
                 result.troubles.append(Trouble(task_id, map_index, reason))
                 lost = parts.get((task_id.startswith(f"{AGAIN}."), map_index), [])
                 for name in lost:

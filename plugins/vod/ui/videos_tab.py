@@ -64,8 +64,9 @@ def _read(session: Session, dag_id: str, run_id: str) -> tuple[DagRun, RunProgre
 
 
 @router.get("/progress.json")
-def as_json(session: SessionDep, dag_id: str, run_id: str) -> dict[str, Any]:
+def as_json(session: SessionDep, rights: RightsDep, dag_id: str, run_id: str) -> dict[str, Any]:
     """The figures, for scripts."""
+    require_results(rights, dag_id)
     run, progress = _read(session, dag_id, run_id)
     return {"dag_id": dag_id, "run_id": run_id, "state": run.state, **progress.to_json()}
 
