@@ -54,7 +54,7 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
             size=10**6 + number,
             engine="vod",
             audio_asset_id=f"{number + 10**9:032x}",
-            title=f"Lecture {number} – 讲座 {number} 关于云计算",
+            title=f"Lecture {number} / 讲座 {number} 关于云计算",
             entry=register.key(asset),
             warnings=["The track starts late, so the captions start late as well."]
             if number % 5 == 0

@@ -83,7 +83,7 @@ def test_an_empty_file_is_no_failure(site: Site, folder: Path) -> None:
 
 
 def test_a_download_has_its_name(site: Site, folder: Path) -> None:
-    name = 'Ein "Zug" – 火车\r\n.mp3'
+    name = 'Ein "Zug" - 火车\r\n.mp3'
     (folder / name).write_bytes(SOUND)
     audio = site.extract("a", (folder / name).as_uri())
     answer = site.person().get("/audio", params={"entry": audio.entry, "download": "true"})

@@ -82,6 +82,7 @@ CHINESE = {
     ),
     "Start": "启动",
     "Cancel": "取消",
+    "Close": "关闭",
     "Started. Open the run": "已启动。打开该运行",
     # Run
     "Retry the failed ones": "重试失败项",

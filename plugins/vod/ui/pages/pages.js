@@ -55,28 +55,34 @@ document.addEventListener("click", (event) => {
 });
 
 // What changes while runs go on is fetched anew; the server has escaped it, and scripts of it never run.
-function followRuns() {
+async function look() {
   const page = document.getElementById("page");
-  if (!("moving" in page.dataset)) return;
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (answer.status === 401 || answer.status === 403) { location.reload(); return; }
+  if (!answer.ok || document.querySelector("dialog[open]")) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const state = (from) => from.querySelector("h1 .state")?.textContent;
+  const player = document.querySelector("audio");
+  if (state(fresh) !== state(document) && !player?.currentTime) { location.reload(); return; }
+  for (const id of ["counts", "live"]) {
+    const before = document.getElementById(id), after = fresh.getElementById(id);
+    if (!before || !after) continue;
+    const focused = before.contains(document.activeElement) && document.activeElement;
+    localTimes(after);
+    before.replaceWith(document.adoptNode(after));
+    if (focused) {
+      const same = (each) => each.getAttribute("href") === focused.getAttribute("href");
+      [...after.querySelectorAll(focused.localName)].find(same)?.focus({ preventScroll: true });
+    }
+  }
+  page.toggleAttribute("data-moving", fresh.getElementById("page").hasAttribute("data-moving"));
+}
+
+function followRuns() {
   setTimeout(async () => {
-    try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-      if (answer.status === 401 || answer.status === 403) { location.reload(); return; }
-      if (answer.ok && !document.hidden && !document.querySelector("dialog[open]")) {
-        const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-        const player = document.querySelector("audio");
-        if (player && (!player.paused || player.currentTime)) { followRuns(); return; }
-        if (fresh.querySelector("audio") || player) { location.reload(); return; }
-        for (const id of ["counts", "live"]) {
-          const before = document.getElementById(id), after = fresh.getElementById(id);
-          if (!before || !after || before.contains(document.activeElement)) continue;
-          localTimes(after);
-          before.replaceWith(document.adoptNode(after));
-        }
-        const next = fresh.getElementById("page");
-        if (!next || !("moving" in next.dataset)) delete page.dataset.moving;
-      }
-    } catch { /* the server is away; the next look may succeed */ }
+    if (document.getElementById("page").hasAttribute("data-moving") && !document.hidden) {
+      try { await look(); } catch { /* the server is away; the next look may succeed */ }
+    }
     followRuns();
   }, 4000);
 }
@@ -246,7 +252,6 @@ const actions = {
     const cleared = await ask(`dags/${encodeURIComponent(dag)}/clearTaskInstances`, body);
     say(dialog.dataset.cleared.replace("%", cleared.total_entries));
     document.getElementById("page").dataset.moving = "";
-    followRuns();
   },
 };
 
@@ -256,22 +261,23 @@ document.addEventListener("click", (event) => {
   const dialog = document.getElementById(button.dataset.confirm);
   dialog.querySelector("[role=status]").replaceChildren();
   dialog.querySelector(".main").hidden = false;
+  dialog.querySelector("[value=no]").textContent = dialog.dataset.cancel;
   dialog.showModal();
 });
 
-for (const dialog of document.querySelectorAll("dialog")) {
-  const status = dialog.querySelector("[role=status]"), yes = dialog.querySelector(".main");
-  dialog.querySelector("form").addEventListener("submit", async (event) => {
-    if (event.submitter !== yes) return;
-    event.preventDefault();
-    yes.hidden = true;
-    try {
-      await actions[dialog.id](dialog, (told) => status.replaceChildren(told));
-    } catch (error) {
-      status.textContent = dialog.dataset.failed.replace("%", () => error.message);
-    }
-  });
-}
+document.addEventListener("submit", async (event) => {
+  const dialog = event.target.closest("dialog"), yes = event.submitter;
+  if (!dialog || yes?.value !== "yes") return;
+  event.preventDefault();
+  const status = dialog.querySelector("[role=status]");
+  yes.hidden = true;
+  dialog.querySelector("[value=no]").textContent = dialog.dataset.close;
+  try {
+    await actions[dialog.id](dialog, (told) => status.replaceChildren(told));
+  } catch (error) {
+    status.textContent = dialog.dataset.failed.replace("%", () => error.message);
+  }
+});
 
 document.addEventListener("keydown", (event) => {
   const field = document.querySelector("[data-slash]");
