@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from vod import media
+from vod.cores import one_core
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger
@@ -147,17 +148,18 @@ class AssetExtraction:
                 if not fetched.restarts:
                     ahead.end()
                 try:
-                    extractions = media.extract_all(
-                        path,
-                        **wishes,
-                        truncated=self._options.truncated,
-                        # What fetching it took is part of its time.
-                        timeout=self._options.timeout and limits.left,
-                        expected_duration=source.duration,
-                        on_progress=self._progress_of(source.asset),
-                        cancelled=self._stopping,
-                        ahead=ahead,
-                    )
+                    with one_core(self._check_cancelled, among=self._options.processes) as waited:
+                        extractions = media.extract_all(
+                            path,
+                            **wishes,
+                            truncated=self._options.truncated,
+                            # What fetching it took is part of its time, and waiting for a core is not.
+                            timeout=self._options.timeout and limits.left + waited,
+                            expected_duration=source.duration,
+                            on_progress=self._progress_of(source.asset),
+                            cancelled=self._stopping,
+                            ahead=ahead,
+                        )
                 except media.MediaError:
                     if fetched.is_whole or self._stopping.is_set():
                         raise
@@ -167,6 +169,9 @@ class AssetExtraction:
             for extraction in extractions:
                 extraction.path.unlink()
             return None
+
+    def _check_cancelled(self) -> None:
+        media.Limits(_LONGEST, self._stopping).check()
 
     def _record(self, source: _Source, extractions: list[media.Extraction], seconds: float) -> ExtractedAudio:
         outputs = 2 if self._options.speech else 1
