@@ -5,16 +5,17 @@ const root = document.documentElement;
 const inAirflow = window.parent !== window;
 
 function followTheme() {
+  const take = (theme) => {
+    root.classList.toggle("dark", theme === "dark");
+    root.classList.toggle("light", theme === "light");
+  };
+  if (!inAirflow) { take(localStorage.getItem("theme")); return; } // else the browser's own preference
   try {
     const airflow = window.parent.document.documentElement;
-    const take = () => {
-      const dark = airflow.classList.contains("dark") || airflow.dataset.theme === "dark";
-      root.classList.toggle("dark", dark);
-      root.classList.toggle("light", !dark);
-    };
-    new MutationObserver(take).observe(airflow, { attributes: true, attributeFilter: ["class", "data-theme"] });
-    take();
-  } catch { /* shown alone: the browser's own preference counts */ }
+    const look = () => take(airflow.classList.contains("dark") ? "dark" : "light");
+    new MutationObserver(look).observe(airflow, { attributes: true, attributeFilter: ["class"] });
+    look();
+  } catch { /* a frame of somebody else's: the browser's own preference */ }
 }
 
 // Only the browser knows which language Airflow is shown in; the server reads it from a cookie.
