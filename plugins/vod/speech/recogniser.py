@@ -119,7 +119,6 @@ class Recogniser:
         options: SpeechOptions,
         language: str,
         heard: Callable[[float], None],
-        speaker: str | None = None,
     ) -> Passage:
         """What is said in a window.
 
@@ -151,7 +150,7 @@ class Recogniser:
             start=start,
             end=end,
             segments=tuple(
-                replace(sentence, speaker=speaker, language=code if options.multilingual else None)
+                replace(sentence, language=code if options.multilingual else None)
                 for code, each in found
                 for sentence in sentences(_placed(each, start, stretches))
             ),
