@@ -389,6 +389,7 @@ class FfmpegEngine:
                     "uri": self._destination.uri(other.path.name),
                     "duration": other.duration,
                     "size": other.size,
+                    "offset": other.offset,
                 }
                 for other in others
             ],

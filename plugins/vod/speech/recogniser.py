@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vod.speech.languages import base_code
 from vod.speech.options import SpeechOptions
 from vod.speech.passages import Passage
 from vod.speech.transcription import Dropped, Segment, Word
@@ -299,11 +300,6 @@ class Recogniser:
                 dropped["improbable"] += 1
             elif words:
                 yield words
-
-
-def base_code(language: str) -> str:
-    """``pt`` of ``pt-BR`` and ``pt_BR``."""
-    return language.strip().lower().replace("_", "-").partition("-")[0]
 
 
 def without_loops(words: list[Word]) -> tuple[list[Word], int]:

@@ -35,8 +35,8 @@ from vod.speech.errors import (
     ServerRefusedError,
     UnreachableServerError,
 )
+from vod.speech.languages import base_code
 from vod.speech.passages import Passage
-from vod.speech.recogniser import base_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,9 +21,9 @@ from vod.speech.errors import (
     UnsupportedLanguageError,
     UnusableModelError,
 )
+from vod.speech.languages import base_code
 from vod.speech.passages import Passage
 from vod.speech.process import Child
-from vod.speech.recogniser import base_code
 
 if TYPE_CHECKING:
     from vod.speech.options import SpeechOptions
@@ -38,9 +38,12 @@ class WhisperEngine:
     """The process is started with the first audio, and keeps its model until it dies or is closed.
 
     If it dies, or hangs, that costs the audio that it was hearing; the next one gets a new process.
+
+    :param models: Folder in which models are looked for first, each in a folder of its name.
     """
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self, models: Path | None = None) -> None:
+        self._models = models
         self._child: Child | None = None
         self._loaded: tuple[Any, ...] = ()
         self._languages: list[str] = []
@@ -59,7 +62,7 @@ class WhisperEngine:
 
     def revision(self, options: SpeechOptions) -> str:
         """Digest of the model's files, as far as is needed to tell two apart."""
-        return models.revision(models.resolve_model(options.model))
+        return models.revision(models.resolve_model(options.model, self._models))
 
     def passages(
         self, audio: Path, options: SpeechOptions, *, watch: Watch, done: Sequence[Passage] = ()
@@ -108,7 +111,7 @@ class WhisperEngine:
             return
         self.close()
         _require_library()
-        folder = models.resolve_model(options.model)
+        folder = models.resolve_model(options.model, self._models)
         request = {
             "folder": str(folder),
             "device": options.device,
