@@ -263,6 +263,7 @@ class _Work:
     def _by_any_engine(self, record: ExtractedAudio, changed: dict[str, Any]) -> Transcript:
         """By the first engine that does it, as long as its failures say that another may."""
         before = [self.engines[0].instead_of] if self.engines[0].instead_of else []
+        may_pass = bool(before)
         for hearing in self.engines:
             used = replace(hearing, options=replace(hearing.options, **changed))
             try:
@@ -270,9 +271,11 @@ class _Work:
             except VodError as error:
                 if not error.other_engine or hearing is self.engines[-1]:
                     if before:
+                        error.retryable = error.retryable or may_pass
                         error.message = f"{error.message} Before that, {' '.join(before)}"
                     raise
                 before.append(reason(used.options, error))
+                may_pass = may_pass or error.retryable
                 log.warning("%s: the fallback is tried. %s", record.asset, before[-1])
         raise AssertionError("there is an engine")
 

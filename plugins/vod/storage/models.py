@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from vod.errors import InvalidInputError
 from vod.locations import Kind, parse_location
 from vod.logs import get_logger
+from vod.speech.errors import ModelNotFoundError
 from vod.speech.models import cache_folder, is_model
 from vod.storage.errors import store_errors
 from vod.storage.files import remote_path
