@@ -50,7 +50,7 @@ check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/
 	@$(BIN)/python -m dev.check_media "$$MEDIA"
 
 test-system: $(READY) ## whole Airflow with real processes, and its UI in headless Chromium
-	@$(BIN)/python -m pytest -q -m 'system or browser' tests/system
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'system or browser' tests/system
 
 bench: $(READY) ## measures all and renews docs/performance.md; PARTS="side_by_side growth under_quota waiting": these
 	@$(if $(PARTS),,$(BIN)/python -m benchmarks.parse_time && $(BIN)/python -m benchmarks.sandbox && $(BIN)/python -m benchmarks.extraction && $(BIN)/python -m benchmarks.remote)

@@ -10,25 +10,24 @@ import argparse
 import json
 import os
 import platform
-import re
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.report import renew, table
 from benchmarks.usage import race
 from benchmarks.videos import CONTAINERS, RATE, Studio, ffmpeg, music, speech
 from dev import stack
 from vod import media
 
 BUILD = Path(os.environ.get("VOD_BUILD", stack.ROOT / "build")).resolve() / "bench"
-DOCUMENT = stack.ROOT / "docs" / "performance.md"
 
 Figures = dict[str, Any]
 
@@ -272,7 +271,7 @@ def _rivals_table(figures: Figures) -> str:
                 )
             )
     head = (f"{figures['seconds'] / 60:g} min MP4, {figures['bytes'] / 1e6:.0f} MB, to", "")
-    return _table((*head, "wall, ratio", "CPU, ratio", "wall", "memory at the peak", "bytes read"), rows)
+    return table((*head, "wall, ratio", "CPU, ratio", "wall", "memory at the peak", "bytes read"), rows)
 
 
 def _containers_table(figures: Figures) -> str:
@@ -292,7 +291,7 @@ def _containers_table(figures: Figures) -> str:
             )
         )
     head = ("", "copy, best ffmpeg line", "this engine", "more", "bytes read, best line", "this engine")
-    return _table((*head, "16 kHz WAV, ratio to ffmpeg -i"), rows)
+    return table((*head, "16 kHz WAV, ratio to ffmpeg -i"), rows)
 
 
 def _long_table(figures: Figures) -> str:
@@ -307,7 +306,7 @@ def _long_table(figures: Figures) -> str:
         for name, took in figures["MP3"].items()
     ]
     head = f"{figures['seconds'] / 60:g} min MP4, {figures['bytes'] / 1e9:.1f} GB, to MP3"
-    return _table((head, "wall, ratio", "CPU, ratio", "wall", "memory at the peak"), rows)
+    return table((head, "wall, ratio", "CPU, ratio", "wall", "memory at the peak"), rows)
 
 
 def _batch_table(figures: Figures) -> str:
@@ -325,7 +324,7 @@ def _batch_table(figures: Figures) -> str:
         for name, took in figures["MP3"].items()
     ]
     head = (f"{count} MP4 of {figures['seconds']:g} s, to MP3", "videos a second", "times the first")
-    return _table((*head, "wall a video, beside the best line", "CPU", "memory at the peak"), rows)
+    return table((*head, "wall a video, beside the best line", "CPU", "memory at the peak"), rows)
 
 
 def _quality_table(figures: Figures) -> str:
@@ -333,7 +332,7 @@ def _quality_table(figures: Figures) -> str:
         (form, *(f"{found[name][who]:.2f}" for name in ("music", "speech") for who in ("plain", "quick")))
         for form, found in figures.items()
     ]
-    return _table(("", "music, plain", "quick", "speech, plain", "quick"), rows)
+    return table(("", "music, plain", "quick", "speech, plain", "quick"), rows)
 
 
 TABLES = {
@@ -343,22 +342,6 @@ TABLES = {
     "batch": _batch_table,
     "quality": _quality_table,
 }
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def report(figures: Figures) -> None:
-    """Renew what docs/performance.md says between its markers, as far as it was measured."""
-    text = DOCUMENT.read_text()
-    for name, table in TABLES.items():
-        if name in figures:
-            pattern = rf"(<!-- {name}: made by make bench -->\n).*?(<!-- end -->)"
-            made = table(figures[name])
-            text = re.sub(pattern, lambda found, made=made: found[1] + made + found[2], text, flags=re.DOTALL)
-    DOCUMENT.write_text(text)
 
 
 def put_on_path(program: str, folder: Path) -> None:
@@ -402,7 +385,8 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not options.quick:
-        report(figures)
+        for part in set(TABLES) & set(figures):
+            renew(part, TABLES[part](figures[part]))
     return 0
 
 

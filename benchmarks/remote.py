@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.extraction import BUILD
+from benchmarks.report import renew, table
 from benchmarks.videos import ffmpeg
 from dev import stack
 from vod import media
@@ -39,7 +40,7 @@ LAYOUTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mkv": ("mkv", ()),
     "ts": ("ts", ()),
 }
-SMALL = {"sizes": [0.1], "layouts": list(LAYOUTS), "latencies": [20], "rates": [50]}
+SMALL = {"sizes": [0.1, 0.6], "layouts": list(LAYOUTS), "latencies": [20], "rates": [50]}
 FULL = {"sizes": [0.1, 0.6, 2.0], "layouts": list(LAYOUTS), "latencies": [1, 20, 80], "rates": [50, 200]}
 CHUNK = 64 << 10
 
@@ -245,6 +246,28 @@ def compared(file: Path, latency: float, rate: float, folder: Path, rounds: int)
     return found
 
 
+HEAD = (
+    "source",
+    "latency",
+    "rate",
+    *contenders("", Path()),
+    "wall, beside the best",
+    "bytes, beside the fewest",
+)
+
+
+def row(found: dict[str, Any]) -> list[str]:
+    """A line of the table."""
+    cells = [
+        f"{each['wall']:.1f} s, {each['sent'] / 1e6:,.0f} MB, {each['requests']:,.0f}"
+        for each in found.values()
+        if isinstance(each, dict)
+    ]
+    source = f"{found['layout']}, {found['gb'] * 1000:,.0f} MB"
+    ratios = [f"**{found['wall_ratio']:.2f}**", f"{found['bytes_ratio']:.3f}"]
+    return [source, f"{found['ms']} ms", f"{found['mb_s']} MB/s", *cells, *ratios]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.remote", description=__doc__)
     parser.add_argument("--full", action="store_true", help="all sizes, latencies and rates: hours, 15 GB")
@@ -257,7 +280,6 @@ def main() -> int:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "videos").mkdir(parents=True)
     figures: list[dict[str, Any]] = []
-    print("| source | GB | ms | MB/s | wall, s: " + " | ".join(contenders("", folder)) + " | wall | bytes |")
     try:
         for size, layout in itertools.product(
             options.size or matrix["sizes"], options.layout or matrix["layouts"]
@@ -267,19 +289,12 @@ def main() -> int:
                 found = compared(file, latency, rate, folder / "run", options.rounds)
                 figures.append({"layout": layout, "gb": size, "ms": latency, "mb_s": rate, **found})
                 (BUILD / "remote.json").write_text(json.dumps(figures, indent=1))
-                cells = [
-                    f"{each['wall']:.1f} ({each['sent'] / 1e6:.0f} MB, {each['requests']:.0f} requests, "
-                    f"{each['disk'] / 1e6:.0f} MB of disk)"
-                    for each in found.values()
-                    if isinstance(each, dict)
-                ]
-                ratios = f"{found['wall_ratio']:.2f} | {found['bytes_ratio']:.3f}"
-                print(
-                    f"| {layout} | {size} | {latency} | {rate} | {' | '.join(cells)} | {ratios} |", flush=True
-                )
+                print(table(HEAD, [row(figures[-1])]).splitlines()[-1], flush=True)
             file.unlink()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if not (options.layout or options.size):
+        renew("remote", table(HEAD, map(row, figures)))
     return 0
 
 

@@ -15,9 +15,25 @@ PLOT = stack.ROOT / "docs" / "scaling.png"
 Figures = dict[str, Any]
 
 
+def renew(name: str, text: str) -> None:
+    """Put *text* between the markers of *name* in docs/performance.md."""
+    pattern = rf"(<!-- {name}: made by make bench -->\n).*?(<!-- end -->)"
+    found = re.subn(
+        pattern, lambda match: f"{match[1]}\n{text}\n{match[2]}", DOCUMENT.read_text(), flags=re.S
+    )
+    if found[1] != 1:
+        raise ValueError(f"docs/performance.md has no place for {name}")
+    DOCUMENT.write_text(found[0])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; all columns but the first are figures."""
+    lines = [head, ["--"] + ["-:"] * (len(head) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def write(figures: Figures) -> None:
     """Renew what docs/performance.md says between its markers, as far as it was measured, and the plot."""
-    text = DOCUMENT.read_text()
     for name, make in (
         ("side_by_side", _side_by_side),
         ("under_quota", _under_quota),
@@ -25,11 +41,7 @@ def write(figures: Figures) -> None:
         ("growth", _growth),
     ):
         if name in figures:
-            pattern = rf"(<!-- {name}: made by make bench -->\n).*?(<!-- end -->)"
-            text = re.sub(
-                pattern, lambda found, make=make: found[1] + make(figures) + found[2], text, flags=re.S
-            )
-    DOCUMENT.write_text(text)
+            renew(name, make(figures))
     if {"side_by_side", "waiting", "growth"} <= figures.keys():
         _plot(figures)
 
@@ -51,12 +63,12 @@ def _side_by_side(figures: Figures) -> str:
         mine, theirs = ours[name], rival[name]
         factor = f"{theirs / mine:.1f}" if mine and name != "calls_per_asset" else ""
         rows.append((label, f"{mine:,.{digits}f}{unit}", f"{theirs:,.{digits}f}{unit}", factor))
-    return _table(("300 assets", "this plugin", "HttpOperator, HttpSensor", "times"), rows)
+    return table(("300 assets", "this plugin", "HttpOperator, HttpSensor", "times"), rows)
 
 
 def _under_quota(figures: Figures) -> str:
     found = figures["under_quota"]
-    return _table(
+    return table(
         (f"{found['assets']:,} assets, 4 tasks, quota 1,000 a minute", ""),
         [
             ("submissions accepted a minute, first to last", f"{found['accepted_per_minute']:,.0f}"),
@@ -84,7 +96,7 @@ def _waiting(figures: Figures) -> str:
             f"{waiting['calls_per_minute']:,.0f}",
         ),
     ]
-    return _table(("the triggerer", "nothing to do", "10,000 assets in 100 tasks"), rows)
+    return table(("the triggerer", "nothing to do", "10,000 assets in 100 tasks"), rows)
 
 
 def _growth(figures: Figures) -> str:
@@ -102,7 +114,7 @@ def _growth(figures: Figures) -> str:
         for who, points in (("this plugin", ours), ("HttpOperator, HttpSensor", rival))
         for point in points
     ]
-    return _table(("assets", "", "wall overhead", "CPU", "task instances", "calls an asset", "rows"), rows)
+    return table(("assets", "", "wall overhead", "CPU", "task instances", "calls an asset", "rows"), rows)
 
 
 def _points(figures: Figures) -> tuple[list[Figures], list[Figures]]:
@@ -148,8 +160,3 @@ def _plot(figures: Figures) -> None:
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(PLOT, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,11 +1,63 @@
-"""How many cores this process may use: a container or `taskset` may leave it fewer than there are."""
+"""How many cores this process may use, and how the tasks of a machine share them."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # no such locks on this system: nothing is shared
+    fcntl = None  # type: ignore[assignment]
+
+_LOOK_EVERY = 0.05
+_NONE_FREE = -1
+
+
+@contextmanager
+def one_core(check: Callable[[], None], *, among: int | None = None) -> Iterator[float]:
+    """Hold one of the cores that this user's extractions on this machine share; wait until one is free.
+
+    The kernel gives it back when the process ends, however it ends.
+
+    :param among: How many may be held at once; :func:`cores` when omitted.
+    :param check: Called while waiting; what it raises ends that.
+    :returns: Seconds waited.
+    """
+    began = time.monotonic()
+    while (held := _free_core(among or cores())) == _NONE_FREE:
+        check()
+        time.sleep(_LOOK_EVERY)
+    try:
+        yield time.monotonic() - began
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _free_core(among: int) -> int | None:
+    """The lock of a core, :data:`_NONE_FREE`, or ``None`` where they cannot be shared."""
+    try:
+        folder = Path(tempfile.gettempdir(), f"vod-cores-{os.getuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid != os.getuid() or fcntl is None:
+            return None
+        for number in range(among):
+            descriptor = os.open(folder / str(number), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+            else:
+                return descriptor
+    except (AttributeError, OSError):
+        return None
+    return _NONE_FREE
 
 
 def cores(*, process: Path = Path("/proc/self"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:

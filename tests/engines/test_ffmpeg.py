@@ -328,8 +328,8 @@ def test_progress_is_logged_with_percent_speed_and_time_left(
 ) -> None:
     """Not by a real extraction: ffmpeg may be done before it has said anything."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("vod.engines.ffmpeg._PROGRESS_EVERY", 0.0)
-    report = engine(tmp_path / "out")._progress_of(str(source))
+    monkeypatch.setattr("vod.engines.ffmpeg_asset._PROGRESS_EVERY", 0.0)
+    report = engine(tmp_path / "out")._extraction._progress_of(str(source))
     report(media.Progress(0.25, speed=40.0, left=90.0))
     report(media.Progress(1.0, speed=40.0, left=0.0))
     assert caplog.messages == [f"{source}: 25 %, 40x, 90 s left"]

@@ -66,7 +66,7 @@ def canary() -> Iterator[Canary]:
 
 
 def fetch(url: str, target: Path, allowed: AllowedLocations) -> int:
-    return download(parse_location(url), target, max_bytes=1000, limits=Limits(30), allowed=allowed)
+    return download(parse_location(url), target, max_bytes=1000, limits=Limits(30), allowed=allowed).bytes
 
 
 @pytest.mark.parametrize(

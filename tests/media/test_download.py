@@ -127,8 +127,11 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Limits, "wait", lambda self, _: self.check())
 
 
-def fetch(server: Server, target: Path, most: int = 1 << 30) -> int:
-    return download(parse_location(server.url), target, max_bytes=most, limits=Limits(30), allowed=ANYWHERE)
+def fetch(server: Server, target: Path, most: int = 1 << 30, restarts: int = 0) -> int:
+    address, limits = parse_location(server.url), Limits(30)
+    fetched = download(address, target, max_bytes=most, limits=limits, allowed=ANYWHERE)
+    assert (fetched.size, fetched.restarts) == (fetched.bytes, restarts)
+    return fetched.bytes
 
 
 def test_a_file_in_one_go(server: Server, tmp_path: Path) -> None:
@@ -154,7 +157,7 @@ def test_a_connection_that_breaks_is_taken_up(knows_range: bool, server: Server,
 def test_a_file_that_changes_in_between_begins_anew(server: Server, tmp_path: Path) -> None:
     server.breaks_after = 2_000_000
     server.becomes = other = CONTENT[1_500_000:]
-    assert fetch(server, tmp_path / "a") == len(other)
+    assert fetch(server, tmp_path / "a", restarts=1) == len(other)
     assert (tmp_path / "a").read_bytes() == other
     assert len(server.requests) == 2
 

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from vod import media
 from vod.batch.ledger import KillsItsProcessError, Ledger
 from vod.cores import cores
 from vod.engines import Outcomes
 from vod.engines.claims import EngineClaims
+from vod.engines.ffmpeg_asset import SPEECH_SUFFIX, AssetExtraction
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
 from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger
-from vod.media.sparse import Fetched
 from vod.records import (
-    MAX_GAPS,
-    MAX_WARNINGS,
     AssetFailure,
     ExtractedAudio,
     PostponedExtraction,
     Record,
     parse_record,
-    shortened,
 )
-from vod.storage.files import Destination, check_source, local_copy, version
+from vod.storage.files import Destination, check_source
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
@@ -42,16 +35,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-SPEECH_SUFFIX = ".16k.wav"
-"""Ends the name of what is written for speech recognition."""
-
-_PROGRESS_EVERY = 10.0
-"""Seconds between two lines about the same asset."""
 _SIGN_EVERY = 20.0
-_LONGEST = 6 * 3600.0
-"""Seconds for looking for earlier audio and fetching the source, when no timeout is given."""
-_VOD_ROUNDS = 1.0
-"""Seconds by which VOD's durations, whole seconds in its samples, may be too long."""
 
 
 class UnexpectedError(VodError):
@@ -93,31 +77,25 @@ class FfmpegEngine:
         on_record: Callable[[Record], None] | None = None,
         on_progress: Callable[[str, media.Progress], None] | None = None,
     ) -> None:
-        self._hook = hook
         self._ledger = ledger
         self._destination = destination
         self._register = register
         self._claims = EngineClaims(register) if register else None
         self._options = options = options or FfmpegOptions()
-        self._force = force
-        self._output = media.Output(
-            audio_format=audio_format,
-            bit_rate=options.bit_rate,
-            sample_rate=options.sample_rate,
-            channels=options.channels,
-            loudness=options.loudness,
-            reencode=options.reencode,
+        self._stopping = threading.Event()
+        self._extraction = AssetExtraction(
+            hook,
+            destination,
+            audio_format,
+            options,
+            force=force,
+            allowed=allowed,
+            on_progress=on_progress,
+            stopping=self._stopping,
         )
-        self._selection = media.Selection(
-            language=options.language, track=options.track, start=options.start, duration=options.duration
-        )
-        one = options.channels if isinstance(options.channels, str) else 1
-        self._speech = replace(media.SPEECH, channels=one)
         self._ffmpeg = ffmpeg
         self._allowed = allowed
         self._on_record = on_record
-        self._on_progress = on_progress
-        self._stopping = threading.Event()
 
     def start(self, assets: Sequence[str]) -> Outcomes:
         """Extract each asset that no earlier try finished or found impossible, the smallest first.
@@ -227,7 +205,9 @@ class FfmpegEngine:
                                 outcomes[asset] = self._failed(asset, error)
                         if begun:
                             self._ledger.begin(begun)
-                        running |= {pool.submit(self._extract_one, program, asset): asset for asset in begun}
+                        running |= {
+                            pool.submit(self._extraction.run, program, asset): asset for asset in begun
+                        }
                         done = wait(running, timeout=_SIGN_EVERY, return_when=FIRST_COMPLETED).done
                         if self._register:
                             self._register.sign()
@@ -266,7 +246,7 @@ class FfmpegEngine:
         try:
             ffmpeg = media.inspect(program)
             log.info("ffmpeg %s (%s)", ffmpeg.version, ffmpeg.path)
-            ffmpeg.require(self._output.form.encoder)
+            ffmpeg.require(self._extraction.encoder)
         except media.FfmpegNotFoundError as error:
             log.warning("%s Only what can be copied will be extracted.", error)
 
@@ -286,226 +266,12 @@ class FfmpegEngine:
             return None
         record = parse_record(entry["record"])
         assert isinstance(record, ExtractedAudio)
-        sizes = {self._name(asset): record.size}
+        sizes = {self._extraction.name(asset): record.size}
         sizes |= {unquote(other["uri"].rpartition("/")[2]): other["size"] for other in record.others}
         whole = all(self._destination.size(name) == size for name, size in sizes.items())
         if record.speech_uri:
             whole = whole and bool(self._destination.size(file_stem(asset) + SPEECH_SUFFIX))
         return record if whole else None
-
-    def _name(self, asset: str) -> str:
-        return file_stem(asset) + self._output.form.extension
-
-    def _extract_one(self, program: str, asset: str) -> ExtractedAudio:
-        began = time.monotonic()
-        timeout = self._options.timeout
-        limits = media.Limits(_LONGEST if timeout is None else timeout, self._stopping)
-        limits.check()
-        source = _Source.describe(asset, self._hook)
-        source.fingerprint = self._fingerprint(asset, limits)
-        if source.fingerprint and not self._force and (earlier := self._reusable(program, source, limits)):
-            return replace(earlier, seconds=round(time.monotonic() - began, 3))
-        outputs = {self._name(asset): self._output}
-        if self._options.speech:
-            outputs[file_stem(asset) + SPEECH_SUFFIX] = self._speech
-        for sound_only in (True, False):
-            fetched = Fetched()
-            with (
-                local_copy(
-                    asset,
-                    self._hook,
-                    max_bytes=self._options.max_bytes,
-                    limits=limits,
-                    allowed=self._allowed,
-                    sound_of=self._selection if sound_only else None,
-                    fetched=fetched,
-                ) as path,
-                self._destination.folder() as folder,
-            ):
-                try:
-                    extractions = media.extract_all(
-                        path,
-                        {folder / name: output for name, output in outputs.items()},
-                        self._selection,
-                        tags=media.Tags(
-                            title=source.title,
-                            source=source.name,
-                            fingerprint=source.fingerprint,
-                            keep=self._options.keep_tags,
-                        ),
-                        gaps="close" if self._options.gaps == "close" else "silence",
-                        truncated="keep" if self._options.truncated == "keep" else "fail",
-                        strict=self._options.strict,
-                        program=program,
-                        # What fetching it took is part of its time.
-                        timeout=None
-                        if timeout is None
-                        else round(max(timeout - (time.monotonic() - began), 0.0), 1),
-                        expected_duration=source.duration,
-                        on_progress=self._progress_of(asset),
-                        cancelled=self._stopping,
-                    )
-                except media.MediaError:
-                    if fetched.is_whole or self._stopping.is_set():
-                        raise
-                    continue
-                if fetched.is_whole or not any(map(_may_lack_sound, extractions)):
-                    break
-                for extraction in extractions:
-                    extraction.path.unlink()
-            log.info("%s is fetched whole: its sound is odd without the rest.", public_name(asset))
-        record = self._record(source, extractions, time.monotonic() - began)
-        return replace(record, fetched=fetched.bytes or None, source_size=fetched.size or None)
-
-    def _record(self, source: _Source, extractions: list[media.Extraction], seconds: float) -> ExtractedAudio:
-        outputs = 2 if self._options.speech else 1
-        first, others = extractions[0], extractions[outputs::outputs]
-        warnings = list(first.warnings)
-        if self._options.speech:
-            speech = extractions[1]
-            warnings += [warning for warning in speech.warnings if warning not in warnings]
-            if speech.silent and not first.silent:
-                warnings.append("The audio for speech recognition is silent.")
-        return ExtractedAudio(
-            asset=public_name(source.asset),
-            uri=self._destination.uri(first.path.name),
-            audio_format=first.audio_format,
-            codec=first.codec,
-            duration=first.duration,
-            size=first.size,
-            sample_rate=first.sample_rate,
-            channels=first.channels,
-            title=source.shown_title,
-            engine="ffmpeg",
-            seconds=round(seconds, 3),
-            speech_uri=self._destination.uri(extractions[1].path.name) if self._options.speech else None,
-            track=first.track.index,
-            language=first.track.language,
-            alternatives=[str(track) for track in first.alternatives],
-            others=[
-                {
-                    "track": other.track.index,
-                    "language": other.track.language,
-                    "uri": self._destination.uri(other.path.name),
-                    "duration": other.duration,
-                    "size": other.size,
-                    "offset": other.offset,
-                }
-                for other in others
-            ],
-            offset=first.offset,
-            silent=first.silent,
-            corrupt_frames=first.corrupt_frames,
-            gaps=[asdict(gap) for gap in first.gaps[:MAX_GAPS]],
-            missing=first.missing,
-            copied=first.copied,
-            warnings=[shortened(warning) for warning in warnings[:MAX_WARNINGS]],
-        )
-
-    def _reusable(self, program: str, source: _Source, limits: media.Limits) -> ExtractedAudio | None:
-        """What an earlier run made of the same source in the same way and left at the destination."""
-        assert source.fingerprint is not None
-        found: list[media.Written] = []
-        names = {self._name(source.asset): self._output.form}
-        if self._options.speech:
-            names[file_stem(source.asset) + SPEECH_SUFFIX] = media.SPEECH.form
-        for name, form in names.items():
-            with self._destination.reading(name) as path:
-                written = path and media.recognise(program, path, form, source.fingerprint, limits=limits)
-            if not written:
-                return None
-            found.append(written)
-        audio, uris = found[0], [self._destination.uri(name) for name in names]
-        return ExtractedAudio(
-            asset=public_name(source.asset),
-            uri=uris[0],
-            audio_format=self._output.audio_format,
-            codec=audio.codec,
-            duration=audio.duration,
-            size=audio.size,
-            sample_rate=audio.sample_rate,
-            channels=audio.channels,
-            title=source.shown_title,
-            engine="ffmpeg",
-            speech_uri=uris[1] if self._options.speech else None,
-            track=audio.provenance.track,
-            language=audio.provenance.language,
-            offset=audio.provenance.offset,
-            silent=audio.silent,
-            reused=True,
-        )
-
-    def _fingerprint(self, asset: str, limits: media.Limits) -> str | None:
-        """A digest of the source and of all that shapes its audio; ``None`` when the source may have changed.
-
-        With all tracks there is no digest, because only the source can say which files there would be; nor
-        where a cut source may be kept, because only the source can say what is missing.
-        """
-        of_source = version(asset, limits=limits, allowed=self._allowed)
-        if of_source is None or self._selection.track == media.ALL or self._options.truncated == "keep":
-            return None
-        options = self._options
-        shape: list[object] = [asset, of_source, asdict(self._output), asdict(self._selection)]
-        shape += [options.speech, options.strict, options.keep_tags, options.gaps]
-        return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
-
-    def _progress_of(self, asset: str) -> Callable[[media.Progress], None]:
-        said = time.monotonic()
-
-        def report(progress: media.Progress) -> None:
-            nonlocal said
-            if self._on_progress:
-                self._on_progress(asset, progress)
-            if progress.left and time.monotonic() - said >= _PROGRESS_EVERY:
-                said = time.monotonic()
-                percent, speed, left = progress.fraction * 100, progress.speed, progress.left
-                log.info("%s: %.0f %%, %.0fx, %.0f s left", public_name(asset), percent, speed, left)
-
-        return report
-
-
-@dataclass(kw_only=True)
-class _Source:
-    """What is known about an asset before it is opened.
-
-    :param asset: As it was given; a URL may be signed.
-    :param name: For the audio's tags.
-    :param title: By VOD.
-    :param duration: Seconds at least, by VOD.
-    """
-
-    asset: str = field(repr=False)
-    name: str
-    title: str | None = None
-    duration: float | None = None
-    fingerprint: str | None = None
-
-    @classmethod
-    def describe(cls, asset: str, hook: VodHook | None) -> _Source:
-        if is_asset_id(asset):
-            assert hook is not None
-            details = hook.client.asset_details(asset)
-            duration = details.metadata.duration
-            return cls(
-                asset=asset,
-                name=asset,
-                title=details.title,
-                duration=duration - _VOD_ROUNDS if duration else None,
-            )
-        path = local_path(asset)
-        # A folder may say more than the listener is meant to know, a query more than anybody.
-        name = path.name if path else Path(unquote(urlsplit(asset).path)).name
-        return cls(asset=asset, name=name.encode("utf-8", "backslashreplace").decode())
-
-    @property
-    def shown_title(self) -> str | None:
-        title = self.title or Path(self.name).stem
-        return shortened(title) if title else None
-
-
-def _may_lack_sound(extraction: media.Extraction) -> bool:
-    """Whether what is odd may come of bytes that were not fetched, though they are no sound by the index."""
-    return bool(extraction.silent or extraction.gaps or extraction.corrupt_frames or extraction.missing)
 
 
 def _bytes(asset: str) -> float:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from vod.errors import InvalidInputError
 from vod.storage.files import DOWNLOAD_LIMIT
 
 GAPS = ("silence", "close")
 """What can become of gaps in the sound."""
-
-
 TRUNCATED = ("fail", "keep")
 """What can become of a source whose end is missing."""
 
@@ -68,8 +66,8 @@ class FfmpegOptions:
     loudness: float | None = _option(None, float, "a number of LUFS")
     reencode: bool = _option(False, _switch, "true or false")
     speech: bool = _option(False, _switch, "true or false")
-    gaps: str = _option("silence", str, "silence or close")
-    truncated: str = _option("fail", str, "fail or keep")
+    gaps: Literal["silence", "close"] = _option("silence", str, "silence or close")
+    truncated: Literal["fail", "keep"] = _option("fail", str, "fail or keep")
     strict: bool = _option(False, _switch, "true or false")
     keep_tags: bool = _option(False, _switch, "true or false")
     timeout: float | None = _option(None, float, "a number of seconds")

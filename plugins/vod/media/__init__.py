@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vod.media.ahead import Ahead
     from vod.media.command import Tags
     from vod.media.errors import (
         CorruptFramesError,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 _MODULES = (
     # Those that load nothing come first.
     *("errors", "limits", "partials", "formats"),
-    *("process", "command", "info", "tracks", "provenance", "extraction"),
+    *("process", "command", "info", "tracks", "provenance", "ahead", "extraction"),
 )
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "EXTENSIONS",
     "FORMATS",
     "SPEECH",
+    "Ahead",
     "AudioTrack",
     "Ceiling",
     "CorruptFramesError",

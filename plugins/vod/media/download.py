@@ -21,7 +21,7 @@ from tenacity import (
 from vod.logs import redact_http_libraries
 from vod.media.addresses import REDIRECTS, requests_for
 from vod.media.errors import DownloadError, NoSpaceError, SlowDownloadError, TooLargeError
-from vod.media.sparse import FIRST_PIECE, PARALLEL, RangesError
+from vod.media.sparse import FIRST_PIECE, PARALLEL, Fetched, RangesError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,13 +55,17 @@ def head(location: Location, *, limits: Limits, allowed: AllowedLocations) -> tu
 
 
 def download(
-    location: Location, target: Path, *, max_bytes: int, limits: Limits, allowed: AllowedLocations
-) -> int:
+    location: Location,
+    target: Path,
+    *,
+    max_bytes: int,
+    limits: Limits,
+    allowed: AllowedLocations,
+) -> Fetched:
     """Fetch a web address to *target*; a connection that breaks is taken up where it broke.
 
     :param max_bytes: Bytes at most.
     :param allowed: What may be read, also after a redirect.
-    :returns: Bytes received.
     :raises DownloadError: it does not exist, is refused, comes too slowly, or did not arrive whole.
     :raises TooLargeError: it has more than *max_bytes* bytes.
     :raises NoSpaceError: it does not fit on the disk.
@@ -80,7 +84,7 @@ def download(
         ) from None
     except OSError as error:
         raise NoSpaceError(f"The download cannot be kept: {error.strerror}.") from error
-    return transfer.received
+    return Fetched(bytes=transfer.received, size=transfer.received, restarts=transfer.restarts)
 
 
 class HttpRanges:
@@ -203,7 +207,7 @@ class _Transfer:
         self._max_bytes = max_bytes
         self._limits = limits
         self._allowed = allowed
-        self.received = 0
+        self.received = self.restarts = 0
         self._validator: str | None = None
         self._fruitless = 0
 
@@ -258,6 +262,7 @@ class _Transfer:
         if response.status_code != 200:
             later = response.status_code >= 500 or response.status_code in _LATER
             raise DownloadError(f"The server answered with HTTP {response.status_code}.", retryable=later)
+        self.restarts += self.received > 0
         self.received = 0
         self._validator = _validator(response)
         size = _length(response)

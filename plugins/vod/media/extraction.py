@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from vod.errors import InvalidInputError, VodError
@@ -14,29 +14,25 @@ from vod.media.command import Piece, Tags
 from vod.media.errors import (
     CorruptFramesError,
     DestinationError,
-    EmptyTrackError,
-    EncryptedTrackError,
     FfmpegError,
     MediaError,
     NoSpaceError,
     TooLargeError,
     TruncatedMediaError,
-    UnsupportedTrackError,
     not_done,
 )
 from vod.media.formats import Output
-from vod.media.info import PROBE_TIMEOUT, UNKNOWN_CODEC, AudioTrack, MediaInfo, printable, probe
+from vod.media.info import PROBE_TIMEOUT, AudioTrack, printable
 from vod.media.integrity import following_bytes, lost_bytes
 from vod.media.limits import Limits
-from vod.media.measure import Measurement, measure
+from vod.media.measure import Measurement
 from vod.media.partials import partial_beside
 from vod.media.process import Complaints, Progress, find_ffmpeg, inspect, run
 from vod.media.sound import gain, is_silent, louder_channel
-from vod.media.structure import WITHOUT_DECODER
+from vod.media.source import Source, open_source
 from vod.media.timeline import GAP, Gap
 from vod.media.tracks import ALL, MIX, Selection, choose_tracks
 from vod.media.verify import (
-    MIN_SOUND,
     compare,
     compare_copy,
     compare_piece,
@@ -49,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from vod.media.ahead import Ahead
     from vod.media.process import Ceiling
 
 MAX_SECONDS = 6 * 3600.0
@@ -142,6 +139,7 @@ def extract_all(
     expected_duration: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     cancelled: threading.Event | None = None,
+    ahead: Ahead | None = None,
 ) -> list[Extraction]:
     """Write the audio of *source*, read and decoded once, to each path of *outputs*.
 
@@ -161,6 +159,7 @@ def extract_all(
         way to notice that an MPEG transport stream was cut.
     :param on_progress: Called in this thread, now and then.
     :param cancelled: Set it, from any thread, to stop.
+    :param ahead: What was begun with the same wishes while the source was fetched.
     :returns: One element an output, for each track in turn.
     :raises vod.errors.InvalidInputError: a path is *source*, or the piece lies outside of it.
     :raises NoAudioTrackError: the source has no audio track.
@@ -181,30 +180,22 @@ def extract_all(
     selection = selection or Selection()
     try:
         limits = Limits(PROBE_TIMEOUT if timeout is None else timeout, cancelled)
-        info = probe(source, limits=limits)
-        if not info.audio and (lost := lost_bytes(source)):
-            raise TruncatedMediaError(
-                f"The file is cut off: at least {lost} bytes are missing, and no audio track is left."
-            )
-        if not info.audio and info.not_decoded:
-            names = " and ".join(WITHOUT_DECODER[codec] for codec in info.not_decoded)
-            raise UnsupportedTrackError(f"The audio is {names}, for which ffmpeg has no decoder.")
-        tracks = choose_tracks(info, selection.language, selection.track)
-        usual = min(600 + (info.duration or 0), MAX_SECONDS)
+        opened = open_source(source, program=program or find_ffmpeg(), limits=limits)
+        tracks = choose_tracks(opened.info, selection.language, selection.track)
+        usual = min(600 + (opened.info.duration or 0), MAX_SECONDS)
+        limits = replace(limits, timeout=usual if timeout is None else timeout)
         job = _Job(
-            source=source,
+            source=replace(opened, limits=limits),
             outputs=outputs,
-            info=info,
             selection=selection,
             tags=tags or Tags(),
             gaps=gaps,
             truncated=truncated,
             strict=strict,
-            program=program or find_ffmpeg(),
-            limits=replace(limits, timeout=usual if timeout is None else timeout),
             ceiling=ceiling,
             expected_duration=expected_duration,
             on_progress=on_progress,
+            ahead=ahead,
         )
         ways = {ALL: job.all_of, MIX: job.mix_of}
         extractions = ways.get(str(selection.track), job.first_with_sound)(tracks)
@@ -218,117 +209,53 @@ def extract_all(
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    source: Path
+    source: Source
     outputs: Mapping[Path, Output]
-    info: MediaInfo
     selection: Selection
     tags: Tags
     gaps: Literal["silence", "close"]
     truncated: Literal["fail", "keep"]
     strict: bool
-    program: str
-    limits: Limits
     ceiling: Ceiling | None
     expected_duration: float | None
     on_progress: Callable[[Progress], None] | None
-
-    surveys: dict[tuple[int, bool], Measurement] = field(default_factory=dict)
+    ahead: Ahead | None
 
     def first_with_sound(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The first track that can be extracted and is heard; without one, the first that can be."""
-        usable, passed_over = self._usable(tracks)
+        usable, passed_over = self.source.usable(tracks)
         chosen = usable[0]
         if len(usable) > 1 and self.selection.is_open:
-            heard = next((track for track in usable if not self._is_silent(track)), chosen)
-            passed_over += [
-                f"Audio track {track.index} is silent." for track in usable[: usable.index(heard)]
-            ]
-            chosen = heard
+            chosen, silent = self.source.first_heard(usable)
+            passed_over += silent
         extractions = self._written([chosen])
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
 
     def all_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """Every track that can be extracted."""
-        usable, passed_over = self._usable(tracks)
+        usable, passed_over = self.source.usable(tracks)
         first, *others = self._written(usable)
         return [replace(first, warnings=(*passed_over, *first.warnings)), *others]
 
     def mix_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """All tracks that can be extracted, in one."""
-        usable, passed_over = self._usable(tracks)
+        usable, passed_over = self.source.usable(tracks)
         if len(usable) == 1:
             extractions = self._written(usable)
         else:
             with contextlib.ExitStack() as partials:
                 first, *_ = self.outputs
-                mixed = _reserve(self.source, first, partials)
-                line = command.mix(self.program, self.source, self.info, usable, mixed)
+                mixed = _reserve(self.source.path, first, partials)
+                line = command.mix(self.source.program, self.source.path, self.source.info, usable, mixed)
                 complaints = self._ran(line, first, usable[0])
                 extractions = self._written_from(mixed, usable[0], complaints)
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
 
-    def _usable(self, tracks: list[AudioTrack]) -> tuple[list[AudioTrack], list[str]]:
-        """The tracks that can be extracted, and what is wrong with the others.
-
-        :raises MediaError: there is none; as the most telling of the reasons says.
-        """
-        usable: list[AudioTrack] = []
-        reasons: list[MediaError] = []
-        partly: list[str] = []
-        for track in tracks:
-            if reason := self._unusable(track):
-                reasons.append(reason)
-            else:
-                usable.append(track)
-                partly += [f"A part of audio track {track.index} is encrypted."] * track.partly_encrypted
-        if not usable:
-            kind = type(next((each for each in reasons if not isinstance(each, EmptyTrackError)), reasons[0]))
-            raise kind(" ".join(reason.message for reason in reasons))
-        return usable, [*(reason.message for reason in reasons), *partly]
-
-    def _unusable(self, track: AudioTrack) -> MediaError | None:
-        if track.encrypted:
-            return EncryptedTrackError(f"Audio track {track.index} ({track.codec}) is encrypted.")
-        if track.codec == UNKNOWN_CODEC:
-            return UnsupportedTrackError(f"Audio track {track.index} has a codec that is damaged or unknown.")
-        if name := WITHOUT_DECODER.get(track.codec):
-            return UnsupportedTrackError(
-                f"Audio track {track.index} is {name}, for which ffmpeg has no decoder."
-            )
-        if not track.readable:
-            return UnsupportedTrackError(
-                f"Audio track {track.index} has the codec {track.codec}, which is not read here."
-            )
-        if self._survey(track).encrypted:
-            return EncryptedTrackError(f"Audio track {track.index} ({track.codec}) is encrypted.")
-        if self._has_sound(track):
-            return None
-        if lost := lost_bytes(self.source):
-            return TruncatedMediaError(
-                f"The file is cut off: its last {lost} bytes are missing, and the sound with them."
-            )
-        return EmptyTrackError(_has_no_packets(track))
-
-    def _survey(self, track: AudioTrack, *, decode: bool = False) -> Measurement:
-        """What all packets of a track say, read once for all outputs; see :func:`measure`."""
-        key = (track.index, decode)
-        if key not in self.surveys:
-            self.surveys[key] = measure(self.source, track.index, limits=self.limits, decode=decode)
-        return self.surveys[key]
-
-    def _has_sound(self, track: AudioTrack) -> bool:
-        found = self._survey(track)
-        return min(found.duration, playing_time(found)) >= MIN_SOUND
-
-    def _is_silent(self, track: AudioTrack) -> bool:
-        duration = self._survey(track).duration
-        return is_silent(self.program, self.source, duration, index=track.index, limits=self.limits)
-
     def _written(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The audio of *tracks* under its final names."""
-        ends = max(track.start + self._survey(track).duration for track in tracks)
-        self.selection.check_against(min(track.start for track in tracks), max(ends, self.info.duration or 0))
-        if self._survey(tracks[0]).changes and not self._survey(tracks[0]).has_clock:
+        ends = max(self.source.ends(tracks), self.source.info.duration or 0)
+        self.selection.check_against(min(track.start for track in tracks), ends)
+        if self.source.survey(tracks[0]).changes and not self.source.survey(tracks[0]).has_clock:
             return self._decoded_first(tracks[0])  # raw streams have one track
         copies = any(self._can_copy(track, output) for track in tracks for output in self.outputs.values())
         if copies:
@@ -341,7 +268,7 @@ class _Job:
         """The audio of a raw stream that changes on the way: its time is right only up to there."""
         first, *_ = self.outputs
         with contextlib.ExitStack() as partials:
-            decoded = _reserve(self.source, first, partials)
+            decoded = _reserve(self.source.path, first, partials)
             whole = Piece(track=track, output=Output(audio_format="WAV"), partial=decoded, copy=False)
             extractions = self._written_from(decoded, track, self._run({first: whole}))
         warning = "The way the sound is encoded changes on the way."
@@ -352,19 +279,20 @@ class _Job:
 
         :param track: Where it comes from.
         """
-        info = replace(probe(decoded, limits=self.limits), video=self.info.video)
-        job = replace(self, source=decoded, info=info, surveys={}, expected_duration=None)
-        others = tuple(each for each in self.info.audio if each != track)
+        source = open_source(decoded, program=self.source.program, limits=self.source.limits)
+        source = replace(source, info=replace(source.info, video=self.source.info.video))
+        job = replace(self, source=source, expected_duration=None)
+        others = tuple(each for each in self.source.info.audio if each != track)
         return [
             replace(each, track=track, alternatives=others, copied=False, corrupt_frames=complaints.corrupt)
-            for each in job._written([*info.audio])
+            for each in job._written([*source.info.audio])
         ]
 
     def _can_copy(self, track: AudioTrack, output: Output) -> bool:
         return (
             not self.selection.trims
             and output.keeps(track.codec, track.sample_rate, track.channels)
-            and self._survey(track).is_plain
+            and self.source.survey(track).is_plain
         )
 
     def _attempt(self, tracks: list[AudioTrack], *, copy: bool) -> list[Extraction]:
@@ -378,7 +306,7 @@ class _Job:
                     piece = Piece(
                         track=track,
                         output=output,
-                        partial=_reserve(self.source, target, partials),
+                        partial=_reserve(self.source.path, target, partials),
                         copy=copy and self._can_copy(track, output),
                         gaps=self._gaps_of(track),
                         take=self._channel_of(track, output),
@@ -399,7 +327,7 @@ class _Job:
             return extractions
 
     def _gaps_of(self, track: AudioTrack) -> Literal["silence", "close"] | None:
-        survey = self._survey(track)
+        survey = self.source.survey(track)
         if survey.has_clock and not survey.restarts:
             # What does not decode is found on the way, and missed by the clock.
             return self.gaps if self.gaps == "silence" or not survey.is_plain else None
@@ -411,32 +339,35 @@ class _Job:
         """The channel to take where a mix of the two would cancel them."""
         if len(track.places) != 2 or isinstance(output.channels, str) or output.mixes_to(2) != 1:
             return None
-        duration = self._survey(track).duration
-        return louder_channel(self.source, track.index, duration, limits=self.limits)
+        duration = self.source.survey(track).duration
+        return louder_channel(self.source.path, track.index, duration, limits=self.source.limits)
 
     def _amplified(self, piece: Piece) -> tuple[Piece, list[str]]:
         target = piece.output.loudness
         if target is None:
             return piece, []
-        measuring = command.loudness(self.program, self.source, self.info, piece, self.selection)
-        decibels, warning = gain(measuring, target, limits=self.limits)
+        measuring = command.loudness(
+            self.source.program, self.source.path, self.source.info, piece, self.selection
+        )
+        decibels, warning = gain(measuring, target, limits=self.source.limits)
         return replace(piece, gain=decibels), [warning] if warning else []
 
     def _run(self, pieces: Mapping[Path, Piece]) -> Complaints:
         line = command.extraction(
-            self.program,
-            self.source,
-            self.info,
+            self.source.program,
+            self.source.path,
+            self.source.info,
             [*pieces.values()],
             self.selection,
             self.tags,
             check=self.strict,
         )
-        return self._ran(line, next(iter(pieces)), next(iter(pieces.values())).track)
+        done = self.ahead and self.ahead.take(line, self.source, [*pieces.values()])
+        return done or self._ran(line, next(iter(pieces)), next(iter(pieces.values())).track)
 
     def _ran(self, line: list[str], target: Path, track: AudioTrack) -> Complaints:
         code, complaints = run(
-            line, limits=self.limits, on_position=self._position_reader(track), ceiling=self.ceiling
+            line, limits=self.source.limits, on_position=self._position_reader(track), ceiling=self.ceiling
         )
         # ffmpeg 5 ends with success when a full disk kept it from writing the end of an MP3, ffmpeg 9 when it
         # cannot read on.
@@ -452,8 +383,8 @@ class _Job:
     def _verified(
         self, target: Path, piece: Piece, complaints: Complaints, warnings: list[str]
     ) -> Extraction:
-        track, form, limits = piece.track, piece.output.form, self.limits
-        written, survey = measure_written(piece.partial, form, limits=limits), self._survey(track)
+        track, form, limits = piece.track, piece.output.form, self.source.limits
+        written, survey = measure_written(piece.partial, form, limits=limits), self.source.survey(track)
         if piece.copy:
             compare_copy(written, survey)
         try:
@@ -471,7 +402,7 @@ class _Job:
                 f"The file holds {survey.restarts + 1} recordings, one after the other; only in the first "
                 "are times in the audio those of the video."
             )
-        if following := following_bytes(self.source, survey.restarts + 1):
+        if following := following_bytes(self.source.path, survey.restarts + 1):
             warnings.append(
                 f"Another recording follows the first in this file: {following} bytes, which are not read."
             )
@@ -489,10 +420,12 @@ class _Job:
             channels=written.channels,
             bit_rate=round(written.size * 8 / written.duration),
             track=track,
-            alternatives=tuple(each for each in self.info.audio if each != track),
-            offset=command.start_offset(self.info, track, self.selection),
+            alternatives=tuple(each for each in self.source.info.audio if each != track),
+            offset=command.start_offset(self.source.info, track, self.selection),
             copied=piece.copy,
-            silent=is_silent(self.program, piece.partial, duration, demuxer=form.demuxer, limits=limits),
+            silent=is_silent(
+                self.source.program, piece.partial, duration, demuxer=form.demuxer, limits=limits
+            ),
             corrupt_frames=complaints.corrupt,
             gaps=gaps,
             missing=missing,
@@ -503,10 +436,12 @@ class _Job:
         self, piece: Piece, written: Measurement, survey: Measurement, complaints: Complaints
     ) -> list[str]:
         if self.selection.trims:
-            return compare_piece(self.source, self.info, piece.track, written.duration, self.selection)
+            return compare_piece(
+                self.source.path, self.source.info, piece.track, written.duration, self.selection
+            )
         return compare(
-            self.source,
-            self.info,
+            self.source.path,
+            self.source.info,
             piece.track,
             written.duration,
             survey,
@@ -517,9 +452,9 @@ class _Job:
 
     def _gaps_in_file(self, track: AudioTrack, complaints: Complaints) -> tuple[Gap, ...]:
         """Where there is no sound, in seconds of the file that was written with silence in its place."""
-        survey = self._survey(track)
+        survey = self.source.survey(track)
         if complaints.corrupt and not survey.restarts:
-            survey = self._survey(track, decode=True)
+            survey = self.source.survey(track, decode=True)
         starts = max(self.selection.start - track.start, 0.0)
         ends = starts + (self.selection.duration or math.inf)
         found = []
@@ -531,7 +466,7 @@ class _Job:
         return tuple(found)
 
     def _position_reader(self, track: AudioTrack) -> Callable[[float], None] | None:
-        whole = track.duration or self.info.duration
+        whole = track.duration or self.source.info.duration
         report = self.on_progress
         if report is None or not whole:
             return None
@@ -554,8 +489,8 @@ class _Job:
             return TooLargeError("The audio would be larger than a file may be here.")
         if complaints.mention("Unknown encoder"):
             for output in self.outputs.values():
-                inspect(self.program).require(output.form.encoder)
-        if lost := lost_bytes(self.source):
+                inspect(self.source.program).require(output.form.encoder)
+        if lost := lost_bytes(self.source.path):
             return TruncatedMediaError(f"The file is cut off: its last {lost} bytes are missing, and {said}.")
         if complaints.mention(_READ_ERROR):
             reason = next(line for line in reversed(complaints.last) if _READ_ERROR in line)
@@ -574,10 +509,6 @@ def _told(gaps: tuple[Gap, ...], *, silent: bool) -> str:
         return f"The sound has one gap of {seconds:.1f} s, which {'is silent' if silent else 'was left out'}."
     done = "are silent" if silent else "were left out"
     return f"The sound has {len(gaps)} gaps of {seconds:.1f} s in all, which {done}."
-
-
-def _has_no_packets(track: AudioTrack) -> str:
-    return f"The file announces audio in {track} and holds less than {MIN_SOUND} s of it."
 
 
 def _numbered(path: Path, track: AudioTrack) -> Path:

@@ -20,6 +20,11 @@ class Limits:
     cancelled: threading.Event | None = None
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def left(self) -> float:
+        """Seconds until the time is up, not below 0."""
+        return max(round(self.timeout - (time.monotonic() - self.started), 1), 0.0)
+
     def wait(self, seconds: float) -> None:
         """Sleep, unless it is time before.
 

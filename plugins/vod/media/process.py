@@ -181,11 +181,13 @@ def run(
     limits: Limits,
     on_position: Callable[[float], None] | None = None,
     ceiling: Ceiling | None = None,
+    stdin: int = subprocess.DEVNULL,
 ) -> tuple[int, Complaints]:
     """Run one ffmpeg to its end. However this function is left, the process group is gone.
 
     :param on_position: Called with the seconds of output written so far.
     :param ceiling: What it may use; the default of :class:`Ceiling` when omitted.
+    :param stdin: A file descriptor to read from.
     :returns: Exit code, and what was said on stderr.
     :raises ExtractionTimeoutError, ExtractionCancelledError: as *limits* say.
     :raises TooLargeError: it ran into the *ceiling*.
@@ -202,7 +204,7 @@ def run(
     try:
         process = subprocess.Popen(  # noqa: S603  (a list, no shell; names carry the file: prefix)
             [*_mortal(), *command],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=kept_environment() | {"AV_LOG_FORCE_NOCOLOR": "1"},

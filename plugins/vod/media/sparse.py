@@ -77,10 +77,12 @@ class Fetched:
 
     :param bytes: All bytes that came.
     :param size: Bytes of the source.
+    :param restarts: How often it was begun anew, because the source had changed.
     """
 
     bytes: int = 0
     size: int = 0
+    restarts: int = 0
 
     @property
     def is_whole(self) -> bool:

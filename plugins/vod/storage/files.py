@@ -127,6 +127,7 @@ def local_copy(
     allowed: AllowedLocations | None = None,
     sound_of: media.Selection | None = None,
     fetched: Fetched | None = None,
+    on_fetch: Callable[[Path], None] | None = None,
 ) -> Iterator[Path]:
     """Give a local file for a path, URL or asset of VOD; a copy is removed afterwards.
 
@@ -137,6 +138,7 @@ def local_copy(
     :param sound_of: Only the sound of these tracks is needed: where that is quicker, nothing else is fetched,
         and the rest of the copy is empty.
     :param fetched: Is told what was fetched.
+    :param on_fetch: Called with the copy before all of the source is fetched into it.
     :raises InvalidInputError: the location is not allowed.
     :raises vod.cloud.errors.CloudError: the asset could not be downloaded.
     :raises vod.media.DownloadError: the URL could not be.
@@ -158,6 +160,8 @@ def local_copy(
         if sound_of and _fetch_sound(location, hook, copy, sound_of, max_bytes, limits, allowed, fetched):
             yield copy
             return
+        if on_fetch:
+            on_fetch(copy)
         if location.kind is Kind.ASSET:
             assert hook is not None
             with copy.open("wb") as file:
@@ -165,7 +169,8 @@ def local_copy(
         elif location.kind is Kind.WEB:
             from vod.media.download import download
 
-            download(location, copy, max_bytes=max_bytes, limits=limits, allowed=allowed)
+            whole = download(location, copy, max_bytes=max_bytes, limits=limits, allowed=allowed)
+            fetched.restarts = whole.restarts
         else:
             _fetch(location, copy, max_bytes, limits)
         fetched.bytes = fetched.size = copy.stat().st_size

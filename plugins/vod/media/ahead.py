@@ -1,0 +1,204 @@
+"""ffmpeg at work on a source that is still being fetched.
+
+It does what the headers make likely. When the whole file is there, and all its packets say that nothing else
+is to be done, what was written is taken; otherwise it is thrown away. So the result is always the same, and
+the wait is that of the network alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vod.errors import VodError
+from vod.media import command
+from vod.media.command import Piece
+from vod.media.info import PROBE_TIMEOUT
+from vod.media.limits import Limits
+from vod.media.partials import partial_beside
+from vod.media.process import Complaints, run
+from vod.media.source import open_source, unsuited
+from vod.media.tracks import choose_tracks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vod.media.command import Tags
+    from vod.media.formats import Output
+    from vod.media.source import Source
+    from vod.media.tracks import Selection
+
+HEADERS = 4 << 20
+"""Bytes that have to be there before the headers are read."""
+
+_STDIN = "/dev/stdin"
+_LOOK_EVERY = 0.05
+_CHUNK = 1 << 20
+
+
+class Ahead:
+    """An extraction that starts before its source is whole.
+
+    A context manager: nothing that it wrote, and no process, is left when it ends. The parameters are those
+    of :func:`vod.media.extract_all`.
+
+    :param timeout: Seconds that ffmpeg may take.
+    """
+
+    def __init__(
+        self,
+        outputs: Mapping[Path, Output],
+        selection: Selection,
+        *,
+        tags: Tags,
+        gaps: Literal["silence", "close"],
+        strict: bool,
+        program: str,
+        timeout: float,
+    ) -> None:
+        self._outputs = outputs
+        self._selection = selection
+        self._tags = tags
+        self._gaps = gaps
+        self._strict = strict
+        self._program = program
+        self._stopped, self._planned, self._whole = (threading.Event() for _ in range(3))
+        self._limits = Limits(timeout, self._stopped)
+        self._partials = contextlib.ExitStack()
+        self._pieces: list[Piece] = []
+        self._line: list[str] = []
+        self._done: Complaints | None = None
+        self._worker: threading.Thread | None = None
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
+        self._partials.close()
+
+    def begin(self, growing: Path) -> None:
+        """Go to work on a file that is about to be fetched."""
+        # What depends on all of the sound, or on a piece of it, has to wait for the whole file.
+        one = self._selection.is_open or isinstance(self._selection.track, int)
+        loud = any(output.loudness is not None for output in self._outputs.values())
+        if one and not loud and not self._selection.trims:
+            self._worker = threading.Thread(target=self._work, args=(growing,), name="ahead")
+            self._worker.start()
+
+    def end(self) -> None:
+        """Say that the file is whole."""
+        self._whole.set()
+
+    def abandon(self) -> None:
+        """End the work. What it wrote will not be taken."""
+        self._stopped.set()
+        if self._worker:
+            self._worker.join()
+        self._done = None
+
+    def take(self, line: Sequence[str], source: Source, pieces: Sequence[Piece]) -> Complaints | None:
+        """Put in place what was written, if it is what *line* would write.
+
+        :param line: The command that is about to be run, now that everything is known.
+        :param source: The whole file.
+        :returns: What ffmpeg said; ``None`` when the command has to be run.
+        """
+        if self._worker is None or not self._whole.is_set():
+            return None
+        while not self._planned.wait(_LOOK_EVERY):
+            source.limits.check()
+        if _unnamed(line, source.path, pieces) != _unnamed(self._line, _STDIN, self._pieces):
+            self.abandon()
+            return None
+        while self._worker.is_alive():
+            self._worker.join(_LOOK_EVERY)
+            source.limits.check()
+        # Whatever was odd shows again, and in its own words, when the file is read from its start.
+        if self._done is None or self._done.count:
+            return None
+        for own, piece in zip(self._pieces, pieces, strict=True):
+            own.partial.replace(piece.partial)
+        return self._done
+
+    def _work(self, growing: Path) -> None:
+        # Whatever goes wrong here goes wrong again, and is told, with the whole file.
+        with contextlib.suppress(VodError, OSError):
+            try:
+                self._plan(growing)
+            finally:
+                self._planned.set()
+            if self._line:
+                self._done = self._encode(growing)
+
+    def _plan(self, growing: Path) -> None:
+        while _size(growing) < HEADERS:
+            if self._whole.is_set():
+                return  # it is small
+            self._limits.wait(_LOOK_EVERY)
+        source = open_source(growing, program=self._program, limits=Limits(PROBE_TIMEOUT, self._stopped))
+        tracks = choose_tracks(source.info, self._selection.language, self._selection.track)
+        track = next((track for track in tracks if not unsuited(track)), None)
+        # What may be copied is done in no time once all packets have been seen.
+        if track is None or any(
+            output.keeps(track.codec, track.sample_rate, track.channels) for output in self._outputs.values()
+        ):
+            return
+        self._pieces = [
+            Piece(
+                track=track,
+                output=output,
+                partial=self._partials.enter_context(partial_beside(target)),
+                copy=False,
+                gaps="silence" if self._gaps == "silence" else None,
+            )
+            for target, output in self._outputs.items()
+        ]
+        self._line = command.extraction(
+            self._program,
+            Path(_STDIN),
+            source.info,
+            self._pieces,
+            self._selection,
+            self._tags,
+            check=self._strict,
+        )
+
+    def _encode(self, growing: Path) -> Complaints | None:
+        reading, writing = os.pipe()
+        feeder = threading.Thread(target=self._feed, args=(growing, writing), name="feed")
+        feeder.start()
+        try:
+            code, complaints = run(self._line, limits=self._limits, stdin=reading)
+        finally:
+            os.close(reading)
+            feeder.join()
+        return complaints if code == 0 else None
+
+    def _feed(self, growing: Path, pipe: int) -> None:
+        with contextlib.suppress(BrokenPipeError), growing.open("rb") as file, open(pipe, "wb", 0) as sink:
+            while not self._stopped.is_set():
+                whole = self._whole.is_set()
+                if data := file.read(_CHUNK):
+                    sink.write(data)
+                elif whole:
+                    return
+                else:
+                    self._whole.wait(_LOOK_EVERY)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _unnamed(line: Sequence[str], source: Path | str, pieces: Sequence[Piece]) -> list[str]:
+    """A command without the names of its files."""
+    names = {f"file:{source}": "SOURCE"}
+    names |= {f"file:{piece.partial}": f"PARTIAL{number}" for number, piece in enumerate(pieces)}
+    return [names.get(argument, argument) for argument in line]

@@ -1,0 +1,163 @@
+"""What is extracted while the source is still being fetched is, byte for byte, what the whole file gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.media.conftest import ffmpeg
+from vod import media
+from vod.media import Ahead, Extraction, Output, Selection, Tags, ahead, extraction
+
+SECONDS = 20
+MAKE = {
+    "a.mkv": ("-c:a", "aac"),
+    "a.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus"),
+    "a.ts": ("-c:a", "aac"),
+    "a.flv": ("-c:v", "flv", "-c:a", "aac"),
+    "fragments.mp4": ("-c:a", "aac", "-movflags", "+frag_keyframe+empty_moov", "-g", "10"),
+    "index-first.mp4": ("-c:a", "aac", "-movflags", "+faststart"),
+    "late.ts": ("-c:a", "aac", "-af", "adelay=1500:all=1,asetpts=PTS+1.5/TB"),
+    "index-last.mp4": ("-c:a", "aac"),
+    "inverted.mkv": ("-c:a", "flac", "-af", "pan=stereo|c0=c0|c1=-1*c0"),
+}
+TAKEN = [*MAKE][:7]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ahead")
+    for name, options in MAKE.items():
+        ffmpeg(
+            *("-f", "lavfi", "-i", f"testsrc2=s=320x240:r=10:d={SECONDS}"),
+            *("-f", "lavfi", "-i", f"aevalsrc=0.3*sin(700*t)|0.2*sin(1700*t):s=44100:d={SECONDS}"),
+            *(*options, folder / name),
+        )
+    # Two recordings, and a damaged one.
+    whole = (folder / "a.ts").read_bytes()
+    (folder / "joined.ts").write_bytes(whole + whole)
+    middle = len(whole) // 2 // 188 * 188
+    (folder / "damaged.ts").write_bytes(whole[:middle] + bytes(188 * 40) + whole[middle + 188 * 40 :])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "HEADERS", 1 << 16)
+
+
+def outputs(folder: Path) -> dict[Path, Output]:
+    folder.mkdir(exist_ok=True)
+    return {folder / "a.mp3": Output(audio_format="MP3"), folder / "a.16k.wav": media.SPEECH}
+
+
+def wishes(folder: Path, **more: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "outputs": outputs(folder),
+        "selection": Selection(),
+        "tags": Tags(source="a", fingerprint="f"),
+        "gaps": "silence",
+        "strict": False,
+        "program": media.find_ffmpeg(),
+    }
+    return {**given, **more}
+
+
+@pytest.fixture
+def growing(tmp_path: Path, videos: Path) -> Iterator[Any]:
+    """Extract a video that arrives in two halves, ffmpeg being at work before the second comes."""
+    begun: list[Ahead] = []
+
+    def extract(name: str, folder: Path, **more: Any) -> list[Extraction]:
+        content, copy, wanted = (videos / name).read_bytes(), tmp_path / name, wishes(folder, **more)
+        with Ahead(**wanted, timeout=60) as at_work, copy.open("wb", buffering=0) as file:
+            begun.append(at_work)
+            at_work.begin(copy)
+            file.write(content[: len(content) // 2])
+            assert at_work._worker is None or at_work._planned.wait(30)
+            file.write(content[len(content) // 2 :])
+            at_work.end()
+            return media.extract_all(copy, **wanted, ahead=at_work)
+
+    yield extract
+    assert not any(at_work._worker and at_work._worker.is_alive() for at_work in begun)
+    assert not [process for process in psutil.Process().children(True) if "ffmpeg" in process.name()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def alike(found: list[Extraction]) -> list[Extraction]:
+    return [replace(each, path=Path(each.path.name)) for each in found]
+
+
+@pytest.mark.parametrize("name", [*MAKE, "joined.ts", "damaged.ts"])
+def test_it_gives_what_the_whole_file_gives(name: str, growing: Any, videos: Path, tmp_path: Path) -> None:
+    expected = media.extract_all(videos / name, **wishes(tmp_path / "whole"))
+    found = growing(name, tmp_path / "ahead")
+    assert alike(found) == alike(expected)
+    assert contents(tmp_path / "ahead") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_it_is_taken_and_ffmpeg_is_not_run_again(
+    name: str, growing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "run", lambda *_, **__: pytest.fail("ffmpeg was run again"))
+    assert len(growing(name, tmp_path / "ahead")) == 2
+    assert sorted(contents(tmp_path / "ahead")) == ["a.16k.wav", "a.mp3"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"selection": Selection(start=3.0, duration=5.0)},
+        {"selection": Selection(track="all")},
+        {"gaps": "close"},
+        {"strict": True},
+    ],
+    ids=str,
+)
+def test_whatever_is_asked_for(more: dict[str, Any], growing: Any, videos: Path, tmp_path: Path) -> None:
+    expected = media.extract_all(videos / "a.mkv", **wishes(tmp_path / "whole", **more))
+    assert alike(growing("a.mkv", tmp_path / "ahead", **more)) == alike(expected)
+    assert contents(tmp_path / "ahead") == contents(tmp_path / "whole")
+
+
+def test_a_copy_waits_for_all_packets(growing: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "ahead"
+    folder.mkdir()
+    [found] = growing("a.mkv", folder, outputs={folder / "a.m4a": Output(audio_format="AAC")})
+    assert found.copied
+
+
+def test_a_file_that_never_gets_whole_leaves_nothing(videos: Path, tmp_path: Path) -> None:
+    copy, folder = tmp_path / "copy.mkv", tmp_path / "ahead"
+    with Ahead(**wishes(folder), timeout=60) as at_work:
+        at_work.begin(copy)
+        copy.write_bytes((videos / "a.mkv").read_bytes()[: 1 << 18])
+        assert at_work._planned.wait(30)
+        assert [*folder.iterdir()], "it is at work"
+    assert not [*folder.iterdir()]
+
+
+def test_what_was_begun_before_the_source_changed_is_not_taken(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who fetches does not call ``end`` then."""
+    copy, folder = tmp_path / "copy.mkv", tmp_path / "ahead"
+    with Ahead(**wishes(folder), timeout=60) as at_work:
+        at_work.begin(copy)
+        copy.write_bytes((videos / "a.webm").read_bytes()[: 1 << 18])
+        assert at_work._planned.wait(30)
+        copy.write_bytes((videos / "a.mkv").read_bytes())
+        found = media.extract_all(copy, **wishes(folder), ahead=at_work)
+    expected = media.extract_all(videos / "a.mkv", **wishes(tmp_path / "whole"))
+    assert alike(found) == alike(expected)
+    assert contents(folder) == contents(tmp_path / "whole")
