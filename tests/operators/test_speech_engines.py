@@ -20,7 +20,7 @@ from tests.speech_server import HELLO, Scripted, running
 from vod.batch.outcomes import AssetsFailedError
 from vod.locations import local_path
 from vod.operators import TranscribeAudioOperator
-from vod.speech import Transcription
+from vod.speech import SpeechOptions, Transcription
 from vod.speech.engines import http
 from vod.speech.engines.whisper import WhisperEngine
 
@@ -68,8 +68,12 @@ def transcribe(
     ("answer", "outcome"),
     [
         ((503, {}, {}), "speech_server_busy"),
-        ((429, {}, {"error": {"code": "insufficient_quota", "message": "x"}}), "speech_server_refused"),
-        ((200, {}, {"text": "no times"}), "speech_server_answer"),
+        pytest.param(
+            (429, {}, {"error": {"code": "insufficient_quota", "message": "x"}}),
+            "speech_server_refused",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param((200, {}, {"text": "no times"}), "speech_server_answer", marks=pytest.mark.slow),
     ],
 )
 def test_what_the_server_does_not_do_is_done_here(
@@ -97,8 +101,16 @@ def test_a_server_that_is_away_is_left_out_at_once(
     monkeypatch.setenv("AIRFLOW_CONN_SPEECH", json.dumps(address))
     [record] = transcribe(audio, options=SERVER, fallback=TINY)
     assert "[speech_server_unreachable]" in record["fell_back"]
-    [record] = transcribe(audio, options={**TINY, "beam_size": 1}, fallback=SERVER)
-    assert "fell_back" not in record, "a fallback that is away takes nothing from the first"
+
+
+@pytest.mark.slow
+def test_a_fallback_that_is_away_takes_nothing_from_the_first(
+    audio: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_TRIES", 1)
+    monkeypatch.setenv("AIRFLOW_CONN_SPEECH", '{"conn_type": "http", "host": "http://127.0.0.1:1"}')
+    [record] = transcribe(audio, options=TINY, fallback=SERVER)
+    assert "fell_back" not in record
 
 
 def test_a_wrong_key_is_nothing_for_a_fallback(server: Scripted, audio: list[dict[str, Any]]) -> None:
@@ -166,15 +178,17 @@ def test_a_fallback_that_cannot_work_is_said_before_anything_is_sent(
     assert not server.uploads
 
 
-def test_a_site_may_name_server_and_fallback(
-    server: Scripted, audio: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.answers = [(503, {}, {})]
-    site = {**SERVER, "speech_conn_id": "speech", "fallback": TINY}
+def test_a_site_may_name_server_and_fallback(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = {**SERVER, "speech_conn_id": "speech", "fallback": TINY, "models": "/models", "channels": "left"}
     monkeypatch.setenv("AIRFLOW__VOD__SPEECH", json.dumps(site))
-    operator = TranscribeAudioOperator(task_id="transcribe", audio=audio)
-    [record] = operator.execute(context_of(DictStore()))
-    assert (record.get("engine", "whisper"), record["model"]) == ("whisper", "tiny.en")
+    settings = TranscribeAudioOperator(task_id="t", audio=[], language="")._speech_settings()
+    assert settings.options == SpeechOptions(engine="http", model="whisper-1", channels="left")
+    assert settings.fallback == SpeechOptions(model="tiny.en", channels="left")
+    assert (settings.speech_conn_id, settings.models) == ("speech", "/models")
+    own = TranscribeAudioOperator(task_id="t", audio=[], fallback="whisper", speech_conn_id="other")
+    settings = own._speech_settings()
+    assert settings.fallback == SpeechOptions(model="base", channels="left"), "each engine has its own model"
+    assert settings.speech_conn_id == "other"
 
 
 def answer(language: str, text: str) -> dict[str, Any]:
