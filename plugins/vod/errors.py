@@ -104,7 +104,7 @@ class VodError(Exception):
     """Whether the same call, unchanged, may succeed later."""
 
     other_engine: bool = False
-    """Whether another engine may still extract the audio, from the original."""
+    """Whether another engine may still do it: extract the audio, or recognise the speech."""
 
     remedy: str = ""
 

@@ -6,19 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
-
-from airflow.sdk.configuration import conf
 
 from vod import media
 from vod.batch.arguments import choices
 from vod.batch.ledger import MAX_BEGINNINGS, Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
-from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError, VodError
 from vod.library.register import store_of, with_register
 from vod.library.texts import Texts
@@ -26,9 +22,10 @@ from vod.library.transcripts import TranscriptFiles
 from vod.links import TranscriptLink
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
+from vod.operators.hearing import Hearing, SpeechSettings, hearings, reason
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
-from vod.speech import WRITERS, SpeechOptions, Transcription, script, write
-from vod.speech.engines import SpeechEngine, Watch, engine
+from vod.speech import WRITERS, SpeechOptions, Transcription, write
+from vod.speech.engines import Watch
 from vod.speech.errors import CancelledError, RecogniserCrashedError
 from vod.speech.passages import Passage
 from vod.speech.transcribing import Teller, doubts, fingerprint_of, transcribe
@@ -60,12 +57,17 @@ class TranscribeAudioOperator(BatchOperator):
 
     Beside the captions, ``<asset>.<language>.json`` holds the transcript itself: words with times in the
     video and probabilities. What another model made is not overwritten: the new transcript has the
-    model in its name.
+    model in its name. Each further track of an audio (``others`` of its record) gets transcripts of its own,
+    in the language that is recognised in it.
 
     :param audio: What ``ExtractAudioOperator`` returned: one record or a list of them.
     :param options: How speech is recognised: :class:`vod.speech.SpeechOptions`, or some of them by name. What
         it leaves out, the connection's extra ``speech`` says, or else ``[vod] speech`` in Airflow's
         configuration; both are JSON. (templated)
+    :param fallback: Another speech engine, for what the first does not recognise because its server does not
+        answer, refuses or has no quota left, because it crashes, hangs or lacks memory, or because its model
+        knows only English: its name, or options by name such as ``{"engine": "whisper", "model": "base"}``.
+        Other options are those of the first. (templated)
     :param model: Short for the option ``model``. (templated)
     :param language: Short for the option ``language``. (templated)
     :param destination: Folder or object-storage URL for the transcripts; the connection's default when
@@ -84,6 +86,7 @@ class TranscribeAudioOperator(BatchOperator):
     template_fields = (
         "audio",
         "options",
+        "fallback",
         "model",
         "language",
         "destination",
@@ -101,6 +104,7 @@ class TranscribeAudioOperator(BatchOperator):
         *,
         audio: Any,
         options: SpeechOptions | Mapping[str, Any] | None = None,
+        fallback: str | Mapping[str, Any] | None = None,
         model: str | None = None,
         language: str | None = None,
         destination: str | None = None,
@@ -113,6 +117,7 @@ class TranscribeAudioOperator(BatchOperator):
         choices("captions", captions, tuple(WRITERS))
         self.audio = audio
         self.options = asdict(options) if isinstance(options, SpeechOptions) else options
+        self.fallback = fallback
         self.model = model
         self.language = language
         self.destination = destination
@@ -132,14 +137,12 @@ class TranscribeAudioOperator(BatchOperator):
             records = _audio_records(self.audio)
             name_batch(context, [record.asset for record in records])
             destination = self._destination(self.destination)
-            options = self._speech_options()
+            settings = self._speech_settings()
             captions = choices("captions", self.captions, tuple(WRITERS))
             progress = BatchProgress(context["task_state_store"], len(records))
-            with closing(engine(options.engine, **self._means())) as hearing:
-                script.check(options.language)
-                hearing.check(options)
-                work = _Work(self, hearing, options, destination, captions, progress)
-                inputs = {"options": options.fingerprint(), "captions": captions}
+            with hearings(settings) as engines:
+                work = _Work(self, engines, destination, captions, progress)
+                inputs = {"options": settings.options.fingerprint(), "captions": captions}
                 attempt = int(getattr(context["ti"], "max_tries", 0))  # as for ExtractAudioOperator
                 ledger = Ledger(LedgerPages(context["task_state_store"]), inputs, attempt)
                 outcomes: dict[str, Record] = {}
@@ -170,30 +173,12 @@ class TranscribeAudioOperator(BatchOperator):
         """Whether somebody has ended the task."""
         return self._cancelled.is_set()
 
-    def _speech_options(self) -> SpeechOptions:
-        """The task's options, then the connection's, then those of Airflow's configuration."""
-        try:
-            site = json.loads(conf.get("vod", "speech", fallback="") or "{}")
-        except ValueError as error:
-            raise InvalidInputError(
-                "[vod] speech is not JSON.", remedy="Write it as a JSON object."
-            ) from error
-        try:
-            own = self.hook.settings.speech
-        except InvalidConnectionError:  # files need no connection
-            own = {}
+    def _speech_settings(self) -> SpeechSettings:
         short = {"model": self.model, "language": self.language}
-        return SpeechOptions.from_json(
-            {**site, **own, **(self.options or {}), **{name: text for name, text in short.items() if text}}
+        given = {**(self.options or {}), **{name: text for name, text in short.items() if text}}
+        return SpeechSettings.read(
+            given, self.hook, fallback=self.fallback, speech_conn_id=self.speech_conn_id
         )
-
-    def _means(self) -> dict[str, Any]:
-        """What an engine needs beside the options."""
-        if not self.speech_conn_id:
-            return {}
-        from vod.hooks import speech_server  # loads an HTTP client: not to parse a DAG file
-
-        return {"server": speech_server(self.speech_conn_id)}
 
     def _outcome(
         self, record: ExtractedAudio, work: _Work, ledger: Ledger, texts: Texts | None
@@ -253,21 +238,82 @@ class _Work:
     """What all audio of a task have in common."""
 
     operator: TranscribeAudioOperator
-    hearing: SpeechEngine
-    options: SpeechOptions
+    engines: Sequence[Hearing]
     destination: Destination
     captions: list[str]
     progress: BatchProgress
 
     def transcribe(self, record: ExtractedAudio) -> Transcript:
+        """Transcripts of an audio and of its other tracks."""
+        transcript = self._by_any_engine(record, {})
+        others = [self._other(record, other) for other in record.others]
+        warnings = [*transcript.warnings, *(each.pop("warning") for each in others if "warning" in each)]
+        return replace(
+            transcript,
+            others=others,
+            warnings=warnings,
+            outcome="doubtful" if warnings else transcript.outcome,
+        )
+
+    def _other(self, record: ExtractedAudio, other: Mapping[str, Any]) -> dict[str, Any]:
+        """Another track, in short. What no retry can mend is a doubt about the whole, not its failure."""
+        track = replace(
+            record,
+            uri=other["uri"],
+            track=other["track"],
+            language=other["language"],
+            duration=other["duration"],
+            size=other["size"],
+            offset=other.get("offset", record.offset),
+            speech_uri=None,
+            others=[],
+        )
+        told = {"track": track.track, "language": track.language}
+        name = f"Track {track.track}" + (f" ({track.language})" if track.language else "")
+        try:
+            # Its language is its own: what was asked for is that of the first.
+            transcript = self._by_any_engine(track, {"language": ""})
+        except RecogniserCrashedError:
+            raise
+        except VodError as error:
+            if error.retryable:
+                raise
+            said = shortened(error.message)
+            return told | {"outcome": error.outcome, "message": said, "warning": f"{name}: {said}"}
+        found = {"language": transcript.language, "outcome": transcript.outcome, "uris": transcript.uris}
+        if transcript.warnings:
+            found["warning"] = f"{name}: {' '.join(transcript.warnings)}"
+        return told | found | {"confidence": transcript.confidence}
+
+    def _by_any_engine(self, record: ExtractedAudio, changed: dict[str, Any]) -> Transcript:
+        """By the first engine that does it, as long as its failures say that another may."""
+        before = [self.engines[0].instead_of] if self.engines[0].instead_of else []
+        may_pass = bool(before)
+        for hearing in self.engines:
+            used = replace(hearing, options=replace(hearing.options, **changed))
+            try:
+                return replace(self._by(used, record), fell_back=shortened(" ".join(before)))
+            except VodError as error:
+                if not error.other_engine or hearing is self.engines[-1]:
+                    if before:
+                        error.retryable = error.retryable or may_pass
+                        error.message = f"{error.message} Before that, {' '.join(before)}"
+                    raise
+                before.append(reason(used.options, error))
+                may_pass = may_pass or error.retryable
+                log.warning("%s: the fallback is tried. %s", record.asset, before[-1])
+        raise AssertionError("there is an engine")
+
+    def _by(self, hearing: Hearing, record: ExtractedAudio) -> Transcript:
         """Recognise an audio, or take the transcript that there is."""
         started = time.monotonic()
+        options = hearing.options
         version = storage_version(record.uri, limits=media.Limits(60.0)) or f"{record.size} {record.duration}"
-        revision = self.hearing.revision(self.options)
-        fingerprint = fingerprint_of(f"{record.uri} {version}", self.options, revision, record.offset)
+        revision = hearing.engine.revision(options)
+        fingerprint = fingerprint_of(f"{record.uri} {version}", options, revision, record.offset)
         files = TranscriptFiles(self.destination, record.asset)
         found = files.find(fingerprint)
-        transcription = found[1] if found else self._recognise(record, fingerprint, files)
+        transcription = found[1] if found else self._recognise(hearing, record, fingerprint, files)
         name = found[0] if found else files.name(transcription, overwrite=self.operator.overwrite)
         uris = {}
         for caption in self.captions:
@@ -282,7 +328,9 @@ class _Work:
         files.forget(fingerprint)
         return self._record(record, transcription, uris, time.monotonic() - started, reused=bool(found))
 
-    def _recognise(self, record: ExtractedAudio, fingerprint: str, files: TranscriptFiles) -> Transcription:
+    def _recognise(
+        self, hearing: Hearing, record: ExtractedAudio, fingerprint: str, files: TranscriptFiles
+    ) -> Transcription:
         done = files.heard(fingerprint)
         if done:
             log.info("%s: going on after %.0f s that an earlier try heard.", record.asset, done[-1].end)
@@ -292,12 +340,15 @@ class _Work:
             if record.duration is None or passages[-1].end < record.duration - 1:
                 files.keep(fingerprint, passages)
 
-        with local_copy(record.speech_uri or record.uri, self.operator.hook) as audio:
+        # The audio for speech recognition has one channel.
+        mixed = record.speech_uri if hearing.options.channels == "mix" else None
+        with local_copy(mixed or record.uri, self.operator.hook) as audio:
             return transcribe(
                 audio,
-                self.hearing,
-                self.options,
+                hearing.engine,
+                hearing.options,
                 offset=record.offset,
+                track=record.track,
                 fingerprint=fingerprint,
                 done=done,
                 keep=keep,
@@ -325,14 +376,18 @@ class _Work:
             dropped=asdict(spoken.dropped),
             offset=spoken.offset,
             reused=reused,
+            track=record.track,
             warnings=warnings,
             entry=record.entry,
             outcome="doubtful" if warnings else "transcribed",
         )
 
     def is_whole(self, transcript: Mapping[str, Any]) -> bool:
-        """Whether all files of a transcript are at the destination."""
-        uris = transcript["uris"]
+        """Whether all files of a transcript, and of those of other tracks, are at the destination."""
+        others = (other["uris"] for other in transcript.get("others", ()) if "uris" in other)
+        return all(map(self._are_there, (transcript["uris"], *others)))
+
+    def _are_there(self, uris: Mapping[str, str]) -> bool:
         names = {kind: uri.rpartition("/")[2] for kind, uri in uris.items()}
         return set(uris) == {*self.captions, "json"} and all(
             uris[kind] == self.destination.uri(unquote(name))

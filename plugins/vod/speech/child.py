@@ -109,6 +109,5 @@ def _hear(recogniser: Recogniser, request: dict[str, Any], payload: bytes, answe
         SpeechOptions.from_json(request["options"]),
         request["language"],
         lambda seconds: answers.give(heard=seconds),
-        request["speaker"],
     )
     answers.give(passage=passage.to_json())
