@@ -256,6 +256,10 @@ def settings(
         # A dead worker's tasks come back after that long.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        # So does what a worker had taken from Redis and not begun.
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "40",
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "1000",
         "AIRFLOW__VOD__CLAIM_LEASE": "45",
         "AIRFLOW__VOD__MEDIA_QUEUE": "media",
         "AIRFLOW__VOD__SPEECH_QUEUE": "speech",
