@@ -124,6 +124,22 @@ def get_provider_info() -> dict[str, Any]:
                         "example": '{"model": "large-v3"}',
                         "default": "",
                     },
+                    "media_queue": {
+                        "description": "Queue for extraction by ffmpeg, for CeleryExecutor. Empty: tasks "
+                        "stay in the queues that they name.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "media",
+                        "default": "",
+                    },
+                    "speech_queue": {
+                        "description": "Queue for transcription, for CeleryExecutor. Empty: tasks stay in "
+                        "the queues that they name.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "speech",
+                        "default": "",
+                    },
                     "backfill_pool": {
                         "description": "Pool for the tasks of backfills, and of DAGs with the tag backfill. "
                         "Only DAGs with the tag vod are concerned. The pool must exist. Empty: tasks stay "

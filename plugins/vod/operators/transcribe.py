@@ -16,6 +16,7 @@ from vod.batch.ledger import MAX_BEGINNINGS, Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
 from vod.errors import InvalidInputError, VodError
+from vod.library.folders import check_shared, on_one_machine
 from vod.library.register import store_of, with_register
 from vod.library.texts import Texts
 from vod.library.transcripts import TranscriptFiles
@@ -147,7 +148,10 @@ class TranscribeAudioOperator(BatchOperator):
                 ledger = Ledger(LedgerPages(context["task_state_store"]), inputs, attempt)
                 outcomes: dict[str, Record] = {}
                 registered = any(isinstance(record, ExtractedAudio) and record.entry for record in records)
-                store = store_of(context.get("asset_state_store")) if registered else None
+                wanted = registered or not on_one_machine()
+                store = store_of(context.get("asset_state_store")) if wanted else None
+                if store:
+                    check_shared(destination, store)
                 texts = Texts(store) if store else None
                 try:
                     # What may have killed an earlier try comes last.
