@@ -168,14 +168,12 @@ def remote_audio(record: ExtractedAudio, hook: VodHook) -> RemoteAudio:
     """An audio, for a service that fetches it itself."""
     from vod.storage.outside import outside_url
 
-    source = record.speech_uri or record.uri
     return RemoteAudio(
         name=record.asset,
-        url=lambda: outside_url(source, hook),
-        ending=".wav" if record.speech_uri else EXTENSIONS.get(record.audio_format, ""),
+        url=lambda: outside_url(record.uri, hook),
+        ending=EXTENSIONS.get(record.audio_format, ""),
         duration=record.duration,
-        # That of the small WAV for speech recognition is not known.
-        size=0 if record.speech_uri else record.size,
-        sample_rate=None if record.speech_uri else record.sample_rate,
+        size=record.size,
+        sample_rate=record.sample_rate,
         language=record.language or "",
     )

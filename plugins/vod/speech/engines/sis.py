@@ -1,8 +1,8 @@
-"""Speech recognition by Huawei Cloud SIS: long audio in Mandarin, without a GPU and without work for the worker.
+"""Speech recognition by Huawei Cloud SIS: long audio in Mandarin, no GPU, and no work for the worker.
 
-Source: the reference of SIS, "Long audio recognition". SIS fetches the audio itself, from a URL. Neither of its
-calls can be repeated freely: each order is paid for, and there is no call that lists them. So what was ordered
-is noted before anything else happens.
+Source: the reference of SIS, "Long audio recognition". SIS fetches the audio itself, from a URL. An order
+cannot be repeated freely: each is paid for, and no call lists them. So what was ordered is noted before
+anything else happens.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ class SisEngine:
         if isinstance(error, (ThrottledError, ServiceError, AnswerLostError)):
             return ServerBusyError(f"SIS has no time: {told}")
         if isinstance(error, _ACCOUNT):
-            remedy = "Check the keys, region and project of the connection, and that SIS is enabled for the account."
+            remedy = "Check keys, region and project of the connection, and that the account has SIS."
             return ServerRefusedError(f"SIS refuses the account: {told}", remedy=remedy)
         return ServerRefusedError(
             f"SIS refuses the request: {told}", remedy="The message says what it refuses."
