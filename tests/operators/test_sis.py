@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +26,27 @@ SIS = {"engine": "sis", "language": "zh-CN"}
 
 
 @pytest.fixture
-def orders(standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """How many orders the stand-in accepted. English speech: the model for it is small, and SIS is not asked."""
+def orders(standin: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """How many orders the stand-in accepted. It hears English: the model for that is small."""
     standin.settings.speech_model = "tiny.en"
     value = connection_json(standin, destination=str(tmp_path / "audio"), sis_endpoint=standin.url)
     monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", value)
     monkeypatch.setattr(sis, "_FIRST_PAUSE", 0.05)
     monkeypatch.setattr(sis, "_LONGEST_PAUSE", 0.2)
-    yield lambda: len(list((standin.settings.data / "speech").glob("*.json")))
+    return lambda: len(list((standin.settings.data / "speech").glob("*.json")))
 
 
 @pytest.fixture
-def audio(orders: Any, context: Context, client: VodClient, video: Path) -> list[dict[str, Any]]:
+def spoken(orders: Any, context: Context, client: VodClient, video: Path) -> list[dict[str, Any]]:
+    """Audio that the stand-in recognises for real."""
     return extract(context, [client.upload(video)])
+
+
+@pytest.fixture
+def audio(spoken: list[dict[str, Any]], standin: Standin) -> list[dict[str, Any]]:
+    """Audio in which the stand-in hears nothing: that takes no time."""
+    standin.settings.virtual = True
+    return spoken
 
 
 def transcribe(
@@ -55,9 +62,9 @@ def left(tmp_path: Path) -> list[str]:
 
 
 def test_text_with_times_and_punctuation(
-    audio: list[dict[str, Any]], orders: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    spoken: list[dict[str, Any]], orders: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    [record] = transcribe(audio)
+    [record] = transcribe(spoken)
     assert (record["outcome"], record["engine"], record["model"], record["language"]) == (
         "transcribed",
         "sis",
@@ -69,10 +76,10 @@ def test_text_with_times_and_punctuation(
     transcript = Transcription.from_json(path.read_text())
     words = [word for segment in transcript.segments for word in segment.words]
     assert len(words) > 5
-    assert all(a.start <= b.start for a, b in zip(words, words[1:], strict=False))
+    assert all(a.start <= b.start for a, b in pairwise(words))
     assert words[-1].end <= transcript.duration
-    assert transcript.text.endswith(".")
-    [again] = transcribe(audio)
+    assert transcript.text.startswith("Welcome to the video library. Every film")
+    [again] = transcribe(spoken)
     assert (again["reused"], orders()) == (True, 1)
     assert left(tmp_path) == []
     written = "".join(file.read_text(errors="replace") for file in (tmp_path / "audio").glob("*.*"))
@@ -134,7 +141,7 @@ def test_two_lost_answers_are_no_reason_for_a_third_order(
     store = DictStore()
     for _ in range(2):  # a retry for the sake of another audio
         [failure] = transcribe(audio, store, failed_assets="return")
-        assert (failure["outcome"], failure["retryable"], orders()) == ("speech_order_lost", False, 2)
+        assert (failure["outcome"], failure.get("retryable"), orders()) == ("speech_order_lost", None, 2)
 
 
 def test_a_failed_order_says_why_and_is_not_paid_again(
@@ -155,6 +162,7 @@ def test_one_bad_audio_costs_only_itself(
     standin: Standin, orders: Any, context: Context, uploaded: list[str]
 ) -> None:
     audio = extract(context, uploaded)
+    standin.settings.virtual = True
     bad = audio[1]["audio_asset_id"]
     audio[2]["duration"] = 5 * 3600 + 1.0
     standin.behaviour.faults = [faults.Fail(call="speech", asset=bad)]
@@ -192,10 +200,11 @@ def test_a_language_that_nobody_names_is_not_guessed(audio: list[dict[str, Any]]
     assert (record["outcome"], orders()) == ("transcribed", 1)
 
 
+@pytest.mark.slow
 def test_a_fallback_hears_what_sis_does_not(audio: list[dict[str, Any]], orders: Any) -> None:
     fallback = {"engine": "whisper", "model": "tiny.en", "language": "en"}
     [record] = transcribe([{**audio[0], "size": 10**9}], fallback=fallback)
-    assert (record["engine"], orders()) == ("whisper", 0)
+    assert (record["model"], orders()) == ("tiny.en", 0)
     assert "[audio_unsuitable]" in record["fell_back"]
 
 
@@ -225,8 +234,7 @@ def test_options_that_sis_does_not_have(
 def test_a_wrong_key_is_told_before_the_work(
     standin: Standin, audio: list[dict[str, Any]], orders: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    standin.settings.secret_key = "another"
-    value = json.loads(connection_json(standin, sis_endpoint=standin.url))
+    value = json.loads(connection_json(standin, sis_endpoint=standin.url, destination="/tmp"))  # noqa: S108
     monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", json.dumps({**value, "login": "NOBODY"}))
     with pytest.raises(AirflowFailException, match="SIS refuses the account"):
         transcribe(audio)
@@ -241,7 +249,7 @@ def test_a_quota_and_a_gateway_in_trouble_are_waited_for(
         faults.Truncate(call="collect_transcriber_job", count=1),
     ]
     [record] = transcribe(audio)
-    assert (record["outcome"], orders(), record["warnings"]) == ("transcribed", 1, [])
+    assert (record["outcome"], orders(), "warnings" in record) == ("transcribed", 1, False)
 
 
 def test_what_takes_too_long_stays_ordered(
@@ -297,4 +305,4 @@ def test_a_region_without_the_model(standin: Standin) -> None:
         endpoint=standin.url, project_id="p", credentials=Credentials(ak="a", sk="b"), region="ap-southeast-3"
     )
     with pytest.raises(InvalidInputError, match="not in ap-southeast-3"):
-        SisEngine(replace(service), standin.url).check(SpeechOptions(engine="sis"))
+        SisEngine(service, standin.url).check(SpeechOptions(engine="sis"))

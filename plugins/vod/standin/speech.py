@@ -6,12 +6,12 @@ Its codes of errors are not documented, so those here are made up; clients go by
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import math
 import re
 import threading
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -53,7 +53,7 @@ LONGEST, SHORTEST, LARGEST = 5 * 3600, 0.01, 300 * 1024 * 1024
 KEPT = 72 * 3600
 """Seconds for which a result can be read."""
 
-_PUNCTUATION = re.compile(r"[，。？！、；：,.?!;:]")
+_PUNCTUATION = re.compile(r"[\uff0c\u3002\uff1f\uff01\u3001\uff1b\uff1a,.?!;:]")
 _SWITCH = ("yes", "no")
 
 
@@ -74,6 +74,8 @@ class Speech:
         self._folder = settings.data / "speech"
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="recognition")
         self._stopping = threading.Event()
+        self._ended: asyncio.Event
+        self._engine: Any = None
         self._works: set[asyncio.Task[None]] = set()
 
     def calls(self) -> tuple[Call, ...]:
@@ -85,6 +87,7 @@ class Speech:
 
     def start(self) -> None:
         """Goes on with what an earlier stand-in left unfinished."""
+        self._ended = asyncio.Event()
         self._folder.mkdir(exist_ok=True)
         for path in sorted(self._folder.glob("*.json")):
             job = json.loads(path.read_text())
@@ -94,8 +97,11 @@ class Speech:
     async def stop(self) -> None:
         """Ends recognition; what it was doing starts anew after the next start."""
         self._stopping.set()
+        self._ended.set()
         await asyncio.gather(*self._works, return_exceptions=True)
         await asyncio.to_thread(self._threads.shutdown)
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.close)
 
     async def push(self, received: Received) -> dict[str, Any]:
         try:
@@ -184,9 +190,8 @@ class Speech:
         work.add_done_callback(self._works.discard)
 
     async def _work(self, job_id: str, job: dict[str, Any]) -> None:
-        end = time.monotonic() + self._behaviour.queue_seconds
-        while time.monotonic() < end and not self._stopping.is_set():
-            await asyncio.sleep(0.05)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), self._behaviour.queue_seconds)
         if self._stopping.is_set():
             return
         answer = dict(job["answer"], start_time=_moment(self._behaviour.now()))
@@ -231,13 +236,11 @@ class Speech:
 
         model = self._settings.speech_model
         language = "en" if model.endswith(".en") else "zh"
-        engine = WhisperEngine()
-        try:
-            options = SpeechOptions(model=model, language=language)
-            watch = Watch(cancelled=self._stopping.is_set)
-            passages = list(engine.passages(path, options, watch=watch))
-        finally:
-            engine.close()
+        if self._engine is None:
+            self._engine = WhisperEngine()  # it keeps its model for the next job
+        options = SpeechOptions(model=model, language=language)
+        watch = Watch(cancelled=self._stopping.is_set)
+        passages = list(self._engine.passages(path, options, watch=watch))
         segments = [_segment(each, wanted) for passage in passages for each in passage.segments]
         return {"status": "FINISHED", "audio_duration": round(duration * 1000), "segments": segments}
 

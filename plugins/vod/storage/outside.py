@@ -1,4 +1,4 @@
-"""Where another service of the cloud can fetch a file. The URLs are secrets: they are made, sent and forgotten."""
+"""Where another service of the cloud can fetch a file. The URLs are secrets: made, sent and forgotten."""
 
 from __future__ import annotations
 
