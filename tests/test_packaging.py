@@ -113,7 +113,7 @@ def test_installed_as_a_wheel(tmp_path: Path, others: Path, wheel: Path) -> None
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"vod/py.typed", "vod/.airflowignore", "vod/vod_plugin.py", "vod/ui/videos_tab.html"} <= set(names)
+    assert {"vod/py.typed", "vod/.airflowignore", "vod/vod_plugin.py", "vod/ui/pages/pages.js"} <= set(names)
     assert {name.split("/")[0] for name in names} == {"vod", f"airflow_provider_vod-{__version__}.dist-info"}
     assert wheel.stat().st_size < 1024 * 1024
 

@@ -72,7 +72,7 @@ def test_airflow_providers_lists_all_that_the_package_has() -> None:
         "hooks": {"vod", "vod.hooks.VodHook", "vod_conn_id", "airflow-provider-vod", "Huawei Cloud VOD"},
         "triggers": {"airflow-provider-vod", "vod.triggers", "Huawei Cloud VOD"},
         "notifications": {"vod.notifications.VodNotifier"},
-        "links": {"vod.links.AudioLink", "vod.links.VodConsoleLink"},
+        "links": {"vod.links.AudioLink", "vod.links.TranscriptLink", "vod.links.VodConsoleLink"},
         "behaviours": {"vod"},
     }
     command = [sys.executable, "-c", LIST, *expected, "widgets", "configs", GET]
@@ -116,6 +116,8 @@ def test_each_module_and_class_that_it_names_is_there() -> None:
 def test_the_settings_have_their_defaults_without_any_configuration() -> None:
     options = get_provider_info()["config"]["vod"]["options"]
     assert {name: conf.get("vod", name) for name in options} == {
+        "media_queue": "",
+        "speech_queue": "",
         "allowed_locations": "",
         "max_manifest_bytes": str(MAX_BYTES),
         "backfill_pool": "",

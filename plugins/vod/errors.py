@@ -10,6 +10,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         LocationNotAllowedError        [vod] allowed_locations
         SignedUrlError                 a secret in a form
         InvalidManifestError           a list of assets
+        FolderNotSharedError           a local destination, several machines
         TooManyAssetsError
       NoAudioTrackError                readable, but without sound
       CloudError                       VOD or the gateway before it

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
 
 from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
 
 from vod.errors import VodError
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
+
+
+LIBRARY = "vod-library"
+"""Where Airflow shows the library: ``/plugin/vod-library``."""
 
 
 class VodConsoleLink(BaseOperatorLink):
@@ -27,14 +34,40 @@ class VodConsoleLink(BaseOperatorLink):
         return f"https://console.huaweicloud.com/vod/?region={region}"
 
 
-class AudioLink(BaseOperatorLink):
-    """Leads to the audio that the task extracted: to its file, or to the folder of several."""
+class _PageLink(BaseOperatorLink):
+    """Leads to what the task finished, in the library: to its page, or to those of the run if it is more."""
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Path of the page; empty if nothing of it is in the register."""
+        entries = [entry for record in getattr(operator, "finished", ()) if (entry := self.entry(record))]
+        if not entries:
+            return ""
+        if len(entries) == 1:
+            return page_path("asset", entry=entries[0])
+        return page_path("library", of_dag=ti_key.dag_id, of_run=ti_key.run_id)
+
+    @staticmethod
+    def entry(record: Mapping[str, Any]) -> str:
+        """The key in the register of what a record is about."""
+        return str(record.get("entry", ""))
+
+
+class AudioLink(_PageLink):
+    """Leads to the audio that the task extracted."""
 
     name = "Audio"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """URL of the file or folder; empty if the audio lies in VOD or there is none."""
-        uris = [record["uri"] for record in getattr(operator, "finished", ())]
-        if not uris or uris[0].startswith("vod://"):
-            return ""
-        return uris[0] if len(uris) == 1 else uris[0].rpartition("/")[0]
+
+class TranscriptLink(_PageLink):
+    """Leads to the transcripts that the task wrote."""
+
+    name = "Transcript"
+
+
+def page_path(page: str, **query: str) -> str:
+    """Path of one of this package's pages inside Airflow's UI.
+
+    :param page: Its name below ``/vod``.
+    """
+    below = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+    return f"{below}/plugin/{LIBRARY}{below}/vod/{page}?{urlencode(query)}"

@@ -58,7 +58,7 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": "vod.asset_uris.convert_asset_to_openlineage",
             }
         ],
-        "extra-links": ["vod.links.VodConsoleLink", "vod.links.AudioLink"],
+        "extra-links": ["vod.links.VodConsoleLink", "vod.links.AudioLink", "vod.links.TranscriptLink"],
         "filesystems": ["vod.storage.obs"],
         "plugins": [{"name": "vod", "plugin-class": "vod.vod_plugin.VodPlugin"}],
         "config": {
@@ -122,6 +122,22 @@ def get_provider_info() -> dict[str, Any]:
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": '{"model": "large-v3"}',
+                        "default": "",
+                    },
+                    "media_queue": {
+                        "description": "Queue for extraction by ffmpeg, for CeleryExecutor. Empty: tasks "
+                        "stay in the queues that they name.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "media",
+                        "default": "",
+                    },
+                    "speech_queue": {
+                        "description": "Queue for transcription, for CeleryExecutor. Empty: tasks stay in "
+                        "the queues that they name.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "speech",
                         "default": "",
                     },
                     "backfill_pool": {

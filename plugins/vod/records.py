@@ -76,6 +76,7 @@ class ExtractedAudio(_Record):
     :param copied: The track was taken over as it was, not encoded again.
     :param reused: An earlier run's file, made from the same source in the same way, was at the destination.
     :param warnings: What was odd and no reason to fail, one sentence each.
+    :param entry: Its key in the register (:mod:`vod.library.register`); empty when it is in none.
     """
 
     asset: str
@@ -105,6 +106,7 @@ class ExtractedAudio(_Record):
     copied: bool = False
     reused: bool = False
     warnings: list[str] = field(default_factory=list)
+    entry: str = ""
     outcome: Literal["extracted"] = "extracted"
 
 
@@ -180,6 +182,7 @@ class Transcript(_Record):
         ``uris`` and ``confidence``, or with the ``message`` that says why there is none.
     :param fell_back: Why the fallback made it: what the engine asked for had failed with.
     :param warnings: Why the outcome is ``doubtful``, one sentence each.
+    :param entry: Key of the audio in the register; empty when it is in none.
     """
 
     asset: str
@@ -201,6 +204,7 @@ class Transcript(_Record):
     others: list[dict[str, Any]] = field(default_factory=list)
     fell_back: str = ""
     warnings: list[str] = field(default_factory=list)
+    entry: str = ""
     outcome: Literal["transcribed", "doubtful"] = "transcribed"
 
 

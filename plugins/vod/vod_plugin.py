@@ -11,22 +11,22 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 
-async def progress_page(
+async def pages(
     scope: MutableMapping[str, Any],
     receive: Callable[[], Awaitable[Any]],
     send: Callable[[Any], Awaitable[None]],
 ) -> None:
     """An ASGI application that is imported at the first request: only the API server needs it."""
-    from vod.ui.videos_tab import app
+    from vod.ui.pages_app import app
 
     await app(scope, receive, send)
 
 
 class VodPlugin(AirflowPlugin):
-    """The package's page inside the Airflow UI."""
+    """The package's pages inside the Airflow UI."""
 
     name = "vod"
-    fastapi_apps = [{"app": progress_page, "url_prefix": "/vod", "name": "vod"}]  # noqa: RUF012 - how Airflow declares them
+    fastapi_apps = [{"app": pages, "url_prefix": "/vod", "name": "vod"}]  # noqa: RUF012 - how Airflow declares them
     external_views = [  # noqa: RUF012
         {
             "name": "Videos",
@@ -34,5 +34,12 @@ class VodPlugin(AirflowPlugin):
             "href": "vod/progress?dag_id={DAG_ID}&run_id={RUN_ID}",
             "destination": "dag_run",
             "url_route": "videos",
-        }
+        },
+        {
+            "name": "Video library",
+            "href": "vod/library",
+            "destination": "nav",
+            "nav_top_level": True,
+            "url_route": "vod-library",  # vod.links leads there
+        },
     ]

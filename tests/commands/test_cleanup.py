@@ -25,6 +25,7 @@ from tests.conftest import settle
 from vod.__main__ import main
 from vod.cloud.client import VodClient
 from vod.commands import cleanup
+from vod.library.texts import text_key
 
 LONG_AGO = datetime.now(timezone.utc) - timedelta(days=200)
 
@@ -104,8 +105,9 @@ def test_audio_goes_only_when_it_is_gone(
         keep(register, (key, {"asset": key, "audio": audio, "accepted": 1.0}), (f"owner_{audio}", key))
     for key, uri in (("audio_file", file.as_uri()), ("audio_lost", (tmp_path / "b.mp3").as_uri())):
         keep(register, (key, {"asset": key, "record": {"uri": uri}}))
+        keep(register, (text_key(key), {"state": "done", "audio": uri}))
     assert main(["cleanup"]) == 0
-    assert keys() == {"audio_there", f"owner_{there}", "audio_file"}
+    assert keys() == {"audio_there", f"owner_{there}", "audio_file", "text_file"}
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, StorageState, sync_playwright
 
 ROOT = Path(__file__).parent.parent.parent
 SCREENSHOTS = Path(os.environ.get("VOD_BUILD", ROOT / "build")) / "screenshots"
@@ -91,21 +91,39 @@ def stack(state: Path) -> Iterator[Stack]:
         running.process.wait(60)
 
 
-@pytest.fixture
-def page(stack: Stack) -> Iterator[Page]:
-    """A browser that has logged in by keyboard."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.set_default_timeout(60_000)
-        page.goto(stack.url)
-        page.locator("input[name=username]").fill("admin")
-        page.locator("input[name=password]").fill(stack.password)
-        page.keyboard.press("Enter")
-        page.get_by_text("Dags", exact=True).first.wait_for()
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def login(stack: Stack, browser: Browser) -> StorageState:
+    """What a browser keeps of a login by keyboard."""
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(stack.url)
+    page.locator("input[name=username]").fill("admin")
+    page.locator("input[name=password]").fill(stack.password)
+    page.keyboard.press("Enter")
+    page.get_by_text("Dags", exact=True).first.wait_for()
+    kept = page.context.storage_state()
+    page.context.close()
+    return kept
+
+
+@pytest.fixture
+def page(stack: Stack, browser: Browser, login: StorageState) -> Iterator[Page]:
+    """A page of a browser that has logged in."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, storage_state=login)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(stack.url)
+    yield page
+    context.close()
 
 
 def shoot(what: Page | Locator, name: str) -> None:

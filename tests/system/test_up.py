@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Page
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import FrameLocator, Page, expect
 
+from dev.airflow import Api
 from tests.system.conftest import ROOT, Stack, api, shoot, start
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
@@ -91,6 +96,167 @@ def test_how_far_a_run_is_is_told_to_those_who_may_see_it(stack: Stack) -> None:
     ]
     with pytest.raises(httpx.HTTPStatusError, match="404"):
         api(stack, "/progress.json", {**of_run, "run_id": "<b>no</b>"}, under="/vod")
+
+
+def library(stack: Stack, page: Page) -> FrameLocator:
+    """The library, by a click from Airflow's first page."""
+    page.goto(stack.url)
+    page.get_by_role("link", name="Video library").click()
+    frame = page.frame_locator("iframe[title='Video library']")
+    frame.locator("table.videos").wait_for()
+    return frame
+
+
+HOSTILE = "<img src=x onerror=alert(1)>.mp4"
+
+
+@dataclass
+class Troubled:
+    """Runs that fail while other tests go on: one for a video that is not there yet, one for its plan."""
+
+    video: Path
+    run: str
+    without_plan: str
+
+
+@pytest.fixture(scope="module")
+def troubled(stack: Stack) -> Troubled:
+    video = stack.state / "audio" / HOSTILE
+    run = trigger(stack, assets=[str(ROOT / "samples" / "lake.mov"), str(video)], engine="ffmpeg")
+    planned = trigger(stack, assets=[stack.samples["lake.mov"]], destination="/etc/none")
+    return Troubled(video, run, planned)
+
+
+def test_a_video_is_heard_and_read_in_the_browser(stack: Stack, page: Page, troubled: Troubled) -> None:
+    frame = library(stack, page)
+    shoot(page, "library")
+    frame.get_by_role("link", name="lake").last.click()
+    frame.locator("#words button").first.wait_for()
+    lines, audio = frame.locator("#words p"), frame.locator("audio")
+    assert lines.count() >= 2
+    page.wait_for_url(re.compile("/plugin/vod-library/vod/asset"))
+    frame.get_by_role("heading", name="lake").click()
+    page.keyboard.press("Space")
+    frame.locator("#words p.now .word.now").wait_for()
+    assert not audio.evaluate("audio => audio.paused")
+    page.keyboard.press("Space")
+    assert audio.evaluate("audio => audio.paused")
+    lines.last.locator(".word").last.click()
+    expect(lines.last).to_have_class(re.compile("now"))
+    at = audio.evaluate("audio => { audio.pause(); return audio.currentTime }")
+    assert at > 3, "a click seeks, also in audio that lies in VOD"
+    frame.get_by_role("heading", name="lake").click()
+    page.keyboard.press("ArrowLeft")
+    assert at - audio.evaluate("audio => audio.currentTime") > 2
+    shoot(page, "asset")
+    page.keyboard.press("/")
+    page.keyboard.type("spring")
+    expect(frame.locator("#words p:visible")).to_have_count(1)
+    with page.expect_download() as download:
+        frame.get_by_role("link", name="srt", exact=True).click()
+    assert "-->" in download.value.path().read_text()
+    page.reload()
+    frame.get_by_role("heading", name="lake").wait_for()  # its address is that of the page
+    frame.get_by_role("link", name="Log").first.click()
+    page.wait_for_url(re.compile("/dags/extract_and_transcribe/runs/.+/tasks/batch.extract/mapped/0"))
+
+
+def test_the_buttons_of_a_task_lead_to_what_it_made(stack: Stack, page: Page) -> None:
+    run = api(stack, "/dags/extract_and_transcribe/dagRuns", {"order_by": "run_after"})["dag_runs"][0]
+    run_page = f"{stack.url}/dags/extract_and_transcribe/runs/{run['dag_run_id']}"
+    for task, name in (("extract", "Audio"), ("transcribe", "Transcript")):
+        page.goto(f"{run_page}/tasks/batch.{task}/mapped/0/details")
+        page.get_by_role("link", name=name, exact=True).click()
+        frame = page.frame_locator("iframe[title='Video library']")
+        frame.get_by_text("Only this run").wait_for()
+        assert frame.locator("td.title").count() == 3
+
+
+def test_extract_again_asks_first_and_starts_a_run(stack: Stack, page: Page) -> None:
+    before = api(stack, "/dags/extract_and_transcribe/dagRuns")["total_entries"]
+    frame = library(stack, page)
+    frame.get_by_role("link", name="train").last.click()
+    frame.get_by_role("button", name="Extract again").click()
+    dialog = frame.get_by_role("dialog")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_be_hidden()
+    assert api(stack, "/dags/extract_and_transcribe/dagRuns")["total_entries"] == before
+    frame.get_by_role("button", name="Extract again").click()
+    dialog.get_by_role("button", name="Start").click()
+    dialog.get_by_role("link", name="Started").click()
+    page.wait_for_url(re.compile("/dags/extract_and_transcribe/runs/manual"))
+    run = next(
+        run
+        for run in api(stack, "/dags/extract_and_transcribe/dagRuns")["dag_runs"]
+        if run["conf"].get("force")
+    )
+    assert run["conf"]["assets"] == [stack.samples["train.mkv"]]
+
+
+def test_a_run_that_failed_says_why_and_its_failures_are_done_again(
+    stack: Stack, page: Page, troubled: Troubled
+) -> None:
+    alerts: list[str] = []
+    page.on("dialog", lambda dialog: alerts.append(dialog.message))
+    await_run(stack, troubled.run, "failed")
+    page.goto(f"{stack.url}/dags/extract_and_transcribe/runs/{quote(troubled.run)}/plugin/videos")
+    videos = page.frame_locator("iframe[title=Videos]")
+    first = videos.locator("table.videos tbody tr").first
+    expect(first.locator("td.title")).to_have_text(HOSTILE)
+    expect(first.locator("td.why")).to_contain_text("The file does not exist.")
+    shoot(page, "run-failed")
+    first.get_by_role("link").click()
+    videos.get_by_role("heading", name="Why it failed").wait_for()
+    page.goto(f"{stack.url}/vod/library?text={quote(HOSTILE)}")
+    expect(page.locator("td.title a")).to_have_text(HOSTILE)
+    assert page.locator("main img").count() == 0
+
+    shutil.copy(ROOT / "samples" / "train.mkv", troubled.video)
+    page.goto(f"{stack.url}/dags/extract_and_transcribe/runs/{quote(troubled.run)}/plugin/videos")
+    videos.get_by_role("button", name="Retry the failed ones").click()
+    videos.get_by_role("button", name="Retry", exact=True).click()
+    videos.get_by_text(re.compile(r"Cleared: [1-9]\d* tasks are done again")).wait_for()
+    videos.get_by_role("button", name="Close").click()
+    expect(videos.locator(".state.done")).to_have_count(2, timeout=100_000)  # the tab follows by itself
+    assert alerts == []
+
+
+def test_a_failed_plan_says_why_in_the_tab(stack: Stack, page: Page, troubled: Troubled) -> None:
+    await_run(stack, troubled.without_plan, "failed")
+    page.goto(f"{stack.url}/dags/extract_and_transcribe/runs/{quote(troubled.without_plan)}/plugin/videos")
+    videos = page.frame_locator("iframe[title=Videos]")
+    videos.get_by_text("/etc/none: This location is not allowed.").wait_for()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_pages_can_be_used_by_everybody(stack: Stack, page: Page, theme: str) -> None:
+    """Airflow's theme and language, a narrow window, and no serious finding of axe-core."""
+    page.evaluate("theme => { localStorage.theme = theme; localStorage.i18nextLng = 'zh-CN' }", theme)
+    frame = library(stack, page)
+    frame.locator(f"html.{theme}[lang=zh-CN]").wait_for()
+    frame.get_by_role("heading", name="全部视频").wait_for()
+    entry = frame.get_by_role("link", name="lake").last.get_attribute("href")
+    page.set_viewport_size({"width": 400, "height": 850})
+    run = api(stack, "/dags/extract_and_transcribe/dagRuns")["dag_runs"][0]
+    tab = f"progress?dag_id=extract_and_transcribe&run_id={quote(run['dag_run_id'], safe='')}"
+    pages = {"library": "library", "asset": str(entry), "run": tab, "missing": "asset?entry=nothing"}
+    for name, path in pages.items():
+        page.goto(f"{stack.url}/vod/{path}")
+        page.locator(f"html.{theme} main").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, path
+        found = Axe().run(page).response["violations"]
+        serious = [each["id"] for each in found if each["impact"] in ("serious", "critical")]
+        assert serious == [], (path, [node["html"] for each in found for node in each["nodes"]][:3])
+        shoot(page, f"narrow-{theme}-{name}")
+
+
+def trigger(stack: Stack, **conf: object) -> str:
+    """Start a run; its id."""
+    return Api(stack.url, stack.password).trigger("extract_and_transcribe", **conf)
+
+
+def await_run(stack: Stack, run: str, state: str) -> None:
+    assert Api(stack.url, stack.password).await_run("extract_and_transcribe", run, 120) == state
 
 
 def test_the_connection_form_of_this_type_is_offered(stack: Stack, page: Page) -> None:

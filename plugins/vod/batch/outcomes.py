@@ -24,7 +24,7 @@ from vod.text import Lines, printable
 log = get_logger(__name__)
 
 FAILURE_KEY = "failure"
-"""XCom of a failed task: why, as :class:`vod.records.AssetFailure` without an asset, and ``records`` of its
+"""XCom of a failed task: why, as :class:`vod.records.AssetFailure`, and ``records`` of its
 assets, if it came that far."""
 
 FailedAssets = Literal["raise", "return"]
@@ -74,7 +74,7 @@ def fail_at_once() -> Iterator[None]:
         yield
     except VodError as error:
         records = [record.to_json() for record in getattr(error, "records", ())]
-        _note_failure(AssetFailure.from_error("", error), records)
+        _note_failure(AssetFailure.from_error(error.asset or "", error), records)
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vod.connection import DEFAULT_CONNECTION
 from vod.errors import VodError
+from vod.library.texts import text_key
 from vod.logs import get_logger
 
 if TYPE_CHECKING:
@@ -114,8 +115,9 @@ class Cleanup:
             entries = [(key, entry) for key, entry in self._entries(rows) if entry and _has_audio(entry)]
             gone = self._gone_in_vod({key: entry.audio for key, entry in entries if _in_vod(entry)})
             gone |= {key for key, entry in entries if not _in_vod(entry) and self._file_is_gone(entry)}
-            owners = [f"owner_{entry.audio}" for key, entry in entries if key in gone and entry.audio]
-            removed += self._remove(list(gone), also=owners)
+            beside = [f"owner_{entry.audio}" for key, entry in entries if key in gone and entry.audio]
+            beside += map(text_key, gone)
+            removed += self._remove(list(gone), also=beside)
         return removed
 
     def task_states(self) -> int:

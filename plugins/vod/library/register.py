@@ -51,6 +51,13 @@ _LONGEST_INTERVAL = 30.0
 _MOST_WATCHED = 10
 
 
+STATES = ("waiting", "extracting", "ready", "failed", "stopped")
+"""Of an entry: claimed by a task, accepted by VOD, there, impossible, given back. With ffmpeg an entry waits
+until its audio is there."""
+
+_MAX_FIND = 160
+
+
 class Store(Protocol):
     """``context["asset_state_store"][REGISTER]``: key and value, shared by all tasks."""
 
@@ -77,6 +84,7 @@ class Entry:
     :param accepted: When that was, seconds since the epoch.
     :param record: :class:`vod.records.ExtractedAudio` as JSON, once the audio is there.
     :param failure: :class:`vod.records.AssetFailure` as JSON, if there can be no audio.
+    :param reason: Why the last task got no audio, as ``failure``, if another try may: nobody is kept from it.
     :param changed: When this was written, seconds since the epoch.
     """
 
@@ -88,11 +96,23 @@ class Entry:
     accepted: float | None = None
     record: dict[str, Any] | None = None
     failure: dict[str, Any] | None = None
+    reason: dict[str, Any] | None = None
     changed: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The entry as it is stored: what is not known is left out."""
         return {name: value for name, value in self.__dict__.items() if value is not None}
+
+    @property
+    def state(self) -> str:
+        """One of :data:`STATES`."""
+        if self.record:
+            return "ready"
+        if self.failure or self.reason:
+            return "failed"
+        if self.audio:
+            return "extracting"
+        return "waiting" if self.holder else "stopped"
 
     @classmethod
     def parse(cls, value: Any) -> Entry | None:
@@ -283,6 +303,17 @@ class Register:
         if entry and entry.holder == self.holder:
             self._write(asset, Entry(asset=asset, ended_by=self.holder, failure=failure))
 
+    def tell(self, failures: Mapping[str, dict[str, Any]]) -> None:
+        """Note why a task that ends has got no audio of assets; whoever wants it may try again.
+
+        :param failures: :class:`vod.records.AssetFailure` as JSON, by asset.
+        """
+        for asset, failure in failures.items():
+            entry = self.get(asset) or Entry(asset=asset)
+            if entry.holder in (None, self.holder) and not entry.record and not entry.failure:
+                told = replace(entry, holder=None, ended_by=self.holder, reason=failure)
+                self._write(asset, told)
+
     def release(self, assets: Iterable[str], *, cancelled: bool = False) -> None:
         """Give claims back: others may go on at once.
 
@@ -322,9 +353,26 @@ class Register:
         return isinstance(signed_at, (int, float)) and time.time() < signed_at + self._lease
 
     def _write(self, asset: str, entry: Entry) -> None:
-        now = round(time.time(), 3)
-        value = {**self._inputs, **entry.to_json(), "asset": public_name(asset), "changed": now}
+        now, name = round(time.time(), 3), public_name(asset)
+        title = (entry.record or {}).get("title")
+        value = {
+            **searchable(entry.state, "audio", title, name),
+            **self._inputs,
+            **entry.to_json(),
+            "asset": name,
+            "changed": now,
+        }
         self._store.set(self.key(asset), value)
+
+
+def searchable(state: str, kind: str, title: str | None, asset: str) -> dict[str, str]:
+    """What an entry begins with, in this order: the page of all assets searches the stored text.
+
+    :param state: One of :data:`STATES`, or of :data:`vod.library.texts.STATES`.
+    :param kind: ``audio`` or ``text``.
+    """
+    find = f"{(title or '')[:_MAX_FIND]} {asset[-_MAX_FIND:]}".strip().casefold()
+    return {"state": state, "find": find, "kind": kind}
 
 
 async def watch(holder: str, claims: Mapping[str, str], *, lease: float, interval: float = 5.0) -> None:

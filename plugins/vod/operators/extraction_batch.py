@@ -6,10 +6,18 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vod.engines import STANDSTILL_PAUSE, Engine, Outcomes, has_turn, is_open
-from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction, parse_record
+from vod.records import (
+    AssetFailure,
+    ExtractedAudio,
+    PostponedExtraction,
+    Record,
+    SubmittedExtraction,
+    parse_record,
+)
 
 if TYPE_CHECKING:
     from vod.batch.ledger import Ledger
@@ -83,6 +91,17 @@ class ExtractionBatch:
                 self.outcomes[asset] = parse_record(outcome.failure)
                 self._engine.release([asset])
 
+    def tell_all(self) -> None:
+        """Note in the register why there is no audio of what has failed, for the page of all assets."""
+        if self.register is None:
+            return
+        failures = {
+            asset: outcome.to_json()
+            for asset, outcome in self.outcomes.items()
+            if isinstance(outcome, AssetFailure)
+        }
+        self.register.tell(failures)
+
     @contextmanager
     def claiming(self) -> Iterator[None]:
         """Give the batch's claims back when the block ends, unless the task only waits elsewhere."""
@@ -119,7 +138,13 @@ class ExtractionBatch:
     @property
     def records(self) -> list[Record]:
         """What has become of each asset, in the order given."""
-        return [self.outcomes[asset] for asset in self.assets]
+        return [self._named(asset, self.outcomes[asset]) for asset in self.assets]
+
+    def _named(self, asset: str, record: Record) -> Record:
+        """The record with its key in the register."""
+        if self.register is None or not isinstance(record, ExtractedAudio):
+            return record
+        return replace(record, entry=self.register.key(asset))
 
     def report_waiting(self) -> None:
         """Log, and note for the page of the run, what the batch waits for."""
@@ -137,7 +162,13 @@ class ExtractionBatch:
         refused = [asset for asset, outcome in outcomes.items() if _is_for_another_engine(outcome)]
         if refused:
             self._progress.report(f"VOD does not extract {len(refused)} assets; ffmpeg extracts them here.")
-            self.outcomes |= self._fallback.start(refused)
+            done = self._fallback.start(refused)
+            self.outcomes |= done
+            audio = {
+                asset: each.to_json() for asset, each in done.items() if isinstance(each, ExtractedAudio)
+            }
+            if self.register and audio:
+                self.register.finish(audio, {})
 
     def _done_by_fallback(self) -> list[str]:
         """Assets that VOD refused at an earlier try and might take by now, but that the fallback has done."""

@@ -16,7 +16,11 @@ from vod.batch.ledger import MAX_BEGINNINGS, Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
 from vod.errors import InvalidInputError, VodError
+from vod.library.folders import check_shared, on_one_machine
+from vod.library.register import store_of, with_register
+from vod.library.texts import Texts
 from vod.library.transcripts import TranscriptFiles
+from vod.links import TranscriptLink
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
 from vod.operators.hearing import Hearing, SpeechSettings, hearings, reason
@@ -91,6 +95,7 @@ class TranscribeAudioOperator(BatchOperator):
         "vod_conn_id",
         "speech_conn_id",
     )
+    operator_extra_links = (TranscriptLink(),)
     ui_color = "#e4e0f5"
 
     event_key = "transcripts"
@@ -109,7 +114,7 @@ class TranscribeAudioOperator(BatchOperator):
         speech_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_register(kwargs))
         choices("captions", captions, tuple(WRITERS))
         self.audio = audio
         self.options = asdict(options) if isinstance(options, SpeechOptions) else options
@@ -121,6 +126,11 @@ class TranscribeAudioOperator(BatchOperator):
         self.overwrite = overwrite
         self.speech_conn_id = speech_conn_id
         self._cancelled = threading.Event()
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As Airflow's own; the register is among the inlets of the mapped task as well."""
+        return super().partial(**with_register(kwargs))
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Transcribe each audio that has no transcript yet."""
@@ -137,11 +147,17 @@ class TranscribeAudioOperator(BatchOperator):
                 attempt = int(getattr(context["ti"], "max_tries", 0))  # as for ExtractAudioOperator
                 ledger = Ledger(LedgerPages(context["task_state_store"]), inputs, attempt)
                 outcomes: dict[str, Record] = {}
+                registered = any(isinstance(record, ExtractedAudio) and record.entry for record in records)
+                wanted = registered or not on_one_machine()
+                store = store_of(context.get("asset_state_store")) if wanted else None
+                if store:
+                    check_shared(destination, store)
+                texts = Texts(store) if store else None
                 try:
                     # What may have killed an earlier try comes last.
                     for record in sorted(records, key=lambda record: ledger.begun(_key(record))):
                         if isinstance(record, ExtractedAudio):
-                            outcome = self._outcome(record, work, ledger)
+                            outcome = self._outcome(record, work, ledger, texts)
                         else:
                             outcome = record
                         outcomes[record.asset] = outcome
@@ -168,12 +184,25 @@ class TranscribeAudioOperator(BatchOperator):
             given, self.hook, fallback=self.fallback, speech_conn_id=self.speech_conn_id
         )
 
-    def _outcome(self, record: ExtractedAudio, work: _Work, ledger: Ledger) -> Record:
+    def _outcome(
+        self, record: ExtractedAudio, work: _Work, ledger: Ledger, texts: Texts | None
+    ) -> Transcript | AssetFailure:
+        """What became of an audio, noted in the register as well."""
+        if texts is None:
+            return self._transcribed(record, work, ledger)
+        texts.begin(record)
+        outcome = self._transcribed(record, work, ledger)
+        texts.end(record, outcome)
+        return outcome
+
+    def _transcribed(self, record: ExtractedAudio, work: _Work, ledger: Ledger) -> Transcript | AssetFailure:
         audio = _key(record)
         try:
             finished = (ledger.get(audio) or {}).get("record")
             if finished and work.is_whole(finished):
-                return parse_record(finished)
+                transcript = parse_record(finished)
+                assert isinstance(transcript, Transcript)
+                return transcript
             ledger.check(audio)
         except VodError as error:
             return AssetFailure.from_error(record.asset, error)
@@ -353,6 +382,7 @@ class _Work:
             reused=reused,
             track=record.track,
             warnings=warnings,
+            entry=record.entry,
             outcome="doubtful" if warnings else "transcribed",
         )
 

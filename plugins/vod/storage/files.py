@@ -33,6 +33,7 @@ T = TypeVar("T")
 DOWNLOAD_LIMIT = 64 << 30
 """Bytes of a source that is fetched, when no other limit is given."""
 _DOWNLOAD_TIMEOUT = 6 * 3600.0
+_MARK = ".vod-folder"
 _CHUNK = 1 << 20
 
 _PACKAGES = {
@@ -193,7 +194,7 @@ def _fetch_sound(
     from vod.media.tracks import places_of_sound
 
     try:
-        with _ranges(location, hook, limits, allowed) as source:
+        with ranges(location, hook, limits, allowed) as source:
             fetch_sound(
                 source,
                 copy,
@@ -213,14 +214,19 @@ def _fetch_sound(
 
 
 @contextmanager
-def _ranges(
+def ranges(
     location: Location, hook: VodHook | None, limits: media.Limits, allowed: AllowedLocations
 ) -> Iterator[Ranges]:
+    """What is not on this machine, to be read in pieces.
+
+    :raises RangesError: it can only be fetched whole.
+    :raises VodError: it cannot be read.
+    """
     from vod.media.download import signed_ranges, web_ranges
 
     if location.kind is Kind.WEB:
-        with web_ranges(location, limits=limits, allowed=allowed) as ranges:
-            yield ranges
+        with web_ranges(location, limits=limits, allowed=allowed) as found:
+            yield found
     elif location.kind is Kind.ASSET:
         assert hook is not None
         client = hook.client
@@ -229,8 +235,8 @@ def _ranges(
             details = client.asset_details(location.name)
             return details.signed_url or details.url or ""
 
-        with signed_ranges(sign, limits=limits) as ranges:
-            yield ranges
+        with signed_ranges(sign, limits=limits) as found:
+            yield found
     else:
         with store_errors(location.shown):
             yield _StoreRanges(remote_path(location), limits)
@@ -409,6 +415,28 @@ class Destination:
         """
         with self.folder() as folder:
             yield folder / name
+
+    def mark(self) -> str | None:
+        """A text that tells this folder from every other; it is written there the first time.
+
+        :returns: ``None`` on object storage, and where a file cannot be linked.
+        :raises vod.media.DestinationError: the folder cannot be made or written to.
+        """
+        if self._folder is None:
+            return None
+        file = self._folder / _MARK
+        with _local_errors(self._folder, "written to"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not file.exists():
+                with media.partial_beside(file) as part:
+                    part.write_text(secrets.token_hex(16))
+                    try:
+                        file.hardlink_to(part)  # of several tasks one is first
+                    except FileExistsError:
+                        pass
+                    except OSError:
+                        return None
+            return file.read_text()
 
     @contextmanager
     def folder(self) -> Iterator[Path]:

@@ -1,1 +1,1 @@
-"""Pages inside the Airflow UI."""
+"""Pages inside the Airflow UI: all videos, one of them, those of a run."""

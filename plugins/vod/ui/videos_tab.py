@@ -1,4 +1,4 @@
-"""The tab `Videos` of a DAG run: how many of its assets are done (``/vod/progress``, also as JSON).
+"""The tab `Videos` of a DAG run: its videos, what failed first, and how far it is (``/vod/progress``).
 
 Runs in Airflow's API server, which alone may read what the tasks of a run have reported (Airflow, "Plugins").
 """
@@ -6,67 +6,36 @@ Runs in Airflow's API server, which alone may read what the tasks of a run have 
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import jinja2
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
-from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.models.dagrun import DagRun
 from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.models.taskinstance import TaskInstance
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from vod.batch.progress import PLAN_KEY, PROGRESS_KEY
+from vod.ui.access import RightsDep, require_results
+from vod.ui.app import not_found, render
+from vod.ui.entries import Library, Wanted
 from vod.ui.run_progress import Batch, RunProgress, progress_of
+from vod.ui.run_videos import MOST_READ, MOST_SHOWN, videos_of
 
 MAX_AT_WORK = 50
 """Batches that the page names."""
+_ENDED = ("success", "failed")
+_RETRIED = ("failed", "upstream_failed")
 
-app = FastAPI(
-    title="Progress of runs over videos",
-    # As for the page of a task instance: who may not see that, does not learn of it here.
-    dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))],
-    # These pages would be open to everybody: Airflow protects its own routes only.
-    docs_url=None,
-    redoc_url=None,
-    openapi_url=None,
-)
-
-_POLICY = (
-    "default-src 'none'; style-src 'nonce-{nonce}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-)
-_MAX_ID = 250
-"""Characters of the id of a DAG or run, by Airflow's database."""
+router = APIRouter()
 
 
-@app.middleware("http")
-async def protect(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse ids that cannot exist, and keep the page out of caches and foreign frames."""
-    request.state.nonce = secrets.token_urlsafe(16)
-    if any("\0" in text or len(text) > _MAX_ID for text in request.query_params.values()):
-        response: Response = JSONResponse({"detail": "There is no such run."}, status_code=404)
-    else:
-        response = await call_next(request)
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Content-Security-Policy"] = _POLICY.format(nonce=request.state.nonce)
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
-
-
-_templates = jinja2.Environment(loader=jinja2.PackageLoader("vod.ui", ""), autoescape=True)
-
-
-def _read(session: SessionDep, dag_id: str, run_id: str) -> tuple[DagRun, RunProgress]:
+def _read(session: Session, dag_id: str, run_id: str) -> tuple[DagRun, RunProgress]:
     run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
     if run is None:
-        raise HTTPException(404, f"{dag_id} has no run {run_id}.")
+        raise not_found()
     reported: dict[tuple[str, int], Any] = {}
     plans = []
     notes = select(
@@ -94,21 +63,35 @@ def _read(session: SessionDep, dag_id: str, run_id: str) -> tuple[DagRun, RunPro
     return run, progress_of(batches, plans)
 
 
-@app.get("/progress.json")
-def as_json(session: SessionDep, dag_id: str, run_id: str) -> dict[str, Any]:
+@router.get("/progress.json")
+def as_json(session: SessionDep, rights: RightsDep, dag_id: str, run_id: str) -> dict[str, Any]:
     """The figures, for scripts."""
+    require_results(rights, dag_id)
     run, progress = _read(session, dag_id, run_id)
     return {"dag_id": dag_id, "run_id": run_id, "state": run.state, **progress.to_json()}
 
 
-@app.get("/progress", response_class=HTMLResponse)
-def as_page(request: Request, session: SessionDep, dag_id: str, run_id: str) -> str:
+@router.get("/progress", response_class=HTMLResponse)
+def as_page(request: Request, session: SessionDep, rights: RightsDep, dag_id: str, run_id: str) -> Response:
     """The page, which renews itself as long as the run goes on."""
+    require_results(rights, dag_id)
     run, progress = _read(session, dag_id, run_id)
-    return _templates.get_template("videos_tab.html").render(
-        nonce=request.state.nonce,
+    ended = run.state in _ENDED
+    of_run = Library(session).page(Wanted(dag_id=dag_id, run_id=run_id), [dag_id], 0, MOST_READ)
+    found = videos_of(session, run, of_run)
+    failed = select(TaskInstance.id).where(
+        TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.state.in_(_RETRIED)
+    )
+    some_failed = session.scalar(failed.limit(1)) is not None
+    return render(
+        request,
+        "run.html",
         run=run,
         progress=progress,
+        found=found,
         max_at_work=MAX_AT_WORK,
-        ended=run.state in ("success", "failed"),
+        most_shown=MOST_SHOWN,
+        ended=ended,
+        moving=not ended,
+        may_retry=some_failed and rights.may_clear(dag_id),
     )

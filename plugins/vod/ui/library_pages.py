@@ -1,0 +1,178 @@
+"""All videos, and one of them: its audio, its text, its history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.taskinstancehistory import TaskInstanceHistory
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from vod.locations import public_name
+from vod.ui.access import Rights, RightsDep
+from vod.ui.app import not_found, render
+from vod.ui.entries import MOVING, PAGE, STATES, Entry, Library, Wanted, shown_counts
+from vod.ui.streams import Opened, stream
+
+router = APIRouter()
+
+DOUBTFUL = 0.5
+"""A word of which the recogniser is less sure than this is marked."""
+_MAX_TRANSCRIPT = 32 << 20
+_MOST_PAGES = 100_000
+
+
+@router.get("/library", response_class=HTMLResponse)
+def library(
+    request: Request,
+    session: SessionDep,
+    rights: RightsDep,
+    state: str = "",
+    text: str = "",
+    of_dag: str = "",
+    of_run: str = "",
+    page: Annotated[int, Query(ge=0, le=_MOST_PAGES)] = 0,
+) -> Response:
+    """All videos that the user may see, newest first."""
+    stored = Library(session)
+    counts = stored.counts()
+    dag_ids = rights.readable(sorted(counts))
+    wanted = Wanted(state=state if state in STATES else "", text=text.strip(), dag_id=of_dag, run_id=of_run)
+    entries = stored.page(wanted, dag_ids, page * PAGE)
+    by_state = shown_counts(counts, dag_ids)
+    whole = sum(by_state.values())
+    if wanted == Wanted(state=wanted.state):
+        total = by_state[wanted.state] if wanted.state else whole
+    else:
+        total = stored.count(wanted, dag_ids)
+    return render(
+        request,
+        "library.html",
+        entries=entries,
+        wanted=wanted,
+        counts=by_state,
+        whole=whole,
+        total=total,
+        page=page,
+        first=page * PAGE + 1,
+        last=page * PAGE + len(entries),
+        moving=any(by_state[each] for each in MOVING),
+    )
+
+
+@router.get("/asset", response_class=HTMLResponse)
+def asset(request: Request, session: SessionDep, rights: RightsDep, entry: str) -> Response:
+    """One video."""
+    found = _find(session, rights, entry)
+    files = {kind: kind for kind in found.transcript.get("uris", {}) if isinstance(kind, str)}
+    return render(
+        request,
+        "asset.html",
+        entry=found,
+        files=sorted(files),
+        history=_history(session, found),
+        again=_again(session, rights, found),
+        moving=found.state in MOVING,
+        doubtful=DOUBTFUL,
+    )
+
+
+@router.get("/audio")
+def audio(
+    session: SessionDep,
+    rights: RightsDep,
+    entry: str,
+    download: bool = False,
+    wanted: Annotated[str | None, Header(alias="range")] = None,
+) -> StreamingResponse:
+    """The audio of a video, or the range that the browser wants."""
+    record = _find(session, rights, entry).record
+    if not isinstance(record.get("uri"), str):
+        raise not_found()
+    opened = Opened(record["uri"], str(record.get("audio_format", "")).lower())
+    return stream(opened, wanted, download=download)
+
+
+@router.get("/file")
+def file(session: SessionDep, rights: RightsDep, entry: str, kind: str) -> StreamingResponse:
+    """A file of the text of a video, to be saved."""
+    return stream(Opened(_uri_of_text(_find(session, rights, entry), kind)), None, download=True)
+
+
+@router.get("/transcript.json")
+def transcript(session: SessionDep, rights: RightsDep, entry: str) -> Response:
+    """The words of a video with their times, for the page."""
+    opened = Opened(_uri_of_text(_find(session, rights, entry), "json"))
+    return Response(opened.read(_MAX_TRANSCRIPT), media_type="application/json")
+
+
+@router.get("/states.json")
+def states(session: SessionDep, rights: RightsDep) -> JSONResponse:
+    """How many videos are in which state, for scripts."""
+    counts = Library(session).counts()
+    return JSONResponse(shown_counts(counts, rights.readable(sorted(counts))))
+
+
+def _find(session: Session, rights: Rights, key: str) -> Entry:
+    found = Library(session).find(key)
+    if found is None or not rights.may_read(found.written.dag_id):
+        raise not_found()
+    if found.text_written and not rights.may_read(found.text_written.dag_id):
+        return Entry(key=found.key, audio=found.audio, updated=found.updated, written=found.written)
+    return found
+
+
+def _uri_of_text(entry: Entry, kind: str) -> str:
+    uris = entry.transcript.get("uris")
+    uri = uris.get(kind) if isinstance(uris, dict) else None
+    if not isinstance(uri, str):
+        raise HTTPException(404, "There is no such file.")
+    return uri
+
+
+def _history(session: Session, entry: Entry) -> list[dict[str, Any]]:
+    """Each try of the tasks that wrote of this video last, the newest first."""
+    tries = []
+    for what, writer in (("Audio extraction", entry.written), ("Transcription", entry.text_written)):
+        if writer is None:
+            continue
+        for model in (TaskInstance, TaskInstanceHistory):
+            rows = session.execute(
+                select(model.try_number, model.state, model.start_date, model.end_date).where(
+                    model.dag_id == writer.dag_id,
+                    model.run_id == writer.run_id,
+                    model.task_id == writer.task_id,
+                    model.map_index == writer.map_index,
+                )
+            )
+            tries += [
+                {"what": what, "writer": writer, "number": number, "state": state, "start": start, "end": end}
+                for number, state, start, end in rows
+            ]
+    unique = {(each["what"], each["number"]): each for each in tries}
+    return sorted(unique.values(), key=lambda each: (each["what"], -(each["number"] or 0)), reverse=False)
+
+
+def _again(session: Session, rights: Rights, entry: Entry) -> dict[str, Any] | None:
+    """What *Extract again* asks of Airflow's API: a run of the same DAG with this asset alone.
+
+    ``None`` when that cannot be asked: the DAG takes no assets, the user may not trigger it, or the source is
+    a URL of which only the harmless part was kept.
+    """
+    dag_id = entry.written.dag_id
+    if public_name(entry.asset) != entry.asset or "?" in entry.asset or not rights.may_trigger(dag_id):
+        return None
+    known = session.scalar(select(DagModel.dag_id).where(DagModel.dag_id == dag_id, ~DagModel.is_stale))
+    dag = SerializedDagModel.get_dag(dag_id, session=session) if known else None
+    if dag is None or not {"assets", "force"} <= set(dag.params):
+        return None
+    run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == entry.written.run_id))
+    conf = {name: value for name, value in ((run.conf if run else None) or {}).items() if name in dag.params}
+    return {"dag": dag_id, "conf": {**conf, "assets": [entry.asset], "force": True}}

@@ -1,0 +1,161 @@
+"""The tab of a run shows its videos: before the first result, after a failed plan, failures on top."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from html import unescape
+from typing import Any
+
+import pytest
+
+from tests.conftest import DictStore
+from tests.ui.conftest import DAG, RUN, Site
+from vod.batch.outcomes import FAILURE_KEY
+from vod.library.register import Register
+from vod.records import AssetFailure, ExtractedAudio, SubmittedExtraction, Transcript
+
+ASSETS = ["a" * 32, "b" * 32, "/films/c.mp4"]
+
+
+def page(site: Site, role: str = "admin") -> str:
+    answer = site.person(role).get("/progress", params={"dag_id": DAG, "run_id": RUN})
+    assert answer.status_code == 200
+    return answer.text
+
+
+def shown(text: str) -> list[tuple[str, str]]:
+    """Name and state of each video, in order."""
+    rows = re.findall(r'<td class="title">(.*?)</td>.*?<span class="state (\w+)">', text, re.DOTALL)
+    return [(unescape(re.sub(r"<span.*?</span>|<[^>]+>", "", cell)), state) for cell, state in rows]
+
+
+def audio(asset: str, **more: Any) -> dict[str, Any]:
+    record = ExtractedAudio(
+        asset=asset,
+        uri=f"file:///audio/{asset[-5:]}.mp3",
+        audio_format="MP3",
+        codec="mp3",
+        duration=5.0,
+        size=1,
+        engine="ffmpeg",
+        **more,
+    )
+    return record.to_json()
+
+
+def text(asset: str, **more: Any) -> dict[str, Any]:
+    return Transcript(
+        asset=asset, audio="x", text="", language="en", duration=5.0, model="m", uris={}, **more
+    ).to_json()
+
+
+def failure(asset: str, message: str = "Too loud.", remedy: str = "Turn it down.") -> dict[str, Any]:
+    return AssetFailure(asset=asset, outcome="loud", message=message, remedy=remedy).to_json()
+
+
+def test_before_the_plan_and_before_the_first_result(site: Site) -> None:
+    site.run("running")
+    assert "No task of this run has begun to work on videos." in page(site)
+    assert "data-moving" in page(site)
+    site.push("plan", "part_0", {"assets": ASSETS[:2]})
+    site.push("plan", "part_1", {"assets": ASSETS[2:]})
+    assert shown(page(site)) == [(ASSETS[0], "waiting"), (ASSETS[1], "waiting"), ("c.mp4", "waiting")]
+    store = DictStore()
+    register = Register(store, "holder", {"engine": "vod"}, settling=0)
+    register.claim(ASSETS[:1])
+    register.accept(ASSETS[0], "f" * 32, 1.0)
+    site.write(store)
+    assert shown(page(site))[0] == (ASSETS[0], "extracting")
+    assert f"asset?entry={register.key(ASSETS[0])}" in page(site)
+
+
+def test_failures_are_on_top_with_their_reasons(site: Site) -> None:
+    site.run("failed")
+    site.push("plan", "part_0", {"assets": ASSETS})
+    first = audio(ASSETS[0], title="Lake <b>", entry="audio_1")
+    extracted = [first, audio(ASSETS[1], entry="audio_2"), failure(ASSETS[2])]
+    site.push("batch.extract", "return_value", extracted, 0)
+    site.push(
+        "batch.transcribe",
+        "return_value",
+        [text(ASSETS[0]), text(ASSETS[1], outcome="doubtful", warnings=["No word."]), failure(ASSETS[2])],
+        0,
+    )
+    told = page(site)
+    assert shown(told) == [("c.mp4", "failed"), (ASSETS[1], "doubtful"), ("Lake <b>", "done")]
+    assert "Too loud. Turn it down." in told
+    assert "No word." in told
+    site.push("again.extract", "return_value", [audio(ASSETS[2])], 0)
+    site.push("again.transcribe", "return_value", [text(ASSETS[2])], 0)
+    assert [state for _, state in shown(page(site))] == ["doubtful", "done", "done"]
+
+
+def test_a_failed_plan_says_why(site: Site) -> None:
+    site.run("failed")
+    site.push("plan", FAILURE_KEY, {**failure("/etc/x", "This is not allowed."), "records": []})
+    told = page(site)
+    assert "plan failed" in told
+    assert "/etc/x: This is not allowed. Turn it down." in told
+
+
+def test_a_batch_that_failed_as_a_whole_gives_its_reason_to_its_videos(site: Site) -> None:
+    site.run("failed")
+    site.push("plan", "part_0", {"assets": ASSETS[:1]})
+    site.push("plan", "part_1", {"audio": [audio(ASSETS[1]), audio(ASSETS[2])]})
+    why = {**failure("", "No disk."), "records": [failure(ASSETS[2], "No sound.", "")]}
+    site.push("batch.transcribe", FAILURE_KEY, why, 1)
+    told = page(site)
+    assert shown(told) == [(ASSETS[1], "failed"), ("c.mp4", "failed"), (ASSETS[0], "waiting")]
+    assert told.count("No disk. Turn it down.") == 2, "of the batch, and of the video without a record"
+    assert "No sound." in told
+
+
+def test_what_is_submitted_only_is_under_way(site: Site) -> None:
+    site.run("success")
+    record = SubmittedExtraction(asset=ASSETS[0], audio_asset_id="f" * 32, audio_format="MP3", accepted=1.0)
+    site.push("submit", "return_value", record.to_json())
+    assert shown(page(site)) == [(ASSETS[0], "extracting")]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        None,
+        7,
+        "text",
+        "[not json",
+        {},
+        [],
+        [None, 7, [], {"outcome": 3}, {"outcome": "extracted"}, {"outcome": "x", "asset": 7, "message": "m"}],
+        [{"outcome": "transcribed", "asset": "a"}, {"asset": "<script>alert(1)</script>"}],
+        {**failure("<script>alert(1)</script>", "<img src=x onerror=alert(1)>")},
+        [{**audio("a"), "duration": "<script>alert(1)</script>", "language": ["<script>alert(1)</script>"]}],
+    ],
+)
+def test_whatever_tasks_return_is_shown_as_text_or_not_at_all(site: Site, junk: Any) -> None:
+    site.run()
+    site.push("other", "return_value", junk)
+    site.push("plan", "part_x", junk)
+    site.push("plan", FAILURE_KEY, junk)
+    body = page(site).partition("<body>")[2]
+    assert "<script>" not in body
+    assert "<img" not in body
+
+
+def test_who_may_only_look_gets_no_button(site: Site) -> None:
+    from airflow.models.taskinstance import TaskInstance
+
+    site.run("failed")
+    row = {"task_id": "report", "dag_id": DAG, "run_id": RUN, "map_index": -1, "state": "failed"}
+    columns = {"pool": "p", "pool_slots": 1, "try_number": 1, "max_tries": 0, "executor_config": {}}
+    site.session.execute(TaskInstance.__table__.insert().values(id=uuid.uuid4(), **row, **columns))
+    site.session.commit()
+    assert "Retry the failed ones" in page(site, "user")
+    assert "Retry the failed ones" not in page(site, "viewer")
+
+
+def test_a_run_that_is_not_there(site: Site) -> None:
+    answer = site.person().get("/progress", params={"dag_id": DAG, "run_id": "<b>"})
+    assert answer.status_code == 404
+    assert "There is no such video or run" in answer.text
