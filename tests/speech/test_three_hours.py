@@ -52,12 +52,12 @@ engine.close()
 def record(target: Path, video: Path, minutes: int) -> Path:
     """A minute for each of three voices in turn, most of it silence."""
     sources = [video, video.with_name("train.mkv"), video.with_name("lake.mov")]
-    minute = ";".join(f"[{n}:a:0]aresample=16000,apad=whole_dur=60[{n}]" for n in range(3))
-    command = [find_ffmpeg(), "-v", "error"]
+    minute = ";".join(f"[{n}:a:0]aresample=16000,apad=whole_dur=60[voice{n}]" for n in range(3))
+    command = [find_ffmpeg(), "-v", "error", "-y"]
     for source in sources:
         command += ["-i", str(source)]
     three = target.with_name("three.wav")
-    mixed = f"{minute};[0][1][2]concat=n=3:v=0:a=1"
+    mixed = f"{minute};[voice0][voice1][voice2]concat=n=3:v=0:a=1"
     subprocess.run([*command, "-filter_complex", mixed, "-ac", "1", str(three)], check=True)
     command = [find_ffmpeg(), "-v", "error", "-stream_loop", "-1", "-i", str(three)]
     subprocess.run([*command, "-t", str(minutes * 60), str(target)], check=True)

@@ -229,11 +229,10 @@ def check_speech(form: Mapping[str, Any], vod_conn_id: str = DEFAULT_CONNECTION)
         with hearings(settings):
             log.info("The speech can be recognised as it is asked for.")
     except (SpeechNotInstalledError, ModelNotFoundError) as error:
-        if not queues.SPEECH or settings.options.engine != "whisper":
+        queue = conf.get("vod", "speech_queue", fallback="")
+        if not queue or settings.options.engine != "whisper":
             raise
-        log.warning(
-            "Whether the workers of the queue %r have the model is not known: %s", queues.SPEECH, error
-        )
+        log.warning("Whether the workers of the queue %r have the model is not known: %s", queue, error)
 
 
 def known_audio(
