@@ -118,6 +118,8 @@ def test_the_settings_have_their_defaults_without_any_configuration() -> None:
     assert {name: conf.get("vod", name) for name in options} == {
         "media_queue": "",
         "speech_queue": "",
+        "speech_pool": "",
+        "speech": "",
         "allowed_locations": "",
         "max_manifest_bytes": str(MAX_BYTES),
         "backfill_pool": "",

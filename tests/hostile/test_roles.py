@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -105,6 +106,12 @@ def test_a_viewer_starts_nothing_and_reads_no_secret(cluster: Cluster) -> None:
                 read.append(viewer.get(f"{path}/logs/{task['try_number']}", params=index).text)
         read.append(viewer.get(f"/api/v2/dags/{dag}/dagRuns/{quote(run)}").text)
         read.append(viewer.get("/vod/progress", params={"dag_id": dag, "run_id": run}).text)
+    read += [viewer.get(f"/vod/library?page={page}").text for page in range(2)]
+    entries = set(re.findall(r"asset\?entry=(audio_\w+)", "".join(read)))
+    assert entries
+    for entry in entries:
+        for page in ("asset", "audio", "transcript.json", "file"):
+            read.append(viewer.get(f"/vod/{page}", params={"entry": entry, "kind": "txt"}).text)
     assert len(read) > 50
     for what, secret in cluster.secrets.items():
         assert not [text[:300] for text in read if secret.strip() in text], what
@@ -113,9 +120,20 @@ def test_a_viewer_starts_nothing_and_reads_no_secret(cluster: Cluster) -> None:
 def test_a_stranger_sees_nothing(cluster: Cluster) -> None:
     nobody = cluster.person(None)
     dag, run = "extract_and_transcribe", "manual"
-    for name in ("/vod/progress", "/vod/progress.json"):
+    pages = (
+        "progress",
+        "progress.json",
+        "library",
+        "asset",
+        "audio",
+        "file",
+        "transcript.json",
+        "states.json",
+    )
+    for name in (f"/vod/{page}" for page in (*pages, "pages.js")):
         for headers in ({}, {"Authorization": "Bearer x.y.z"}, {"Cookie": "_token=x.y.z"}):
-            answer = nobody.get(name, params={"dag_id": dag, "run_id": run}, headers=headers)
+            of_all = {"dag_id": dag, "run_id": run, "entry": "audio_0", "kind": "txt"}
+            answer = nobody.get(name, params=of_all, headers=headers)
             assert answer.status_code in (401, 403), (name, headers)
     for name in ("/vod/docs", "/vod/redoc", "/vod/openapi.json", "/vod/", "/vod/docs/oauth2-redirect"):
         assert nobody.get(name).status_code == 404, name

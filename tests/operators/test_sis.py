@@ -91,9 +91,10 @@ def test_a_killed_task_goes_on_with_its_order(
 ) -> None:
     store = DictStore()
     for _ in range(3):  # waiting may be killed as often as it likes
-        with monkeypatch.context() as patch, pytest.raises(Killed):
+        with monkeypatch.context() as patch:
             patch.setattr(SisEngine, "result", _die)
-            transcribe(audio, store)
+            with pytest.raises(Killed):
+                transcribe(audio, store)
     [record] = transcribe(audio, store)
     assert record["outcome"] == "transcribed"
     assert orders() == 1
@@ -115,9 +116,10 @@ def test_killed_between_acceptance_and_note(
         write(note, values)
 
     store = DictStore()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(OrderNote, "write", dying)
-        transcribe(audio, store)
+        with pytest.raises(Killed):
+            transcribe(audio, store)
     [record] = transcribe(audio, store)
     assert (record["outcome"], orders()) == ("doubtful", 2)
     assert "twice" in record["warnings"][0]
@@ -234,7 +236,7 @@ def test_options_that_sis_does_not_have(
 def test_a_wrong_key_is_told_before_the_work(
     standin: Standin, audio: list[dict[str, Any]], orders: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    value = json.loads(connection_json(standin, sis_endpoint=standin.url, destination="/tmp"))  # noqa: S108
+    value = json.loads(connection_json(standin, sis_endpoint=standin.url, destination="/tmp"))
     monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", json.dumps({**value, "login": "NOBODY"}))
     with pytest.raises(AirflowFailException, match="SIS refuses the account"):
         transcribe(audio)
@@ -274,9 +276,10 @@ def test_a_cancelled_wait_ends_and_the_order_stays(
         operator.on_kill()
         return ordered(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(CancelledError):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SisEngine, "result", cancelling)
-        operator.execute(context_of(DictStore()))
+        with pytest.raises(CancelledError):
+            operator.execute(context_of(DictStore()))
     standin.behaviour.queue_seconds = 0
     assert orders() == 1
 
@@ -285,9 +288,10 @@ def test_a_result_that_is_gone_is_not_bought_anew(
     standin: Standin, audio: list[dict[str, Any]], orders: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = DictStore()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(SisEngine, "result", _die)
-        transcribe(audio, store)
+        with pytest.raises(Killed):
+            transcribe(audio, store)
     for job in (standin.settings.data / "speech").glob("*.json"):
         job.unlink()
     [failure] = transcribe(audio, store, failed_assets="return")

@@ -162,6 +162,17 @@ def test_a_speech_server_is_asked_before_the_extraction_is_paid_for(
         assert "sk-secret" not in str(caught.value)
 
 
+def test_where_speech_has_workers_of_its_own_the_plan_need_not_have_the_model(
+    connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH_QUEUE", "gpu")
+    form = {**FORM, "model": "/gpu/models/ours", "language": None}
+    assert planning.plan_videos(form, SPEAKING, DictStore())
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", '{"device": "tpu"}')
+    with pytest.raises(AirflowFailException, match="'tpu' is unknown"):
+        planning.plan_videos(form, SPEAKING, DictStore())
+
+
 def audio(asset: str, uri: str, **more: Any) -> dict[str, Any]:
     """What an asset event says of extracted audio."""
     of_file = {"audio_format": "MP3", "codec": "mp3", "duration": 1.0, "size": 1, "engine": "vod"}

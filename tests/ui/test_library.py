@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.models.asset_state_store import AssetStateStoreModel
 
 from tests.conftest import DictStore
 from tests.ui.conftest import DAG, RUN, Site
 from vod.library.register import Register, vod_inputs
+from vod.library.texts import text_key
 from vod.records import AssetFailure, ExtractedAudio, Transcript
 from vod.ui.entries import STATES
 
@@ -172,12 +174,41 @@ def test_each_sees_the_videos_of_the_dags_whose_results_he_may_read(
     assert person.get("/transcript.json", params={"entry": mine.entry}).status_code == 404
 
 
+ODD = dict.fromkeys(
+    (
+        "asset",
+        "title",
+        "uri",
+        "duration",
+        "size",
+        "language",
+        "warnings",
+        "uris",
+        "offset",
+        "engine",
+        "confidence",
+    ),
+    "<b>7</b>",
+)
+
+
 @pytest.mark.parametrize(
-    "value", ["", "[]", "null", "7", '{"state": "failed"}', '{"state": 3, "record": []}']
+    "value",
+    [
+        "",
+        "[]",
+        "null",
+        "7",
+        '{"state": "failed"}',
+        '{"state": "failed", "failure": 7, "asset": ["a"]}',
+        '{"state": 3, "record": []}',
+        json.dumps({"state": "ready", "record": ODD}),
+        json.dumps({"state": "ready", "record": {**{name: [None] for name in ODD}, "uri": "x"}}),
+        json.dumps({"state": "ready", "record": dict.fromkeys(ODD, -1e308)}),
+    ],
+    ids=range(10),
 )
 def test_what_others_wrote_under_such_a_key_breaks_no_page(site: Site, value: str) -> None:
-    from airflow.models.asset_state_store import AssetStateStoreModel
-
     audio = site.extract("/v/good.mp4", "file:///audio/1.mp3")
     row = site.session.get(AssetStateStoreModel, (1, audio.entry))
     assert row
@@ -187,9 +218,34 @@ def test_what_others_wrote_under_such_a_key_breaks_no_page(site: Site, value: st
             asset_id=1, key=key, value=value, updated_at=row.updated_at, last_updated_by_dag_id=DAG
         )
     )
+    text = {"state": "done", "audio": "<b>7</b>", "record": ODD}
+    site.session.add(
+        AssetStateStoreModel(
+            asset_id=1,
+            key=text_key(key),
+            value=json.dumps(text),
+            updated_at=row.updated_at,
+            last_updated_by_dag_id=DAG,
+        )
+    )
     site.session.commit()
     for path in ("/library", "/asset"):
-        assert site.person().get(path, params={"entry": key}).status_code == 200
+        page = site.person().get(path, params={"entry": key})
+        assert page.status_code == 200
+        assert "<b>7</b>" not in page.text.partition("<table")[2] + page.text.partition("<header")[2]
+    for path in ("/audio", "/file", "/transcript.json"):
+        assert site.person().get(path, params={"entry": key, "kind": "b"}).status_code == 404
+
+
+def test_what_no_dag_has_written_is_shown_to_nobody(site: Site) -> None:
+    audio = site.extract("/v/secret.mp4", "file:///audio/1.mp3")
+    row = site.session.get(AssetStateStoreModel, (1, audio.entry))
+    assert row
+    row.last_updated_by_dag_id = None
+    site.session.commit()
+    assert site.person().get("/asset", params={"entry": audio.entry}).status_code == 404
+    assert "secret" not in site.person().get("/library").text
+    assert set(site.person().get("/states.json").json().values()) == {0}
 
 
 def test_again_is_offered_for_what_can_be_asked_for_again(site: Site) -> None:

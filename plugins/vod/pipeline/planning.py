@@ -26,6 +26,7 @@ from vod.operators.hearing import SpeechSettings, hearings
 from vod.pipeline import forms
 from vod.pipeline.signed_urls import refuse_signed_url
 from vod.records import ExtractedAudio, parse_record
+from vod.speech.errors import ModelNotFoundError, SpeechNotInstalledError
 from vod.storage.files import Destination, allowed_locations, check_source
 
 MAX_BYTES = 48_000
@@ -212,7 +213,8 @@ def check_speech(form: Mapping[str, Any], vod_conn_id: str = DEFAULT_CONNECTION)
     """Refuse speech recognition that cannot be done, before the extraction is paid for.
 
     The engine, its options and its fallback are those of the connection or of ``[vod] speech``. The model is
-    loaded, and a server is asked, on the worker on which this runs.
+    loaded, and a server is asked, on the worker on which this runs. With ``[vod] speech_queue`` that is not
+    where speech is recognised: then it need not have the model.
 
     :param form: Its fields ``model`` and ``language`` count.
     :raises InvalidInputError: an option that there is not, or that the engine does not have.
@@ -222,8 +224,15 @@ def check_speech(form: Mapping[str, Any], vod_conn_id: str = DEFAULT_CONNECTION)
     from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
 
     given = {name: form.get(name) for name in ("model", "language")}
-    with hearings(SpeechSettings.read(given, VodHook(vod_conn_id))):
-        log.info("The speech can be recognised as it is asked for.")
+    settings = SpeechSettings.read(given, VodHook(vod_conn_id))
+    try:
+        with hearings(settings):
+            log.info("The speech can be recognised as it is asked for.")
+    except (SpeechNotInstalledError, ModelNotFoundError) as error:
+        queue = conf.get("vod", "speech_queue", fallback="")
+        if not queue or settings.options.engine != "whisper":
+            raise
+        log.warning("Whether the workers of the queue %r have the model is not known: %s", queue, error)
 
 
 def known_audio(

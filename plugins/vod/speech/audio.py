@@ -64,19 +64,24 @@ def voices(audio: Path, channels: Channels = "mix") -> Iterator[tuple[float, lis
     """
     import numpy as np
 
-    start = 0
+    start = length = 0
     names: list[str] = []
-    pending = np.zeros((0, 1), dtype=np.int16)
+    parts: list[NDArray[np.int16]] = []
     for names, part in _read(audio, mix=channels == "mix"):
-        pending = np.concatenate([pending, part]) if len(pending) else part
-        while len(pending) >= (WINDOW + _SEARCH) * SAMPLE_RATE:
-            cut = _quietest(pending)
-            yield start / SAMPLE_RATE, _chosen(pending[:cut], names, channels)
-            start, pending = start + cut, pending[cut:]
-    if len(pending):
-        yield start / SAMPLE_RATE, _chosen(pending, names, channels)
-        start += len(pending)
-    if not start:
+        parts.append(part)
+        length += len(part)
+        while length >= (WINDOW + _SEARCH) * SAMPLE_RATE:
+            window = np.concatenate(parts)
+            cut = _quietest(window)
+            # Copied, so that nothing holds the window when it has been heard.
+            parts, window = [window[cut:].copy()], window[:cut]
+            length -= cut
+            yield start / SAMPLE_RATE, _chosen(window, names, channels)
+            del window
+            start += cut
+    if length:
+        yield start / SAMPLE_RATE, _chosen(np.concatenate(parts), names, channels)
+    elif not start:
         raise UnreadableAudioError("The audio track holds no sound that can be decoded.", asset=str(audio))
 
 

@@ -23,6 +23,8 @@ class Rights:
 
     def may_read(self, dag_id: str) -> bool:
         """Whether the user may see the results of a DAG: its tasks, and what they have returned (XCom)."""
+        if not dag_id:  # auth managers would take it for "any DAG"
+            return False
         return self._may("GET", DagAccessEntity.TASK_INSTANCE, dag_id) and self._may(
             "GET", DagAccessEntity.XCOM, dag_id
         )

@@ -97,6 +97,17 @@ class Entry:
         return _mapping(self.text.get("failure") if self.record else own)
 
     @property
+    def warnings(self) -> list[str]:
+        """What was odd about the audio and the text, one sentence each."""
+        found = (self.record.get("warnings"), self.transcript.get("warnings"))
+        return [str(warning) for each in found if isinstance(each, list) for warning in each]
+
+    @property
+    def files(self) -> Mapping[str, Any]:
+        """URIs of the files of the text, by caption format."""
+        return _mapping(self.transcript.get("uris"))
+
+    @property
     def asset(self) -> str:
         """The source as the records name it."""
         return str(self.audio.get("asset", ""))
@@ -134,7 +145,7 @@ class Wanted:
     """
 
     state: str = ""
-    text: str = ""
+    text: str = field(default="", repr=False)
     dag_id: str = ""
     run_id: str = ""
 

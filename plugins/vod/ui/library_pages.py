@@ -71,12 +71,10 @@ def library(
 def asset(request: Request, session: SessionDep, rights: RightsDep, entry: str) -> Response:
     """One video."""
     found = _find(session, rights, entry)
-    files = {kind: kind for kind in found.transcript.get("uris", {}) if isinstance(kind, str)}
     return render(
         request,
         "asset.html",
         entry=found,
-        files=sorted(files),
         history=_history(session, found),
         again=_again(session, rights, found),
         moving=found.state in MOVING,
@@ -130,8 +128,7 @@ def _find(session: Session, rights: Rights, key: str) -> Entry:
 
 
 def _uri_of_text(entry: Entry, kind: str) -> str:
-    uris = entry.transcript.get("uris")
-    uri = uris.get(kind) if isinstance(uris, dict) else None
+    uri = entry.files.get(kind)
     if not isinstance(uri, str):
         raise HTTPException(404, "There is no such file.")
     return uri

@@ -37,7 +37,7 @@ class Video:
     :param entry: Key of its audio in the register.
     """
 
-    asset: str
+    asset: str = field(repr=False)
     state: str = "waiting"
     title: str = ""
     reason: str = ""

@@ -75,6 +75,7 @@ def passages(
             if passage.language and not options.multilingual:
                 known[voice.speaker] = passage.language
             heard.append((voice.speaker, passage))
+        del found, voice, window  # megabytes, while the next are decoded
         yield together(heard)
 
 

@@ -148,7 +148,7 @@ class WhisperEngine:
     def _hear(self, window: Window, options: SpeechOptions, deadline: float) -> Passage:
         assert self._child is not None
         request = {"start": window.start, "options": asdict(options), "language": window.language}
-        payload = memoryview(window.samples.tobytes())
+        payload = window.samples.data.cast("B")
         watch = window.watch
         for answer in self._child.ask(request, payload, deadline=deadline, cancelled=watch.cancelled):
             if "heard" in answer:
