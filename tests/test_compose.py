@@ -172,6 +172,7 @@ def test_airflow_has_these_options() -> None:
     templates = files("airflow") / "config_templates"
     providers.read_string((templates / "provider_config_fallback_defaults.cfg").read_text())
     options |= {("celery", option) for option in providers["celery"]}
+    options.add(("scheduler", "num_stuck_in_queued_retries"))  # read by the scheduler, and not documented
     options |= {("vod", option) for option in get_provider_info()["config"]["vod"]["options"]}
 
     names = [name for name in ENVIRONMENT if name.startswith("AIRFLOW__")]

@@ -70,6 +70,10 @@ Each class lives beside what raises it; messages say what failed, for which asse
         ServerBusyError                retryable
         ServerRefusedError
         ServerAnswerError
+        UnreachableAudioError          a service that fetches the audio itself
+        UnsuitableAudioError
+        OrderLostError
+        OrderFailedError
       TranscriptionError               retryable
       UnexpectedError                  retryable; in an extraction by ffmpeg
       CopyFailedError                  retryable; from VOD to the destination

@@ -47,7 +47,7 @@ def test_the_policy_is_off_and_cheap_until_a_pool_is_configured() -> None:
         "vod.errors",
         "vod.text",
     }  # loaded anyway
-    assert set(seen["ours"]) - info == {"vod.pipeline", "vod.pipeline.pools"}
+    assert set(seen["ours"]) - info == {"vod.pipeline", "vod.pipeline.pools", "vod.pipeline.queues"}
     assert seen["speech"] == "default_pool"
     configured = look(AIRFLOW__VOD__BACKFILL_POOL="slow_lane", AIRFLOW__VOD__SPEECH_POOL="gpus")
     assert configured["speech"] == "gpus"

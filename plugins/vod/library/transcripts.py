@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from vod.locations import file_stem
 from vod.speech.languages import base_code
@@ -88,11 +90,42 @@ class TranscriptFiles:
         self.write(self._part(fingerprint), to_lines(passages))
 
     def forget(self, fingerprint: str) -> None:
-        """The transcript is there: its parts are no longer needed."""
+        """The transcript is there: what led to it is no longer needed."""
         self._destination.remove(self._part(fingerprint))
+        self._destination.remove(self._order(fingerprint))
+
+    def note(self, fingerprint: str) -> OrderNote:
+        """The note of an order that a service was given, see :class:`vod.speech.engines.Note`."""
+        return OrderNote(self, self._destination, self._order(fingerprint))
+
+    def _order(self, fingerprint: str) -> str:
+        return f"{self._stem}.{fingerprint}.order.jsonl"
 
     def _part(self, fingerprint: str) -> str:
         return f"{self._stem}.{fingerprint}.part.jsonl"
+
+
+class OrderNote:
+    """``<asset>.<fingerprint>.order.jsonl``: any task that wants the same text finds what was ordered."""
+
+    def __init__(self, files: TranscriptFiles, destination: Destination, name: str) -> None:
+        self._files, self._destination, self._name = files, destination, name
+
+    def read(self) -> dict[str, Any]:
+        """What was written last; empty when nothing was."""
+        data = self._destination.read(self._name)
+        if not data:
+            return {}
+        try:
+            values = json.loads(data)
+        except ValueError:
+            values = None
+        # It is written whole or not at all. One that cannot be read may stand for an order.
+        return values if isinstance(values, dict) else {"intended": 0.0}
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Keep it."""
+        self._files.write(self._name, json.dumps(values))
 
 
 def find_transcripts(

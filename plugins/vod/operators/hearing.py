@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
@@ -14,12 +14,14 @@ from vod.batch.arguments import check_choice
 from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError, VodError
 from vod.logs import get_logger
+from vod.media import EXTENSIONS
 from vod.speech import SpeechOptions, script
-from vod.speech.engines import ENGINES, SpeechEngine, engine
+from vod.speech.engines import ENGINES, RemoteAudio, SpeechEngine, engine
 from vod.speech.errors import ServerRefusedError
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
+    from vod.records import ExtractedAudio
 
 log = get_logger(__name__)
 
@@ -36,12 +38,14 @@ class SpeechSettings:
     :param models: Where speech models are, each in a folder of its name: a path, or a URL such as
         ``s3://aws_default@bucket/models``.
     :param speech_conn_id: Connection of type ``http`` to the server of the engine ``http``.
+    :param hook: The connection of type ``vod``, whose keys and region the engine ``sis`` has.
     """
 
     options: SpeechOptions
     fallback: SpeechOptions | None = None
     models: str = ""
     speech_conn_id: str = ""
+    hook: VodHook | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def read(
@@ -77,7 +81,7 @@ class SpeechSettings:
         if speech_conn_id:
             of_site["speech_conn_id"] = speech_conn_id
         options = SpeechOptions.from_json(values)
-        return cls(options=options, fallback=_fallback(options, fallback), **of_site)
+        return cls(options=options, fallback=_fallback(options, fallback), hook=hook, **of_site)
 
 
 def _fallback(options: SpeechOptions, given: str | Mapping[str, Any] | None) -> SpeechOptions | None:
@@ -150,8 +154,26 @@ def _means(settings: SpeechSettings, options: SpeechOptions) -> dict[str, Any]:
         from vod.hooks import speech_server  # loads an HTTP client: not to parse a DAG file
 
         return {"server": speech_server(settings.speech_conn_id)}
+    if options.engine == "sis" and settings.hook:
+        connection = settings.hook.settings
+        return {"service": connection.service, "endpoint": connection.sis_endpoint}
     if options.engine == "whisper" and settings.models:
         from vod.storage.models import models_folder
 
         return {"models": models_folder(settings.models, options.model)}
     return {}
+
+
+def remote_audio(record: ExtractedAudio, hook: VodHook) -> RemoteAudio:
+    """An audio, for a service that fetches it itself."""
+    from vod.storage.outside import outside_url
+
+    return RemoteAudio(
+        name=record.asset,
+        url=lambda: outside_url(record.uri, hook),
+        ending=EXTENSIONS.get(record.audio_format, ""),
+        duration=record.duration,
+        size=record.size,
+        sample_rate=record.sample_rate,
+        language=record.language or "",
+    )

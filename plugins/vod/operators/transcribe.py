@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import unquote
 
 from vod import media
@@ -23,13 +23,13 @@ from vod.library.transcripts import TranscriptFiles
 from vod.links import TranscriptLink
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
-from vod.operators.hearing import Hearing, SpeechSettings, hearings, reason
+from vod.operators.hearing import Hearing, SpeechSettings, hearings, reason, remote_audio
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
 from vod.speech import WRITERS, SpeechOptions, Transcription, write
-from vod.speech.engines import Watch
+from vod.speech.engines import OrderingEngine, Watch
 from vod.speech.errors import CancelledError, RecogniserCrashedError
 from vod.speech.passages import Passage
-from vod.speech.transcribing import Teller, doubts, fingerprint_of, transcribe
+from vod.speech.transcribing import Teller, assemble, doubts, fingerprint_of, transcribe
 from vod.storage.files import Destination, local_copy
 from vod.storage.files import version as storage_version
 
@@ -154,6 +154,7 @@ class TranscribeAudioOperator(BatchOperator):
                     check_shared(destination, store)
                 texts = Texts(store) if store else None
                 try:
+                    work.order([each for each in records if _is_open(each, ledger)])
                     # What may have killed an earlier try comes last.
                     for record in sorted(records, key=lambda record: ledger.begun(_key(record))):
                         if isinstance(record, ExtractedAudio):
@@ -203,12 +204,18 @@ class TranscribeAudioOperator(BatchOperator):
                 transcript = parse_record(finished)
                 assert isinstance(transcript, Transcript)
                 return transcript
+            failed = (ledger.get(audio) or {}).get("failure")
+            if failed:
+                failure = parse_record(failed)
+                assert isinstance(failure, AssetFailure)
+                return failure
             ledger.check(audio)
         except VodError as error:
             return AssetFailure.from_error(record.asset, error)
         except Exception as error:  # noqa: BLE001 - it is logged
             return self._unexpected(record, error)
-        ledger.begin([audio])
+        if not work.orders:  # otherwise this process only waits, and may die of anything
+            ledger.begin([audio])
         try:
             transcript = work.transcribe(record)
         except CancelledError:
@@ -219,7 +226,10 @@ class TranscribeAudioOperator(BatchOperator):
             return AssetFailure.from_error(record.asset, error)
         except VodError as error:
             ledger.forget(audio)
-            return AssetFailure.from_error(record.asset, error)
+            failure = AssetFailure.from_error(record.asset, error)
+            if work.orders and not error.retryable:  # the retry for another audio would order, and pay, again
+                ledger.fail(audio, failure.to_json())
+            return failure
         except Exception as error:  # noqa: BLE001 - it is logged
             ledger.forget(audio)
             return self._unexpected(record, error)
@@ -246,6 +256,40 @@ class _Work:
     destination: Destination
     captions: list[str]
     progress: BatchProgress
+    not_ordered: dict[str, VodError] = field(default_factory=dict)
+    """Why what was to be ordered was not, by fingerprint."""
+
+    @property
+    def orders(self) -> bool:
+        """Whether the first engine is a service that works elsewhere."""
+        return isinstance(self.engines[0].engine, OrderingEngine)
+
+    def order(self, records: Sequence[ExtractedAudio]) -> None:
+        """Order all audio of a service before the first is waited for."""
+        hearing = self.engines[0]
+        if not isinstance(hearing.engine, OrderingEngine):
+            return
+        for record in records:
+            try:
+                fingerprint, files = self._place(hearing, record)
+                if record.silent or files.find(fingerprint):
+                    continue
+            except VodError:  # it is told when its turn comes
+                continue
+            try:
+                hearing.engine.order(
+                    remote_audio(record, self.operator.hook),
+                    hearing.options,
+                    files.note(fingerprint),
+                    self._watch(),
+                )
+            except CancelledError:
+                raise
+            except VodError as error:
+                self.not_ordered[fingerprint] = error
+
+    def _watch(self, heard: Callable[[float], None] = lambda _: None) -> Watch:
+        return Watch(heard=heard, cancelled=self.operator.is_cancelled)
 
     def transcribe(self, record: ExtractedAudio) -> Transcript:
         """Transcripts of an audio and of its other tracks."""
@@ -311,11 +355,7 @@ class _Work:
     def _by(self, hearing: Hearing, record: ExtractedAudio) -> Transcript:
         """Recognise an audio, or take the transcript that there is."""
         started = time.monotonic()
-        options = hearing.options
-        version = storage_version(record.uri, limits=media.Limits(60.0)) or f"{record.size} {record.duration}"
-        revision = hearing.engine.revision(options)
-        fingerprint = fingerprint_of(f"{record.uri} {version}", options, revision, record.offset)
-        files = TranscriptFiles(self.destination, record.asset)
+        fingerprint, files = self._place(hearing, record)
         found = files.find(fingerprint)
         transcription = found[1] if found else self._recognise(hearing, record, fingerprint, files)
         name = found[0] if found else files.name(transcription, overwrite=self.operator.overwrite)
@@ -329,12 +369,25 @@ class _Work:
         uris["json"] = (
             self.destination.uri(transcript) if found else files.write(transcript, transcription.to_json())
         )
+        warnings = doubts(transcription)
+        if isinstance(hearing.engine, OrderingEngine) and files.note(fingerprint).read().get("lost"):
+            warnings.append("The answer to an order was lost: the service may bill this audio twice.")
         files.forget(fingerprint)
-        return self._record(record, transcription, uris, time.monotonic() - started, reused=bool(found))
+        seconds = time.monotonic() - started
+        return self._record(record, transcription, uris, seconds, reused=bool(found), warnings=warnings)
+
+    def _place(self, hearing: Hearing, record: ExtractedAudio) -> tuple[str, TranscriptFiles]:
+        """What stands for the transcript to be, and where its files are."""
+        version = storage_version(record.uri, limits=media.Limits(60.0)) or f"{record.size} {record.duration}"
+        revision = hearing.engine.revision(hearing.options)
+        fingerprint = fingerprint_of(f"{record.uri} {version}", hearing.options, revision, record.offset)
+        return fingerprint, TranscriptFiles(self.destination, record.asset)
 
     def _recognise(
         self, hearing: Hearing, record: ExtractedAudio, fingerprint: str, files: TranscriptFiles
     ) -> Transcription:
+        if isinstance(hearing.engine, OrderingEngine):
+            return self._ordered(hearing.engine, hearing.options, record, fingerprint, files)
         done = files.heard(fingerprint)
         if done:
             log.info("%s: going on after %.0f s that an earlier try heard.", record.asset, done[-1].end)
@@ -356,14 +409,45 @@ class _Work:
                 fingerprint=fingerprint,
                 done=done,
                 keep=keep,
-                watch=Watch(heard=teller.heard, cancelled=self.operator.is_cancelled),
+                watch=self._watch(teller.heard),
             )
+
+    def _ordered(
+        self,
+        engine: OrderingEngine,
+        options: SpeechOptions,
+        record: ExtractedAudio,
+        fingerprint: str,
+        files: TranscriptFiles,
+    ) -> Transcription:
+        """What a service recognised, ordered before or now."""
+        if fingerprint in self.not_ordered:
+            raise self.not_ordered.pop(fingerprint)
+        if record.silent:  # nothing to pay for
+            passage = Passage(start=0.0, end=record.duration or 0.0, speech_seconds=0.0)
+        else:
+            audio, note = remote_audio(record, self.operator.hook), files.note(fingerprint)
+            engine.order(audio, options, note, self._watch())
+            passage = engine.result(audio, options, note, self._watch())
+        return assemble(
+            [passage],
+            options,
+            engine.revision(options),
+            offset=record.offset,
+            track=record.track,
+            fingerprint=fingerprint,
+        )
 
     @staticmethod
     def _record(
-        record: ExtractedAudio, spoken: Transcription, uris: dict[str, str], seconds: float, *, reused: bool
+        record: ExtractedAudio,
+        spoken: Transcription,
+        uris: dict[str, str],
+        seconds: float,
+        *,
+        reused: bool,
+        warnings: list[str],
     ) -> Transcript:
-        warnings = doubts(spoken)
         return Transcript(
             asset=record.asset,
             audio=record.uri,
@@ -403,6 +487,14 @@ class _Work:
 def _key(record: ExtractedAudio | AssetFailure) -> str:
     """Under what a ledger knows an audio: another extraction of the same asset is another audio."""
     return json.dumps(record.to_json(), sort_keys=True)
+
+
+def _is_open(record: ExtractedAudio | AssetFailure, ledger: Ledger) -> TypeGuard[ExtractedAudio]:
+    """Whether there is still something to do for it."""
+    return (
+        isinstance(record, ExtractedAudio)
+        and not {"record", "failure"} & (ledger.get(_key(record)) or {}).keys()
+    )
 
 
 def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:

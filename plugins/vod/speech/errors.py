@@ -126,6 +126,38 @@ class ServerRefusedError(SpeechError):
     other_engine = True
 
 
+class UnreachableAudioError(SpeechError):
+    """The service that recognises speech cannot fetch the audio from where it is."""
+
+    outcome = "audio_unreachable"
+    other_engine = True
+    remedy = "Extract with the engine 'vod', or to a destination with obs:// in the region of the service."
+
+
+class UnsuitableAudioError(SpeechError):
+    """The service takes no audio of this format, length or size; nothing was ordered."""
+
+    outcome = "audio_unsuitable"
+    other_engine = True
+    remedy = "Extract MP3 or AAC, or choose the engine 'whisper'."
+
+
+class OrderLostError(SpeechError):
+    """The service was asked twice, and did not say whether it accepted."""
+
+    outcome = "speech_order_lost"
+    other_engine = True
+    remedy = "Both orders may be billed. Clear the task to order the audio once more."
+
+
+class OrderFailedError(SpeechError):
+    """The service accepted the audio, and ended without text."""
+
+    outcome = "speech_order_failed"
+    other_engine = True
+    remedy = "Check that the audio plays. Clear the task to order it once more."
+
+
 class ServerAnswerError(SpeechError):
     """What the speech server answered is no transcript with times."""
 

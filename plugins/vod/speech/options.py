@@ -19,8 +19,9 @@ class SpeechOptions:
     """How speech is recognised. An engine that cannot do what is asked for says so before it starts.
 
     :param engine: ``whisper``: faster-whisper on the worker; ``http``: a server with OpenAI's
-        ``/v1/audio/transcriptions``.
+        ``/v1/audio/transcriptions``; ``sis``: Huawei Cloud SIS.
     :param model: A name such as ``base`` or ``large-v3``, a folder, or a Python package that holds a model.
+        The default of ``sis`` is ``chinese_16k_media``.
     :param language: Language spoken, a code such as ``de`` or ``pt-BR``; recognised when empty.
     :param multilingual: Recognise the language of every piece, for audio in which it changes.
     :param task: ``transcribe``, or ``translate`` for an English translation.
@@ -58,6 +59,8 @@ class SpeechOptions:
     memory_limit: int = 0
 
     def __post_init__(self) -> None:
+        if self.engine == "sis" and self.model == SpeechOptions.model:
+            object.__setattr__(self, "model", "chinese_16k_media")
         for name, choices in {"channels": get_args(Channels), "task": get_args(Task)}.items():
             if getattr(self, name) not in choices:
                 raise InvalidInputError(
