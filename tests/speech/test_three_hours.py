@@ -19,7 +19,7 @@ TINY = "SpeechOptions(model='tiny.en', beam_size=1, cpu_threads=1)"
 HEAR = f"""
 import json, os, resource, signal, sys
 from pathlib import Path
-from vod.speech import SpeechOptions
+from vod.speech import SpeechOptions, models
 from vod.speech.engines import Watch
 from vod.speech.engines.whisper import WhisperEngine
 from vod.speech.passages import from_lines, to_lines
@@ -27,6 +27,7 @@ from vod.speech.transcribing import transcribe
 
 audio, part, until = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 done = from_lines(part.read_text()) if part.exists() else []
+models.installed_multilingual = lambda: None  # loading a second model is a tenth of this little speech
 engine = WhisperEngine()
 
 def used():
