@@ -11,7 +11,7 @@ LOCK := --universal --python-version 3.10 --generate-hashes --quiet
 override export VIDEO := $(value VIDEO)
 override export MEDIA := $(value MEDIA)
 
-.PHONY: help setup demo up down test test-lowest test-next test-slow test-hostile check-media test-system bench bench-speech lint requirements clean
+.PHONY: help setup demo up down test test-lowest test-next test-slow test-hostile check-media test-system test-distributed bench bench-speech lint requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/
 
 test-system: $(READY) ## whole Airflow with real processes, and its UI in headless Chromium
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'system or browser' tests/system
+
+test-distributed: $(READY) ## Airflow with Celery and Redis (needs redis-server and root), three workers, no common disk
+	@$(BIN)/python -m pytest -q -m distributed tests/distributed
 
 bench: $(READY) ## measures all and renews docs/performance.md; PARTS="side_by_side growth under_quota waiting": these
 	@$(if $(PARTS),,$(BIN)/python -m benchmarks.parse_time && $(BIN)/python -m benchmarks.sandbox && $(BIN)/python -m benchmarks.extraction && $(BIN)/python -m benchmarks.remote)

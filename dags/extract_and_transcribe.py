@@ -17,7 +17,7 @@ from airflow.sdk import DAG, Asset, task, task_group
 
 from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
-from vod.pipeline import forms, parts, planning, reports
+from vod.pipeline import forms, parts, planning, pools, reports
 
 with DAG(
     dag_id="extract_and_transcribe",
@@ -68,6 +68,7 @@ with DAG(
             language=language,
             destination=destination,
             failed_assets="return",
+            pool=pools.SPEECH_POOL,
             outlets=[Asset("vod://transcripts")],
             pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",

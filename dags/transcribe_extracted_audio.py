@@ -15,7 +15,7 @@ from airflow.sdk import DAG, Asset, task, task_group
 
 from vod.notifications import VodNotifier
 from vod.operators import TranscribeAudioOperator
-from vod.pipeline import forms, parts, planning, reports
+from vod.pipeline import forms, parts, planning, pools, reports
 
 AUDIO, TRANSCRIPTS = Asset("vod://audio"), Asset("vod://transcripts")
 
@@ -53,6 +53,7 @@ with DAG(
             model=model,
             language=language,
             failed_assets="return",
+            pool=pools.SPEECH_POOL,
             execution_timeout=timedelta(hours=12),
             outlets=[TRANSCRIPTS],
             pre_execute=reports.only_when_cleared,

@@ -19,8 +19,10 @@ import psutil
 
 from dev import stack
 from dev.processes import Processes, end
+from vod.cores import cores
 
 BACKFILL_POOL = "vod_backfill"
+SPEECH_POOL = "vod_speech"
 USER = "admin"
 PARTS = {
     "api-server": (),
@@ -81,6 +83,7 @@ class Airflow:
         self.await_health()
         slots = max(2, os.cpu_count() or 2)
         self.api.create_pool(BACKFILL_POOL, slots, "Backfills of video libraries (vod.pipeline.pools)")
+        self.api.create_pool(SPEECH_POOL, max(1, cores() // 2), "Speech recognition: two cores each")
 
     def start_part(self, part: str, name: str | None = None) -> None:
         """:param name: Under which a second one of its kind is known."""
@@ -148,6 +151,7 @@ class Airflow:
             "AIRFLOW__API__SECRET_KEY": stack.secret(self.state / "secrets" / "api"),
             "AIRFLOW__API_AUTH__JWT_SECRET": stack.secret(self.state / "secrets" / "jwt"),
             "AIRFLOW__VOD__BACKFILL_POOL": BACKFILL_POOL,
+            "AIRFLOW__VOD__SPEECH_POOL": SPEECH_POOL,
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
             "PYTHONPATH": os.pathsep.join(filter(None, (str(stack.ROOT), os.environ.get("PYTHONPATH")))),
         }

@@ -36,7 +36,7 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
-def connection(endpoint: str, destination: Path, **extra: object) -> str:
+def connection(endpoint: str, destination: Path | str, **extra: object) -> str:
     """The Airflow connection to the stand-in, as the JSON of an environment variable.
 
     :param extra: Further fields of its extra.

@@ -89,7 +89,9 @@ def test_the_parts_of_airflow_are_all_there() -> None:
     commands = {name: SERVICES[name]["command"] for name in AIRFLOW if name in LONG_RUNNING}
     assert sorted(commands.values()) == [
         "api-server",
-        "celery worker",
+        "celery worker --queues default",
+        "celery worker --queues media",
+        "celery worker --queues speech --concurrency 1",
         "dag-processor",
         "scheduler",
         "triggerer",
@@ -155,6 +157,7 @@ def test_example_of_the_variables_is_complete_and_holds_no_secret() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     pairs = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", "\n".join(lines), re.MULTILINE))
     assert pairs.pop("COMPOSE_PROJECT_NAME") == "vod"  # read by Compose itself
+    assert pairs.pop("COMPOSE_PROFILES") == "demo"
     assert pairs.keys() == {match["name"] for match in VARIABLE.finditer(TEXT)}
     secrets = {name: value for name, value in pairs.items() if SECRET.search(name)}
     demo = standin.StandinSettings(data=Path())
@@ -165,11 +168,11 @@ def test_example_of_the_variables_is_complete_and_holds_no_secret() -> None:
 def test_airflow_has_these_options() -> None:
     described = retrieve_configuration_description(include_providers=False)
     options = {(section, option) for section, about in described.items() for option in about["options"]}
-    # Celery's provider is in the image and not installed here; Airflow knows the options that it may have.
     providers = ConfigParser(interpolation=None)
     templates = files("airflow") / "config_templates"
     providers.read_string((templates / "provider_config_fallback_defaults.cfg").read_text())
     options |= {("celery", option) for option in providers["celery"]}
+    options.add(("scheduler", "num_stuck_in_queued_retries"))  # read by the scheduler, and not documented
     options |= {("vod", option) for option in get_provider_info()["config"]["vod"]["options"]}
 
     names = [name for name in ENVIRONMENT if name.startswith("AIRFLOW__")]
@@ -206,6 +209,38 @@ def test_runs_may_read_the_videos_and_write_the_audio(variables: dict[str, str])
         "/videos",
         "/audio",
     ]
+
+
+def test_every_queue_has_a_worker() -> None:
+    wanted = {"default", ENVIRONMENT["AIRFLOW__VOD__MEDIA_QUEUE"], ENVIRONMENT["AIRFLOW__VOD__SPEECH_QUEUE"]}
+    commands = " ".join(SERVICES[name]["command"] for name in AIRFLOW if "worker" in name)
+    assert set(re.findall(r"--queues (\S+)", commands)) == wanted
+
+
+def test_no_health_check_starts_python() -> None:
+    checks = {name: str(SERVICES[name]["healthcheck"]["test"]) for name in LONG_RUNNING}
+    assert not [
+        name for name, check in checks.items() if re.search(r"airflow jobs|celery --app|python", check)
+    ]
+
+
+def test_health_checks_read_what_airflow_answers(tmp_path: Path) -> None:
+    """With curl as cat: the answer of a running Airflow 3.3.2, once healthy and once not."""
+    answer = (
+        '{"metadatabase":{"status":"healthy"},"scheduler":{"status":"healthy","latest_scheduler_heartbeat":'
+        '"2026-11-26T01:21:45"},"triggerer":{"status":"healthy","latest_triggerer_heartbeat":'
+        '"2026-11-26T01:21:41"},"dag_processor":{"status":"healthy","latest_dag_processor_heartbeat":"x"}}'
+    )
+    curl = tmp_path / "curl"
+    curl.write_text(f"#!/bin/sh\ncat {tmp_path}/answer\n")
+    curl.chmod(0o755)
+    for name, part in (("airflow-triggerer", "triggerer"), ("airflow-dag-processor", "dag_processor")):
+        shell = SERVICES[name]["healthcheck"]["test"][1]
+        for status, code in (("healthy", 0), ("unhealthy", 1)):
+            said = answer.replace(f'"{part}":{{"status":"healthy"', f'"{part}":{{"status":"{status}"')
+            (tmp_path / "answer").write_text(said)
+            path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+            assert subprocess.run(["sh", "-c", shell], env={"PATH": path}, check=False).returncode == code
 
 
 def test_base_images_have_a_version_and_nothing_runs_as_root() -> None:

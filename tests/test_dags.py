@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -23,6 +24,7 @@ from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
+from vod.pipeline import pools
 from vod.pipeline.reports import only_when_cleared
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +80,14 @@ def test_waiting_for_vod_holds_no_worker_whatever_airflows_default_is(path: Path
         ):
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             assert given.get("wait_for_completion") == "False" or given.get("deferrable") == "True"
+
+
+@pytest.mark.parametrize("name", ["extract_and_transcribe", "transcribe_extracted_audio"])
+def test_transcriptions_run_in_the_pool_of_the_site(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "SPEECH_POOL", "vod_speech")
+    dag = runpy.run_path(str(DAGS / f"{name}.py"))["dag"]
+    found = {(task.task_type == "TranscribeAudioOperator", task.pool) for task in dag.tasks}
+    assert found == {(True, "vod_speech"), (False, "default_pool")}
 
 
 def test_what_is_planned_is_not_logged(dags: dict[str, DAG]) -> None:

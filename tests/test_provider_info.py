@@ -116,6 +116,10 @@ def test_each_module_and_class_that_it_names_is_there() -> None:
 def test_the_settings_have_their_defaults_without_any_configuration() -> None:
     options = get_provider_info()["config"]["vod"]["options"]
     assert {name: conf.get("vod", name) for name in options} == {
+        "media_queue": "",
+        "speech_queue": "",
+        "speech_pool": "",
+        "speech": "",
         "allowed_locations": "",
         "max_manifest_bytes": str(MAX_BYTES),
         "backfill_pool": "",

@@ -83,6 +83,7 @@ SHOWN = {
     "vod.speech.layout",
     "vod.speech.transcription",
     "vod.standin.library",
+    "vod.ui.entries",
 }
 
 

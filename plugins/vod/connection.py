@@ -48,6 +48,7 @@ class ConnectionSettings:
     :param engine: Engine of tasks that name none: ``vod`` or ``ffmpeg``.
     :param destination: Where audio files and transcripts go when a task does not say.
     :param obs_endpoint: URL of OBS for ``obs://``; the region's when ``None``.
+    :param sis_endpoint: URL of SIS for the speech engine ``sis``; the region's when ``None``.
     :param ffmpeg: Path of the program on the workers. When ``None``, the ffmpeg on the ``PATH``, else the one
         of the package imageio-ffmpeg.
     :param allow_http: Whether secrets may be sent to endpoints with ``http://`` on other machines.
@@ -60,6 +61,7 @@ class ConnectionSettings:
     engine: str = "vod"
     destination: str | None = None
     obs_endpoint: str | None = None
+    sis_endpoint: str | None = None
     ffmpeg: str | None = None
     allow_http: bool = False
     speech: dict[str, Any] = field(default_factory=dict, hash=False)  # settings are keys of caches
@@ -102,6 +104,7 @@ class ConnectionSettings:
             engine=engine,
             destination=extra.get("destination") or None,
             obs_endpoint=extra.get("obs_endpoint") or None,
+            sis_endpoint=extra.get("sis_endpoint") or None,
             ffmpeg=extra.get("ffmpeg") or None,
             allow_http=allow_http,
             speech=_speech(conn_id, extra.get("speech")),
@@ -168,6 +171,7 @@ def _require_encryption(conn_id: str, endpoint: str, extra: dict[str, Any]) -> N
         "Endpoint": endpoint,
         "IAM endpoint": extra.get("iam_endpoint") or "",
         "OBS endpoint": extra.get("obs_endpoint") or "",
+        "SIS endpoint": extra.get("sis_endpoint") or "",
     }
     for label, url in places.items():
         try:
@@ -322,6 +326,11 @@ def form_fields() -> dict[str, Any]:
         "obs_endpoint": {
             "label": "OBS endpoint",
             "description": "For URLs with obs://. Empty: https://obs.<region>.myhuaweicloud.com.",
+            "schema": text,
+        },
+        "sis_endpoint": {
+            "label": "SIS endpoint",
+            "description": "For the speech engine sis. Empty: https://sis-ext.<region>.myhuaweicloud.com.",
             "schema": text,
         },
         "allow_http": {

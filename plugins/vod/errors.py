@@ -10,6 +10,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         LocationNotAllowedError        [vod] allowed_locations
         SignedUrlError                 a secret in a form
         InvalidManifestError           a list of assets
+        FolderNotSharedError           a local destination, several machines
         TooManyAssetsError
       NoAudioTrackError                readable, but without sound
       CloudError                       VOD or the gateway before it
@@ -69,6 +70,10 @@ Each class lives beside what raises it; messages say what failed, for which asse
         ServerBusyError                retryable
         ServerRefusedError
         ServerAnswerError
+        UnreachableAudioError          a service that fetches the audio itself
+        UnsuitableAudioError
+        OrderLostError
+        OrderFailedError
       TranscriptionError               retryable
       UnexpectedError                  retryable; in an extraction by ffmpeg
       CopyFailedError                  retryable; from VOD to the destination
@@ -104,7 +109,7 @@ class VodError(Exception):
     """Whether the same call, unchanged, may succeed later."""
 
     other_engine: bool = False
-    """Whether another engine may still extract the audio, from the original."""
+    """Whether another engine may still do it: extract the audio, or recognise the speech."""
 
     remedy: str = ""
 

@@ -107,6 +107,39 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "180",
                     },
+                    "speech_pool": {
+                        "description": "Pool for the transcriptions of the sample DAGs: as many slots as "
+                        "may run at once, for example one for each GPU. The pool must exist. Empty: "
+                        "default_pool.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "vod_speech",
+                        "default": "",
+                    },
+                    "speech": {
+                        "description": "Options for speech recognition, in JSON, of tasks that do not name "
+                        "them and whose connection does not either (docs/transcription.md).",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": '{"model": "large-v3"}',
+                        "default": "",
+                    },
+                    "media_queue": {
+                        "description": "Queue for extraction by ffmpeg, for CeleryExecutor. Empty: tasks "
+                        "stay in the queues that they name.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "media",
+                        "default": "",
+                    },
+                    "speech_queue": {
+                        "description": "Queue for transcription, for CeleryExecutor. Empty: tasks stay in "
+                        "the queues that they name.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "speech",
+                        "default": "",
+                    },
                     "backfill_pool": {
                         "description": "Pool for the tasks of backfills, and of DAGs with the tag backfill. "
                         "Only DAGs with the tag vod are concerned. The pool must exist. Empty: tasks stay "

@@ -62,7 +62,7 @@ class ExtractedAudio(_Record):
     :param language: ISO 639-2 code of the track, when the source has one.
     :param alternatives: The source's other audio tracks, in words.
     :param others: Tracks extracted besides, when all were asked for: ``track``, ``language``, ``uri``,
-        ``duration`` and ``size`` of each.
+        ``duration``, ``size`` and ``offset`` of each.
     :param offset: Seconds after the start of the video at which this audio starts: add it to a time in the
         audio to get the time in the video. Negative when the audio starts first.
     :param silent: There is nothing to be heard in it.
@@ -177,6 +177,10 @@ class Transcript(_Record):
     :param offset: Seconds after the start of the video at which the audio starts: already in all times.
         ``None``: nobody knows, so the times are those of the audio.
     :param reused: The transcript was there, of the same audio, made in the same way.
+    :param track: Which audio track of the source it is, from 0.
+    :param others: The transcripts of the other tracks: ``track``, ``language``, ``outcome`` of each, with
+        ``uris`` and ``confidence``, or with the ``message`` that says why there is none.
+    :param fell_back: Why the fallback made it: what the engine asked for had failed with.
     :param warnings: Why the outcome is ``doubtful``, one sentence each.
     :param entry: Key of the audio in the register; empty when it is in none.
     """
@@ -196,6 +200,9 @@ class Transcript(_Record):
     dropped: dict[str, int] = field(default_factory=dict)
     offset: float | None = 0.0
     reused: bool = False
+    track: int = 0
+    others: list[dict[str, Any]] = field(default_factory=list)
+    fell_back: str = ""
     warnings: list[str] = field(default_factory=list)
     entry: str = ""
     outcome: Literal["transcribed", "doubtful"] = "transcribed"
@@ -209,7 +216,7 @@ class AssetFailure(_Record):
     :param message: What failed, in one sentence.
     :param remedy: What to do, in one sentence.
     :param retryable: Whether the same call may succeed later.
-    :param other_engine: Whether another engine may still extract the audio.
+    :param other_engine: Whether another engine may still extract the audio, or recognise the speech.
     """
 
     asset: str

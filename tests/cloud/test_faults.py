@@ -264,7 +264,7 @@ def test_always(world: World, fault: str, method: str, request_: str) -> None:
     expected = EXCEPTIONS.get((fault, request_), ALWAYS[fault][kind])
     started = time.monotonic()
     assert end(world, world.client(), act) is expected
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60, "it gives up, however long that takes on a busy machine"
     assert rule.to_json()["hits"] >= 1
 
 
@@ -379,7 +379,10 @@ def test_elements(world: World, rule: str, status: str, readiness: Readiness) ->
     assert (found.status, found.readiness) == (status, readiness)
     assert wait(world, audio) == []
     world.standin.behaviour.faults = [parse(rule)]
-    assert wait(world, audio, seconds=0.1) == ([] if readiness is Readiness.READY else [audio])
+    if readiness is Readiness.READY:
+        assert wait(world, audio) == []
+    else:
+        assert wait(world, audio, seconds=0.1) == [audio]
 
 
 def test_failures(world: World) -> None:

@@ -34,7 +34,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ahead")
     for name, options in MAKE.items():
         ffmpeg(
-            *("-f", "lavfi", "-i", f"testsrc2=s=320x240:r=10:d={SECONDS}"),
+            *("-f", "lavfi", "-i", f"color=s=64x48:r=5:d={SECONDS}"),
             *("-f", "lavfi", "-i", f"aevalsrc=0.3*sin(700*t)|0.2*sin(1700*t):s=44100:d={SECONDS}"),
             *(*options, folder / name),
         )

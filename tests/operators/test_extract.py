@@ -542,7 +542,7 @@ def test_a_source_that_never_gets_ready_fails_when_the_time_is_up(
     standin: Standin, connection: str, context: Context, uploaded: list[str]
 ) -> None:
     standin.behaviour.faults = [parse(f"refuse,call=extract_audio,code=VOD.10083,asset={uploaded[1]}")]
-    records = extract(context, uploaded, timeout=3.0, failed_assets="return")
+    records = extract(context, uploaded, timeout=5.0, failed_assets="return")
     assert [record["outcome"] for record in records] == ["extracted", "VOD.10083", "extracted"]
     assert "Wait until the console shows the video as uploaded" in records[1]["remedy"]
 

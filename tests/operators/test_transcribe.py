@@ -232,7 +232,7 @@ def test_options_of_the_site_come_after_those_of_the_task(
     monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", json.dumps(value))
     monkeypatch.setenv("AIRFLOW__VOD__SPEECH", '{"device": "cpu", "beam_size": 2}')
     operator = TranscribeAudioOperator(task_id="t", audio=[], options=None, model="tiny.en")
-    assert operator._speech_options() == SpeechOptions(model="tiny.en", beam_size=1, device="cpu")
+    assert operator._speech_settings().options == SpeechOptions(model="tiny.en", beam_size=1, device="cpu")
 
 
 def test_a_server_that_recognises_is_named_by_its_connection(

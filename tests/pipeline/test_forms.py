@@ -26,3 +26,12 @@ def test_a_misspelt_field_is_refused_with_the_fields_there_are() -> None:
 
 def test_the_form_holds_no_assets_of_its_own() -> None:
     assert not forms.assets().has_value
+
+
+def test_the_model_of_the_site_or_one_that_knows_many_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert forms.model().resolve() == "base"
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", '{"model": "large-v3"}')
+    assert forms.model().resolve() == "large-v3"
+    assert forms.read({"model": ""}, None) == {"model": None}, "left to the connection"
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", "{")
+    assert forms.model().resolve() == "base", "a DAG file must be parsed, and its plan says what is wrong"

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from tests.conftest import DictStore, connection_json
 from tests.pipeline.conftest import Run
+from tests.speech_server import Scripted, running
 from vod.batch.arguments import TooManyAssetsError
 from vod.batch.progress import PLAN_KEY
 from vod.errors import InvalidInputError
@@ -99,6 +100,79 @@ def test_without_any_destination_nothing_is_begun(standin: Standin, monkeypatch:
     assert planning.plan_videos(without, FORM_DAG, DictStore()), "a form that has no such field needs none"
 
 
+SPEAKING = DAG("speaking", schedule=None, params=dict.fromkeys([*FORM, "model", "language"]))
+
+
+@pytest.mark.parametrize(
+    ("site", "fields", "sentence"),
+    [
+        ({}, {"model": "huge"}, "no speech model 'huge'"),
+        ({}, {"model": "/no/such/model"}, "/no/such/model"),
+        ({}, {"model": "tiny.en", "language": "de"}, "knows only English"),
+        ({"engine": "parrot"}, {}, "no engine 'parrot'"),
+        ({"colour": "blue"}, {}, "no option 'colour'"),
+        ({"channels": "center"}, {}, "cannot be 'center'"),
+        ({"device": "tpu"}, {}, "'tpu' is unknown"),
+        ({"vad": {"colour": 1}}, {}, "no option 'colour'"),
+        ({"engine": "http"}, {}, "speech_conn_id"),
+        ({"engine": "http", "speech_conn_id": "nowhere"}, {}, "'nowhere' is not defined"),
+        ({"engine": "http", "speech_conn_id": "speech"}, {"model": "base"}, "It has: tiny.en, whisper-1"),
+        (
+            {"engine": "http", "speech_conn_id": "speech", "model": "whisper-1", "hotwords": "a"},
+            {},
+            "hotwords",
+        ),
+        ({"fallback": "parrot"}, {}, "'parrot' is unknown"),
+        ({"fallback": {"engine": "http", "model": "whisper-1"}}, {"model": "tiny.en"}, "speech_conn_id"),
+    ],
+)
+def test_speech_that_cannot_be_recognised_is_refused_before_the_extraction_is_paid_for(
+    connection: str,
+    monkeypatch: pytest.MonkeyPatch,
+    site: dict[str, Any],
+    fields: dict[str, Any],
+    sentence: str,
+) -> None:
+    store = DictStore()
+    with running(script := Scripted()):
+        server = {"conn_type": "http", "host": script.address}
+        monkeypatch.setenv("AIRFLOW_CONN_SPEECH", json.dumps(server))
+        monkeypatch.setenv("AIRFLOW__VOD__SPEECH", json.dumps(site))
+        with pytest.raises(AirflowFailException, match=sentence):
+            planning.plan_videos({**FORM, "model": None, "language": None, **fields}, SPEAKING, store)
+    assert not store.values
+
+
+@pytest.mark.parametrize(("status", "sentence"), [(401, "does not accept the key"), (200, "")])
+def test_a_speech_server_is_asked_before_the_extraction_is_paid_for(
+    connection: str, monkeypatch: pytest.MonkeyPatch, status: int, sentence: str
+) -> None:
+    site = {"engine": "http", "model": "whisper-1", "speech_conn_id": "speech"}
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", json.dumps(site))
+    with running(script := Scripted()):
+        script.models = (status, {}, script.models[2])
+        server = {"conn_type": "http", "host": script.address, "password": "sk-secret"}
+        monkeypatch.setenv("AIRFLOW_CONN_SPEECH", json.dumps(server))
+        form = {**FORM, "model": None, "language": "de"}
+        if not sentence:
+            assert planning.plan_videos(form, SPEAKING, DictStore())
+            return
+        with pytest.raises(AirflowFailException, match=sentence) as caught:
+            planning.plan_videos(form, SPEAKING, DictStore())
+        assert "sk-secret" not in str(caught.value)
+
+
+def test_where_speech_has_workers_of_its_own_the_plan_need_not_have_the_model(
+    connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH_QUEUE", "gpu")
+    form = {**FORM, "model": "/gpu/models/ours", "language": None}
+    assert planning.plan_videos(form, SPEAKING, DictStore())
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", '{"device": "tpu"}')
+    with pytest.raises(AirflowFailException, match="'tpu' is unknown"):
+        planning.plan_videos(form, SPEAKING, DictStore())
+
+
 def audio(asset: str, uri: str, **more: Any) -> dict[str, Any]:
     """What an asset event says of extracted audio."""
     of_file = {"audio_format": "MP3", "codec": "mp3", "duration": 1.0, "size": 1, "engine": "vod"}
@@ -106,9 +180,9 @@ def audio(asset: str, uri: str, **more: Any) -> dict[str, Any]:
 
 
 def plan_event(records: Any) -> list[dict[str, Any]]:
-    dag = DAG("d", schedule=None, params={"model": "m", "force": False})
+    dag = DAG("d", schedule=None, params={"model": "tiny.en", "force": False})
     event = SimpleNamespace(extra={"audio": records})
-    return planning.plan_audio({"model": "m", "force": False}, dag, [event], DictStore())
+    return planning.plan_audio({"model": "tiny.en", "force": False}, dag, [event], DictStore())
 
 
 def test_audio_of_an_event_lies_where_it_may_be_read(connection: str, tmp_path: Path) -> None:
@@ -116,7 +190,7 @@ def test_audio_of_an_event_lies_where_it_may_be_read(connection: str, tmp_path: 
     good, in_vod = audio("a", here), audio("b", f"vod://vod_default/{ASSET}")
     planned = plan_event([good, in_vod])
     assert [batch["audio"] for batch in planned] == [[good], [in_vod]]
-    assert {batch["model"] for batch in planned} == {"m"}
+    assert {batch["model"] for batch in planned} == {"tiny.en"}
     elsewhere = "file:///etc/passwd"
     for bad in (audio("c", elsewhere), audio("c", here, speech_uri=elsewhere)):
         with pytest.raises(AirflowFailException, match="not allowed"):

@@ -21,6 +21,7 @@ hook = settings.get_policy_plugin_manager().hook.task_instance_mutation_hook
 print(json.dumps({
     "registered": [implementation.plugin_name for implementation in hook.get_hookimpls()],
     "asked": not settings.task_instance_mutation_hook.is_noop,
+    "speech": getattr(sys.modules.get("vod.pipeline.pools"), "SPEECH_POOL", None),
     "ours": sorted(name for name in sys.modules if name.partition(".")[0] == "vod"),
 }))
 """
@@ -46,8 +47,10 @@ def test_the_policy_is_off_and_cheap_until_a_pool_is_configured() -> None:
         "vod.errors",
         "vod.text",
     }  # loaded anyway
-    assert set(seen["ours"]) - info == {"vod.pipeline", "vod.pipeline.pools"}
-    configured = look(AIRFLOW__VOD__BACKFILL_POOL="slow_lane")
+    assert set(seen["ours"]) - info == {"vod.pipeline", "vod.pipeline.pools", "vod.pipeline.queues"}
+    assert seen["speech"] == "default_pool"
+    configured = look(AIRFLOW__VOD__BACKFILL_POOL="slow_lane", AIRFLOW__VOD__SPEECH_POOL="gpus")
+    assert configured["speech"] == "gpus"
     assert (configured["registered"], configured["asked"]) == (["vod_backfill_pool"], True)
     assert configured["ours"] == seen["ours"]
 

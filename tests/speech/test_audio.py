@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import wave
 from itertools import pairwise
 from pathlib import Path
 
@@ -133,6 +134,79 @@ def test_windows_follow_each_other_and_are_cut_where_it_is_quiet(
         assert 2.0 <= len(samples) / SAMPLE_RATE <= 3.0
     assert 2.4 <= found[1][0] <= 2.7, "in the pause"
     assert sum(len(samples) for _, samples in found) == len(written)
+
+
+def stereo(path: Path, *channels: np.ndarray, rate: int = 44_100, layout: str = "") -> Path:
+    """A WAV with these channels of :data:`SAMPLE_RATE`, written with another rate."""
+    samples = (np.stack(channels, axis=1) * 32767).astype("<i2").tobytes()
+    command = [find_ffmpeg(), "-v", "error", "-f", "s16le", "-ar", str(SAMPLE_RATE)]
+    command += ["-ac", str(len(channels)), *(["-channel_layout", layout] if layout else []), "-i", "-"]
+    subprocess.run([*command, "-ar", str(rate), str(path)], input=samples, check=True)
+    return path
+
+
+def pitch(samples: np.ndarray) -> float:
+    """Hz of the loudest tone."""
+    return float(np.abs(np.fft.rfft(samples)).argmax() * SAMPLE_RATE / len(samples))
+
+
+def of(hertz: float, seconds: float = 2.0) -> np.ndarray:
+    return 0.4 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE)
+
+
+def heard(path: Path, channels: audio.Channels) -> dict[str | None, float]:
+    [(_, found)] = audio.voices(path, channels)
+    return {voice.speaker: round(pitch(voice.samples), -1) for voice in found}
+
+
+@pytest.mark.parametrize("extension", ["wav", "mp3", "m4a", "ogg"])
+def test_each_channel_by_itself(tmp_path: Path, extension: str) -> None:
+    path = stereo(tmp_path / f"a.{extension}", of(300), of(700))
+    assert heard(path, "split") == {"left": 300, "right": 700}
+    assert heard(path, "left") == {"left": 300}
+    assert heard(path, "right") == {"right": 700}
+    assert list(heard(path, "mix")) == [None]
+
+
+@pytest.mark.parametrize("extension", ["wav", "mp3", "m4a"])
+def test_channels_with_the_same_sound_are_one(tmp_path: Path, extension: str) -> None:
+    path = stereo(tmp_path / f"a.{extension}", of(300), of(300))
+    assert heard(path, "split") == {None: 300}
+    mono = stereo(tmp_path / f"mono.{extension}", of(500))
+    assert heard(mono, "split") == heard(mono, "left") == heard(mono, "right") == {None: 500}
+
+
+def test_a_silent_channel_is_nobody_and_the_other_keeps_its_name(tmp_path: Path) -> None:
+    path = stereo(tmp_path / "a.wav", 0 * of(300), of(700))
+    assert heard(path, "split") == {"right": 700}
+    silent = stereo(tmp_path / "silent.wav", 0 * of(300), 0 * of(300))
+    [(_, [voice])] = audio.voices(silent, "split")
+    assert not voice.samples.any()
+
+
+def test_more_than_two_channels_have_the_names_of_their_places(tmp_path: Path) -> None:
+    tones = [of(hertz) for hertz in (300, 400, 500, 600, 700, 800)]
+    around = stereo(tmp_path / "a.wav", *tones, layout="5.1")
+    names = ["front left", "front right", "front center", "low frequency", "back left", "back right"]
+    assert heard(around, "split") == dict(zip(names, range(300, 900, 100), strict=True))
+    assert heard(around, "right") == {"right": 400}
+    unnamed = tmp_path / "unnamed.wav"
+    with wave.open(str(unnamed), "wb") as file:  # says nothing about places
+        file.setparams((4, 2, SAMPLE_RATE, 0, "NONE", ""))
+        file.writeframes((np.stack(tones[:4], axis=1) * 32767).astype("<i2").tobytes())
+    assert list(heard(unnamed, "split")) == [f"channel {number}" for number in range(1, 5)]
+    assert heard(unnamed, "right") == {"right": 400}
+
+
+def test_all_channels_are_cut_at_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "WINDOW", 2.0)
+    monkeypatch.setattr(audio, "_SEARCH", 1.0)
+    path = stereo(tmp_path / "a.wav", of(300, 7.0), of(700, 7.0))
+    found = list(audio.voices(path, "split"))
+    assert len(found) >= 3
+    ends = [start + len(voices[0].samples) / SAMPLE_RATE for start, voices in found]
+    assert [start for start, _ in found[1:]] == ends[:-1]
+    assert all(len(voices[0].samples) == len(voices[1].samples) for _, voices in found)
 
 
 HOURS = 10

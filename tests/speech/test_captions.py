@@ -72,6 +72,43 @@ def test_no_word_is_lost_and_no_rule_broken(
     assert len(list(paragraphs)) == count
 
 
+AT_ONCE = st.lists(
+    st.tuples(
+        st.sampled_from(["left", "right", "center", None]),
+        st.floats(0, 60),
+        st.lists(st.text("ab漢 ,.-", min_size=1, max_size=30), min_size=1, max_size=12),
+        st.floats(0.01, 1.5),
+    ),
+    max_size=12,
+)
+
+
+@given(AT_ONCE, st.sampled_from([*PROFILES.values(), Profile(cells=10, lines=1, longest=3)]))
+@settings(max_examples=100, deadline=None)
+def test_speakers_at_once_give_captions_that_all_parsers_read(
+    turns: list[tuple[str | None, float, list[str], float]], profile: Profile
+) -> None:
+    segments = [
+        Segment(
+            tuple(
+                Word(start + number * pace, start + (number + 1) * pace, text)
+                for number, text in enumerate(words)
+            ),
+            speaker,
+        )
+        for speaker, start, words, pace in turns
+    ]
+    made = cues(said(*segments), profile)
+    shown = sorted(letters("".join("".join(cue.lines) for cue in made)))
+    assert shown == sorted(letters("".join("".join(words) for _, _, words, _ in turns)))
+    assert not broken_rules(made, profile)
+    vtt, rip, ttml = (write(said(*segments), name, profile) for name in ("vtt", "srt", "ttml"))
+    assert len(webvtt.from_buffer(io.StringIO(vtt)).captions) == len(made)
+    assert len(list(srt.parse(rip))) == len(made)
+    assert len(pysubs2.SSAFile.from_string(rip, format_="srt")) == len(made)
+    assert len(list(ET.fromstring(ttml).iter("{http://www.w3.org/ns/ttml}p"))) == len(made)
+
+
 @pytest.mark.parametrize("caption_format", WRITERS)
 def test_nothing_said_gives_a_valid_file(caption_format: str) -> None:
     text = write(said(), caption_format)
@@ -142,6 +179,29 @@ def test_speakers_are_told_apart() -> None:
     ]
     assert write(both, "txt") == "left: Good morning.\n\nright: Hello.\n"
     assert 'ttm:agent="speaker2"' in write(both, "ttml")
+
+
+def test_who_speaks_at_once_shares_a_caption_and_the_others_keep_their_times() -> None:
+    both = said(
+        spoken("One moment, please wait.", start=10, speaker="left"),
+        spoken("I am <here>.", start=10.2, speaker="right"),
+        spoken("Then we can begin with the first of many long chapters.", start=20, speaker="left"),
+        spoken("Good.", start=22.5, speaker="right"),
+        spoken("Alone again.", start=30, speaker="left"),
+    )
+    made = cues(both)
+    assert made[0].lines == ("One moment, please wait.", "I am <here>.")
+    assert made[0].speakers == ("left", "right")
+    starts = {line: cue.start for cue in made for line in cue.lines}
+    assert 21_200 < starts["Good."] <= 22_500, "in the middle of a line at the latest"
+    assert starts["Alone again."] == 30_000
+    assert not broken_rules(made, PROFILES["bbc"])
+    assert (
+        "00:00:10.000 --> 00:00:12.176\n"
+        "<v left>One moment, please wait.</v>\n<v right>I am &lt;here&gt;.</v>\n"
+    ) in write(both, "vtt")
+    assert "[left] One moment, please wait.\n[right] I am \u2039here\u203a.\n" in write(both, "srt")
+    assert '<span ttm:agent="speaker2">I am &lt;here&gt;.</span>' in write(both, "ttml")
 
 
 def test_the_command_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

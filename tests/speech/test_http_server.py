@@ -261,9 +261,7 @@ def test_what_can_be_known_is_said_before_the_work(scripted: Scripted, http: Htt
     assert not scripted.uploads
 
 
-@pytest.mark.parametrize(
-    "option", [{"channels": "split"}, {"vad": {"threshold": 1}}, {"multilingual": True}, {"hotwords": "a"}]
-)
+@pytest.mark.parametrize("option", [{"vad": {"threshold": 1}}, {"multilingual": True}, {"hotwords": "a"}])
 def test_an_option_that_the_protocol_lacks_is_refused(http: HttpEngine, option: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match=next(iter(option))):
         http.check(SpeechOptions(engine="http", model="whisper-1", **option))

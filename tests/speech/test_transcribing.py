@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,20 @@ import numpy as np
 import pytest
 
 from tests.conftest import word_error_rate
-from vod.speech import SpeechOptions, UnreadableAudioError, UnsupportedLanguageError
+from vod.errors import InvalidInputError
+from vod.speech import (
+    Segment,
+    SpeechOptions,
+    Transcription,
+    UnreadableAudioError,
+    UnsupportedLanguageError,
+    Word,
+)
 from vod.speech.audio import SAMPLE_RATE
+from vod.speech.engines import Watch
 from vod.speech.engines.whisper import WhisperEngine
+from vod.speech.layout import PROFILES, broken_rules, cues
+from vod.speech.passages import Passage, together
 
 from .conftest import TINY, Transcribe, WriteWav, decode
 
@@ -126,3 +138,66 @@ def test_windows_change_nothing_but_memory(
     assert parts.segments[-1].end == pytest.approx(length, abs=1.0)
     times = [word.start for segment in parts.segments for word in segment.words]
     assert times == sorted(times)
+
+
+@pytest.fixture
+def two_voices(video: Path, tmp_path: Path) -> Path:
+    """A stereo recording: one voice on each channel, the second from the fourth second on."""
+    left, right = decode(video), decode(video.with_name("lake.mov"))
+    right = np.concatenate([silence(4), right])
+    length = max(len(left), len(right))
+    both = np.stack([np.pad(each, (0, length - len(each))) for each in (left, right)], axis=1)
+    path = tmp_path / "two.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((both * 32767).astype("<i2").tobytes())
+    return path
+
+
+def test_two_who_speak_at_once_are_told_apart(
+    hear: Transcribe, samples: dict[str, str], two_voices: Path
+) -> None:
+    spoken = hear(two_voices, replace(TINY, channels="split"))
+    for speaker, name in (("left", "library.mp4"), ("right", "lake.mov")):
+        said = " ".join(segment.text for segment in spoken.segments if segment.speaker == speaker)
+        assert word_error_rate(said, samples[name]) < 0.2
+    starts = [segment.start for segment in spoken.segments]
+    assert starts == sorted(starts)
+    assert next(each.start for each in spoken.segments if each.speaker == "right") >= 3.7
+    assert not broken_rules(cues(spoken), PROFILES["bbc"])
+    assert Transcription.from_json(spoken.to_json()) == spoken
+    only = hear(two_voices, replace(TINY, channels="right"))
+    assert word_error_rate(only.text, samples["lake.mov"]) < 0.2
+
+
+def test_voices_of_a_window_go_on_after_a_kill(
+    hear: Transcribe, engine: WhisperEngine, two_voices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vod.speech.audio.WINDOW", 6.0)
+    monkeypatch.setattr("vod.speech.audio._SEARCH", 3.0)
+    options, told = replace(TINY, channels="split"), list[float]()
+    passages = list(engine.passages(two_voices, options, watch=Watch(heard=told.append)))
+    assert told == sorted(told), "voices of a window are heard one after the other"
+    rest = list(engine.passages(two_voices, options, watch=Watch(), done=passages[:1]))
+    assert passages[:1] + rest == passages
+
+
+def test_each_voice_may_speak_its_own_language() -> None:
+    def said(start: float, language: str) -> Passage:
+        segment = Segment((Word(start, start + 1, " word"),))
+        return Passage(start=0, end=9, segments=(segment,), language=language, speech_seconds=start)
+
+    both = together([("left", said(2, "de")), ("right", said(1, "fr"))])
+    assert [(each.speaker, each.language) for each in both.segments] == [("right", "fr"), ("left", "de")]
+    assert (both.language, both.speech_seconds) == ("de", 3)
+    same = together([("left", said(2, "de")), ("right", said(1, "de"))])
+    assert {each.language for each in same.segments} == {None}
+
+
+def test_channels_and_tasks_that_there_are_not_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="mix, split, left, right"):
+        SpeechOptions.from_json({"channels": "center"})
+    with pytest.raises(InvalidInputError, match="'summarise'"):
+        SpeechOptions.from_json({"task": "summarise"})

@@ -15,10 +15,12 @@ QUOTAS = {
     "upload": 1500,
     "pull": 100,
     "manage": 100,
+    "speech": 600,
 }
 """Calls a minute and tenant, by the rows of section 12 that share one quota. ``cancel`` shares that of
 ``extract``, but is counted apart: cancels come rarely and all at once, and a task that is being killed has no
-time to pace them."""
+time to pace them. ``speech`` is that of SIS,
+which documents none: other calls of it take some tens a second."""
 
 # Of a quota this part may come at once; the rest is paced, so that no minute sees more than the quota.
 _BURST_SHARE = 0.02

@@ -12,12 +12,12 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vod import media
 from vod.batch.ledger import Ledger, LedgerPages
+from vod.commands.bar import Bar
 from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.ffmpeg_options import GAPS, TRUNCATED, FfmpegOptions
 from vod.errors import InvalidInputError, VodError
-from vod.locations import ANYWHERE, is_asset_id, public_name
+from vod.locations import ANYWHERE, is_asset_id
 from vod.records import LOCAL_AUDIO_FORMATS, AssetFailure, ExtractedAudio
 from vod.storage.files import Destination
 from vod.text import printable
@@ -25,9 +25,6 @@ from vod.text import printable
 if TYPE_CHECKING:
     from vod.hooks import VodHook
     from vod.records import Record
-
-_BAR = 24
-"""Characters."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, records: _Records) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     assets = list(dict.fromkeys(map(_asset, options.inputs)))
-    bar = _Bar(len(assets)) if sys.stderr.isatty() else None
+    bar = Bar(len(assets)) if sys.stderr.isatty() else None
     # Each failure is in the output already.
     logging.getLogger("vod.engines.ffmpeg").setLevel(logging.ERROR)
 
@@ -116,7 +113,7 @@ def _run(options: argparse.Namespace, records: _Records) -> int:
     return int(not all(isinstance(outcome, ExtractedAudio) for outcome in outcomes.values()))
 
 
-def _engine(options: argparse.Namespace, assets: list[str], tell: Any, bar: _Bar | None) -> FfmpegEngine:
+def _engine(options: argparse.Namespace, assets: list[str], tell: Any, bar: Bar | None) -> FfmpegEngine:
     asked = {
         name: value for name, value in vars(options).items() if name in FfmpegOptions.__dataclass_fields__
     }
@@ -168,42 +165,6 @@ class _Records:
             return
         while line:
             line = line[os.write(self._file, line) :]
-
-
-class _Bar:
-    """One line on the terminal about all inputs."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._running: dict[str, media.Progress] = {}
-        self._ended = 0
-        self._lock = threading.Lock()
-
-    def progress(self, asset: str, progress: media.Progress) -> None:
-        with self._lock:
-            self._running[public_name(asset)] = progress
-            self._draw()
-
-    def done(self, asset: str) -> None:
-        with self._lock:
-            self._running.pop(asset, None)
-            self._ended += 1
-            self._draw()
-
-    def clear(self) -> None:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-
-    def _draw(self) -> None:
-        fraction = (self._ended + sum(each.fraction for each in self._running.values())) / self._total
-        filled = round(min(fraction, 1.0) * _BAR)
-        left = max((each.left or 0 for each in self._running.values()), default=0)
-        speed = sum(each.speed or 0 for each in self._running.values())
-        sys.stderr.write(
-            f"\r[{'#' * filled}{'.' * (_BAR - filled)}] {self._ended}/{self._total}"
-            f"  {fraction * 100:.0f} %  {speed:.0f}x  {left:.0f} s left\x1b[K"
-        )
-        sys.stderr.flush()
 
 
 def _asset(text: str) -> str:

@@ -7,15 +7,23 @@ import logging
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import get_args
 
+from vod import media
+from vod.commands.bar import Bar
 from vod.errors import VodError
 from vod.library.transcripts import TranscriptFiles
 from vod.locations import ANYWHERE
 from vod.speech import WRITERS, SpeechOptions, write
 from vod.speech.engines import SpeechEngine, Watch, engine
+from vod.speech.options import Channels
 from vod.speech.transcribing import Teller, doubts, fingerprint_of, transcribe
 from vod.storage.files import Destination
+from vod.storage.models import models_folder
 from vod.text import printable
 
 
@@ -28,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", default=usual.task, choices=("transcribe", "translate"))
     parser.add_argument("--multilingual", action="store_true", help="recognise the language of every piece")
     parser.add_argument("--device", default=usual.device, choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "--channels", default=usual.channels, choices=get_args(Channels), help="(%(default)s)"
+    )
+    parser.add_argument("--models", metavar="DIR", help="folder or URL that holds models by name")
     parser.add_argument("--hotwords", default="", help="names and words to expect")
     parser.add_argument("--format", default="txt,vtt,srt", help=f"of {', '.join(WRITERS)} (%(default)s)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder (that of each file)")
@@ -36,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Transcribes with parsed options; returns 0 only if all succeeded."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    names = ("model", "language", "task", "multilingual", "device", "hotwords")
+    names = ("model", "language", "task", "multilingual", "device", "hotwords", "channels")
     speech = SpeechOptions(**{name: getattr(options, name) for name in names})
     formats = [name for name in options.format.split(",") if name]
     if unknown := [name for name in formats if name not in WRITERS]:
@@ -45,26 +57,56 @@ def run(options: argparse.Namespace) -> int:
     cancelled = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: cancelled.set())
-    hearing = engine(speech.engine)
     bad = 0
-    try:
-        hearing.check(speech)
+    bar = Bar(len(options.files)) if sys.stderr.isatty() else None
+    with ExitStack() as closing:
+        try:
+            folder = models_folder(options.models, speech.model) if options.models else None
+            hearing = engine(speech.engine, models=folder)
+            closing.callback(hearing.close)
+            hearing.check(speech)
+        except VodError as error:
+            sys.stderr.write(f"{printable(str(error))}\n")
+            return 2
         for file in options.files:
+            watch = Watch(heard=_teller(file, bar), cancelled=cancelled.is_set)
             try:
-                watch = Watch(cancelled=cancelled.is_set)
                 said = _transcribe(file.absolute(), hearing, speech, formats, options.output, watch)
-                sys.stdout.write(f"{printable(said)}\n")
             except VodError as error:
-                bad = 1
-                sys.stdout.write(f"{printable(f'{file}: {error}')}\n")
+                bad, said = 1, f"{file}: {error}"
+            if bar:
+                bar.clear()
+            sys.stdout.write(f"{printable(said)}\n")
+            sys.stdout.flush()
             if cancelled.is_set():
                 return 130
-    except VodError as error:
-        sys.stderr.write(f"{printable(str(error))}\n")
-        return 2
-    finally:
-        hearing.close()
+            if bar:
+                bar.done(str(file))
+    if bar:
+        bar.clear()
     return bad
+
+
+def _teller(file: Path, bar: Bar | None) -> Callable[[float], None]:
+    """What says how far a file is: a bar on a terminal, else a line now and then."""
+    try:
+        duration = media.probe(file.absolute()).duration
+    except VodError:  # the recognition says why
+        duration = None
+    if bar is None:
+        return Teller(file.name, duration, 0.0, print_line).heard
+    first: list[tuple[float, float]] = []
+
+    def heard(seconds: float) -> None:
+        first.append((time.monotonic(), seconds))
+        del first[1:]
+        took, done = time.monotonic() - first[0][0], seconds - first[0][1]
+        speed = done / took if took > 1 else None
+        whole = max(duration or 0.0, seconds, 0.1)
+        left = (whole - seconds) / speed if speed else None
+        bar.progress(str(file), media.Progress(seconds / whole if duration else 0.0, speed, left))
+
+    return heard
 
 
 def _transcribe(
@@ -82,7 +124,6 @@ def _transcribe(
     fingerprint = fingerprint_of(version, options, hearing.revision(options))
     found = files.find(fingerprint)
     done = files.heard(fingerprint)
-    teller = Teller(file.name, None, done[-1].end if done else 0.0, print_line)
     spoken = (
         found[1]
         if found
@@ -93,7 +134,7 @@ def _transcribe(
             fingerprint=fingerprint,
             done=done,
             keep=lambda passages: files.keep(fingerprint, passages),
-            watch=Watch(heard=teller.heard, cancelled=watch.cancelled),
+            watch=watch,
         )
     )
     name = found[0] if found else files.name(spoken, overwrite=False)

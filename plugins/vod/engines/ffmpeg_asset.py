@@ -205,6 +205,7 @@ class AssetExtraction:
                     "uri": self._destination.uri(other.path.name),
                     "duration": other.duration,
                     "size": other.size,
+                    "offset": other.offset,
                 }
                 for other in others
             ],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from vod.locations import file_stem
+from vod.speech.languages import base_code
 from vod.speech.passages import Passage, from_lines, to_lines
 from vod.speech.transcription import Transcription
 from vod.storage.files import Destination, not_written, replacing
@@ -44,17 +47,28 @@ class TranscriptFiles:
         return next((each for each in self.all().items() if each[1].fingerprint == fingerprint), None)
 
     def name(self, transcription: Transcription, *, overwrite: bool) -> str:
-        """What its files are called; another one if there is a transcript by another model."""
-        usual = f"{self._stem}.{transcription.language or 'und'}"
+        """What its files are called: the language, then what tells it from the transcripts that there are.
+
+        In this order: another track, other channels, another model. A translation is never called as a
+        transcript is.
+
+        :param overwrite: Another model is no reason for another name.
+        """
+        name = f"{self._stem}.{transcription.language or 'und'}"
         if transcription.task == "translate":
-            usual += ".translation"
+            name += ".translation"
         others = self.all()
-        if overwrite or usual not in others:
-            return usual
-        if (others[usual].engine, others[usual].model) == (transcription.engine, transcription.model):
-            return usual
         model = re.sub(r"[^\w.-]+", "_", transcription.model.rpartition("/")[2])
-        return f"{usual}.{model or transcription.engine}"
+        labels = {
+            f"track{transcription.track}": ("track",),
+            transcription.channels: ("channels",),
+            model or transcription.engine: () if overwrite else ("engine", "model"),
+        }
+        for label, features in labels.items():
+            there = others.get(name)
+            if there and any(getattr(there, each) != getattr(transcription, each) for each in features):
+                name += f".{label}"
+        return name
 
     def write(self, name: str, text: str) -> str:
         """Write a file, whole or not at all; returns its URI."""
@@ -76,19 +90,53 @@ class TranscriptFiles:
         self.write(self._part(fingerprint), to_lines(passages))
 
     def forget(self, fingerprint: str) -> None:
-        """The transcript is there: its parts are no longer needed."""
+        """The transcript is there: what led to it is no longer needed."""
         self._destination.remove(self._part(fingerprint))
+        self._destination.remove(self._order(fingerprint))
+
+    def note(self, fingerprint: str) -> OrderNote:
+        """The note of an order that a service was given, see :class:`vod.speech.engines.Note`."""
+        return OrderNote(self, self._destination, self._order(fingerprint))
+
+    def _order(self, fingerprint: str) -> str:
+        return f"{self._stem}.{fingerprint}.order.jsonl"
 
     def _part(self, fingerprint: str) -> str:
         return f"{self._stem}.{fingerprint}.part.jsonl"
 
 
+class OrderNote:
+    """``<asset>.<fingerprint>.order.jsonl``: any task that wants the same text finds what was ordered."""
+
+    def __init__(self, files: TranscriptFiles, destination: Destination, name: str) -> None:
+        self._files, self._destination, self._name = files, destination, name
+
+    def read(self) -> dict[str, Any]:
+        """What was written last; empty when nothing was."""
+        data = self._destination.read(self._name)
+        if not data:
+            return {}
+        try:
+            values = json.loads(data)
+        except ValueError:
+            values = None
+        # It is written whole or not at all. One that cannot be read may stand for an order.
+        return values if isinstance(values, dict) else {"intended": 0.0}
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Keep it."""
+        self._files.write(self._name, json.dumps(values))
+
+
 def find_transcripts(
-    destination: Destination, assets: Iterable[str], model: str | None = None
+    destination: Destination, assets: Iterable[str], model: str | None = None, language: str | None = None
 ) -> dict[str, str]:
     """URIs of the transcripts of assets by asset: of the text, or of the JSON where there is no text.
 
+    A translation is no transcript.
+
     :param model: Only transcripts by this model; by any when omitted.
+    :param language: Only transcripts in this language; in any when omitted.
     :raises vod.storage.errors.StorageError: the destination cannot be read.
     """
     names = set(destination.names())
@@ -103,7 +151,11 @@ def find_transcripts(
                 found = Transcription.from_json((destination.read(name) or b"").decode())
             except ValueError:
                 continue
-            if not model or found.model == model:
+            if (
+                found.task == "transcribe"
+                and (not model or found.model == model)
+                and (not language or found.language == base_code(language))
+            ):
                 text = f"{name.removesuffix('.json')}.txt"
                 return asset, destination.uri(text if text in names else name)
         return None

@@ -21,6 +21,7 @@ from vod.engines import Engine, Outcomes
 from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import InvalidInputError
+from vod.library.folders import check_shared
 from vod.library.pace import Pace
 from vod.library.register import (
     Register,
@@ -227,6 +228,8 @@ class ExtractAudioOperator(BatchOperator):
         name_batch(context, assets)
         pages = LedgerPages(context["task_state_store"])
         store = store_of(context.get("asset_state_store"))
+        if store and (engine == "ffmpeg" or self.fallback or self.destination):
+            check_shared(self._destination(self.destination), store)
         register = self._register(context, store, engine) if store else None
         progress = BatchProgress(context["task_state_store"], len(assets))
         fallback_ledger = None

@@ -5,33 +5,31 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import unquote
-
-from airflow.sdk.configuration import conf
 
 from vod import media
 from vod.batch.arguments import choices
 from vod.batch.ledger import MAX_BEGINNINGS, Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
-from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError, VodError
+from vod.library.folders import check_shared, on_one_machine
 from vod.library.register import store_of, with_register
 from vod.library.texts import Texts
 from vod.library.transcripts import TranscriptFiles
 from vod.links import TranscriptLink
 from vod.logs import get_logger
 from vod.operators.base import BatchOperator
+from vod.operators.hearing import Hearing, SpeechSettings, hearings, reason, remote_audio
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
-from vod.speech import WRITERS, SpeechOptions, Transcription, script, write
-from vod.speech.engines import SpeechEngine, Watch, engine
+from vod.speech import WRITERS, SpeechOptions, Transcription, write
+from vod.speech.engines import OrderingEngine, Watch
 from vod.speech.errors import CancelledError, RecogniserCrashedError
 from vod.speech.passages import Passage
-from vod.speech.transcribing import Teller, doubts, fingerprint_of, transcribe
+from vod.speech.transcribing import Teller, assemble, doubts, fingerprint_of, transcribe
 from vod.storage.files import Destination, local_copy
 from vod.storage.files import version as storage_version
 
@@ -60,12 +58,17 @@ class TranscribeAudioOperator(BatchOperator):
 
     Beside the captions, ``<asset>.<language>.json`` holds the transcript itself: words with times in the
     video and probabilities. What another model made is not overwritten: the new transcript has the
-    model in its name.
+    model in its name. Each further track of an audio (``others`` of its record) gets transcripts of its own,
+    in the language that is recognised in it.
 
     :param audio: What ``ExtractAudioOperator`` returned: one record or a list of them.
     :param options: How speech is recognised: :class:`vod.speech.SpeechOptions`, or some of them by name. What
         it leaves out, the connection's extra ``speech`` says, or else ``[vod] speech`` in Airflow's
         configuration; both are JSON. (templated)
+    :param fallback: Another speech engine, for what the first does not recognise because its server does not
+        answer, refuses or has no quota left, because it crashes, hangs or lacks memory, or because its model
+        knows only English: its name, or options by name such as ``{"engine": "whisper", "model": "base"}``.
+        Other options are those of the first. (templated)
     :param model: Short for the option ``model``. (templated)
     :param language: Short for the option ``language``. (templated)
     :param destination: Folder or object-storage URL for the transcripts; the connection's default when
@@ -84,6 +87,7 @@ class TranscribeAudioOperator(BatchOperator):
     template_fields = (
         "audio",
         "options",
+        "fallback",
         "model",
         "language",
         "destination",
@@ -101,6 +105,7 @@ class TranscribeAudioOperator(BatchOperator):
         *,
         audio: Any,
         options: SpeechOptions | Mapping[str, Any] | None = None,
+        fallback: str | Mapping[str, Any] | None = None,
         model: str | None = None,
         language: str | None = None,
         destination: str | None = None,
@@ -113,6 +118,7 @@ class TranscribeAudioOperator(BatchOperator):
         choices("captions", captions, tuple(WRITERS))
         self.audio = audio
         self.options = asdict(options) if isinstance(options, SpeechOptions) else options
+        self.fallback = fallback
         self.model = model
         self.language = language
         self.destination = destination
@@ -132,21 +138,23 @@ class TranscribeAudioOperator(BatchOperator):
             records = _audio_records(self.audio)
             name_batch(context, [record.asset for record in records])
             destination = self._destination(self.destination)
-            options = self._speech_options()
+            settings = self._speech_settings()
             captions = choices("captions", self.captions, tuple(WRITERS))
             progress = BatchProgress(context["task_state_store"], len(records))
-            with closing(engine(options.engine, **self._means())) as hearing:
-                script.check(options.language)
-                hearing.check(options)
-                work = _Work(self, hearing, options, destination, captions, progress)
-                inputs = {"options": options.fingerprint(), "captions": captions}
+            with hearings(settings) as engines:
+                work = _Work(self, engines, destination, captions, progress)
+                inputs = {"options": settings.options.fingerprint(), "captions": captions}
                 attempt = int(getattr(context["ti"], "max_tries", 0))  # as for ExtractAudioOperator
                 ledger = Ledger(LedgerPages(context["task_state_store"]), inputs, attempt)
                 outcomes: dict[str, Record] = {}
                 registered = any(isinstance(record, ExtractedAudio) and record.entry for record in records)
-                store = store_of(context.get("asset_state_store")) if registered else None
+                wanted = registered or not on_one_machine()
+                store = store_of(context.get("asset_state_store")) if wanted else None
+                if store:
+                    check_shared(destination, store)
                 texts = Texts(store) if store else None
                 try:
+                    work.order([each for each in records if _is_open(each, ledger)])
                     # What may have killed an earlier try comes last.
                     for record in sorted(records, key=lambda record: ledger.begun(_key(record))):
                         if isinstance(record, ExtractedAudio):
@@ -170,30 +178,12 @@ class TranscribeAudioOperator(BatchOperator):
         """Whether somebody has ended the task."""
         return self._cancelled.is_set()
 
-    def _speech_options(self) -> SpeechOptions:
-        """The task's options, then the connection's, then those of Airflow's configuration."""
-        try:
-            site = json.loads(conf.get("vod", "speech", fallback="") or "{}")
-        except ValueError as error:
-            raise InvalidInputError(
-                "[vod] speech is not JSON.", remedy="Write it as a JSON object."
-            ) from error
-        try:
-            own = self.hook.settings.speech
-        except InvalidConnectionError:  # files need no connection
-            own = {}
+    def _speech_settings(self) -> SpeechSettings:
         short = {"model": self.model, "language": self.language}
-        return SpeechOptions.from_json(
-            {**site, **own, **(self.options or {}), **{name: text for name, text in short.items() if text}}
+        given = {**(self.options or {}), **{name: text for name, text in short.items() if text}}
+        return SpeechSettings.read(
+            given, self.hook, fallback=self.fallback, speech_conn_id=self.speech_conn_id
         )
-
-    def _means(self) -> dict[str, Any]:
-        """What an engine needs beside the options."""
-        if not self.speech_conn_id:
-            return {}
-        from vod.hooks import speech_server  # loads an HTTP client: not to parse a DAG file
-
-        return {"server": speech_server(self.speech_conn_id)}
 
     def _outcome(
         self, record: ExtractedAudio, work: _Work, ledger: Ledger, texts: Texts | None
@@ -214,12 +204,18 @@ class TranscribeAudioOperator(BatchOperator):
                 transcript = parse_record(finished)
                 assert isinstance(transcript, Transcript)
                 return transcript
+            failed = (ledger.get(audio) or {}).get("failure")
+            if failed:
+                failure = parse_record(failed)
+                assert isinstance(failure, AssetFailure)
+                return failure
             ledger.check(audio)
         except VodError as error:
             return AssetFailure.from_error(record.asset, error)
         except Exception as error:  # noqa: BLE001 - it is logged
             return self._unexpected(record, error)
-        ledger.begin([audio])
+        if not work.orders:  # otherwise this process only waits, and may die of anything
+            ledger.begin([audio])
         try:
             transcript = work.transcribe(record)
         except CancelledError:
@@ -230,7 +226,10 @@ class TranscribeAudioOperator(BatchOperator):
             return AssetFailure.from_error(record.asset, error)
         except VodError as error:
             ledger.forget(audio)
-            return AssetFailure.from_error(record.asset, error)
+            failure = AssetFailure.from_error(record.asset, error)
+            if work.orders and not error.retryable:  # the retry for another audio would order, and pay, again
+                ledger.fail(audio, failure.to_json())
+            return failure
         except Exception as error:  # noqa: BLE001 - it is logged
             ledger.forget(audio)
             return self._unexpected(record, error)
@@ -253,21 +252,112 @@ class _Work:
     """What all audio of a task have in common."""
 
     operator: TranscribeAudioOperator
-    hearing: SpeechEngine
-    options: SpeechOptions
+    engines: Sequence[Hearing]
     destination: Destination
     captions: list[str]
     progress: BatchProgress
+    not_ordered: dict[str, VodError] = field(default_factory=dict)
+    """Why what was to be ordered was not, by fingerprint."""
+
+    @property
+    def orders(self) -> bool:
+        """Whether the first engine is a service that works elsewhere."""
+        return isinstance(self.engines[0].engine, OrderingEngine)
+
+    def order(self, records: Sequence[ExtractedAudio]) -> None:
+        """Order all audio of a service before the first is waited for."""
+        hearing = self.engines[0]
+        if not isinstance(hearing.engine, OrderingEngine):
+            return
+        for record in records:
+            try:
+                fingerprint, files = self._place(hearing, record)
+                if record.silent or files.find(fingerprint):
+                    continue
+            except VodError:  # it is told when its turn comes
+                continue
+            try:
+                hearing.engine.order(
+                    remote_audio(record, self.operator.hook),
+                    hearing.options,
+                    files.note(fingerprint),
+                    self._watch(),
+                )
+            except CancelledError:
+                raise
+            except VodError as error:
+                self.not_ordered[fingerprint] = error
+
+    def _watch(self, heard: Callable[[float], None] = lambda _: None) -> Watch:
+        return Watch(heard=heard, cancelled=self.operator.is_cancelled)
 
     def transcribe(self, record: ExtractedAudio) -> Transcript:
+        """Transcripts of an audio and of its other tracks."""
+        transcript = self._by_any_engine(record, {})
+        others = [self._other(record, other) for other in record.others]
+        warnings = [*transcript.warnings, *(each.pop("warning") for each in others if "warning" in each)]
+        return replace(
+            transcript,
+            others=others,
+            warnings=warnings,
+            outcome="doubtful" if warnings else transcript.outcome,
+        )
+
+    def _other(self, record: ExtractedAudio, other: Mapping[str, Any]) -> dict[str, Any]:
+        """Another track, in short. What no retry can mend is a doubt about the whole, not its failure."""
+        track = replace(
+            record,
+            uri=other["uri"],
+            track=other["track"],
+            language=other["language"],
+            duration=other["duration"],
+            size=other["size"],
+            offset=other.get("offset", record.offset),
+            speech_uri=None,
+            others=[],
+        )
+        told = {"track": track.track, "language": track.language}
+        name = f"Track {track.track}" + (f" ({track.language})" if track.language else "")
+        try:
+            # Its language is its own: what was asked for is that of the first.
+            transcript = self._by_any_engine(track, {"language": ""})
+        except RecogniserCrashedError:
+            raise
+        except VodError as error:
+            if error.retryable:
+                raise
+            said = shortened(error.message)
+            return told | {"outcome": error.outcome, "message": said, "warning": f"{name}: {said}"}
+        found = {"language": transcript.language, "outcome": transcript.outcome, "uris": transcript.uris}
+        if transcript.warnings:
+            found["warning"] = f"{name}: {' '.join(transcript.warnings)}"
+        return told | found | {"confidence": transcript.confidence}
+
+    def _by_any_engine(self, record: ExtractedAudio, changed: dict[str, Any]) -> Transcript:
+        """By the first engine that does it, as long as its failures say that another may."""
+        before = [self.engines[0].instead_of] if self.engines[0].instead_of else []
+        may_pass = bool(before)
+        for hearing in self.engines:
+            used = replace(hearing, options=replace(hearing.options, **changed))
+            try:
+                return replace(self._by(used, record), fell_back=shortened(" ".join(before)))
+            except VodError as error:
+                if not error.other_engine or hearing is self.engines[-1]:
+                    if before:
+                        error.retryable = error.retryable or may_pass
+                        error.message = f"{error.message} Before that, {' '.join(before)}"
+                    raise
+                before.append(reason(used.options, error))
+                may_pass = may_pass or error.retryable
+                log.warning("%s: the fallback is tried. %s", record.asset, before[-1])
+        raise AssertionError("there is an engine")
+
+    def _by(self, hearing: Hearing, record: ExtractedAudio) -> Transcript:
         """Recognise an audio, or take the transcript that there is."""
         started = time.monotonic()
-        version = storage_version(record.uri, limits=media.Limits(60.0)) or f"{record.size} {record.duration}"
-        revision = self.hearing.revision(self.options)
-        fingerprint = fingerprint_of(f"{record.uri} {version}", self.options, revision, record.offset)
-        files = TranscriptFiles(self.destination, record.asset)
+        fingerprint, files = self._place(hearing, record)
         found = files.find(fingerprint)
-        transcription = found[1] if found else self._recognise(record, fingerprint, files)
+        transcription = found[1] if found else self._recognise(hearing, record, fingerprint, files)
         name = found[0] if found else files.name(transcription, overwrite=self.operator.overwrite)
         uris = {}
         for caption in self.captions:
@@ -279,10 +369,25 @@ class _Work:
         uris["json"] = (
             self.destination.uri(transcript) if found else files.write(transcript, transcription.to_json())
         )
+        warnings = doubts(transcription)
+        if isinstance(hearing.engine, OrderingEngine) and files.note(fingerprint).read().get("lost"):
+            warnings.append("The answer to an order was lost: the service may bill this audio twice.")
         files.forget(fingerprint)
-        return self._record(record, transcription, uris, time.monotonic() - started, reused=bool(found))
+        seconds = time.monotonic() - started
+        return self._record(record, transcription, uris, seconds, reused=bool(found), warnings=warnings)
 
-    def _recognise(self, record: ExtractedAudio, fingerprint: str, files: TranscriptFiles) -> Transcription:
+    def _place(self, hearing: Hearing, record: ExtractedAudio) -> tuple[str, TranscriptFiles]:
+        """What stands for the transcript to be, and where its files are."""
+        version = storage_version(record.uri, limits=media.Limits(60.0)) or f"{record.size} {record.duration}"
+        revision = hearing.engine.revision(hearing.options)
+        fingerprint = fingerprint_of(f"{record.uri} {version}", hearing.options, revision, record.offset)
+        return fingerprint, TranscriptFiles(self.destination, record.asset)
+
+    def _recognise(
+        self, hearing: Hearing, record: ExtractedAudio, fingerprint: str, files: TranscriptFiles
+    ) -> Transcription:
+        if isinstance(hearing.engine, OrderingEngine):
+            return self._ordered(hearing.engine, hearing.options, record, fingerprint, files)
         done = files.heard(fingerprint)
         if done:
             log.info("%s: going on after %.0f s that an earlier try heard.", record.asset, done[-1].end)
@@ -292,23 +397,57 @@ class _Work:
             if record.duration is None or passages[-1].end < record.duration - 1:
                 files.keep(fingerprint, passages)
 
-        with local_copy(record.speech_uri or record.uri, self.operator.hook) as audio:
+        # The audio for speech recognition has one channel.
+        mixed = record.speech_uri if hearing.options.channels == "mix" else None
+        with local_copy(mixed or record.uri, self.operator.hook) as audio:
             return transcribe(
                 audio,
-                self.hearing,
-                self.options,
+                hearing.engine,
+                hearing.options,
                 offset=record.offset,
+                track=record.track,
                 fingerprint=fingerprint,
                 done=done,
                 keep=keep,
-                watch=Watch(heard=teller.heard, cancelled=self.operator.is_cancelled),
+                watch=self._watch(teller.heard),
             )
+
+    def _ordered(
+        self,
+        engine: OrderingEngine,
+        options: SpeechOptions,
+        record: ExtractedAudio,
+        fingerprint: str,
+        files: TranscriptFiles,
+    ) -> Transcription:
+        """What a service recognised, ordered before or now."""
+        if fingerprint in self.not_ordered:
+            raise self.not_ordered.pop(fingerprint)
+        if record.silent:  # nothing to pay for
+            passage = Passage(start=0.0, end=record.duration or 0.0, speech_seconds=0.0)
+        else:
+            audio, note = remote_audio(record, self.operator.hook), files.note(fingerprint)
+            engine.order(audio, options, note, self._watch())
+            passage = engine.result(audio, options, note, self._watch())
+        return assemble(
+            [passage],
+            options,
+            engine.revision(options),
+            offset=record.offset,
+            track=record.track,
+            fingerprint=fingerprint,
+        )
 
     @staticmethod
     def _record(
-        record: ExtractedAudio, spoken: Transcription, uris: dict[str, str], seconds: float, *, reused: bool
+        record: ExtractedAudio,
+        spoken: Transcription,
+        uris: dict[str, str],
+        seconds: float,
+        *,
+        reused: bool,
+        warnings: list[str],
     ) -> Transcript:
-        warnings = doubts(spoken)
         return Transcript(
             asset=record.asset,
             audio=record.uri,
@@ -325,14 +464,18 @@ class _Work:
             dropped=asdict(spoken.dropped),
             offset=spoken.offset,
             reused=reused,
+            track=record.track,
             warnings=warnings,
             entry=record.entry,
             outcome="doubtful" if warnings else "transcribed",
         )
 
     def is_whole(self, transcript: Mapping[str, Any]) -> bool:
-        """Whether all files of a transcript are at the destination."""
-        uris = transcript["uris"]
+        """Whether all files of a transcript, and of those of other tracks, are at the destination."""
+        others = (other["uris"] for other in transcript.get("others", ()) if "uris" in other)
+        return all(map(self._are_there, (transcript["uris"], *others)))
+
+    def _are_there(self, uris: Mapping[str, str]) -> bool:
         names = {kind: uri.rpartition("/")[2] for kind, uri in uris.items()}
         return set(uris) == {*self.captions, "json"} and all(
             uris[kind] == self.destination.uri(unquote(name))
@@ -344,6 +487,14 @@ class _Work:
 def _key(record: ExtractedAudio | AssetFailure) -> str:
     """Under what a ledger knows an audio: another extraction of the same asset is another audio."""
     return json.dumps(record.to_json(), sort_keys=True)
+
+
+def _is_open(record: ExtractedAudio | AssetFailure, ledger: Ledger) -> TypeGuard[ExtractedAudio]:
+    """Whether there is still something to do for it."""
+    return (
+        isinstance(record, ExtractedAudio)
+        and not {"record", "failure"} & (ledger.get(_key(record)) or {}).keys()
+    )
 
 
 def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:

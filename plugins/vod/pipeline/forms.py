@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import Param
+from airflow.sdk.configuration import conf
 
 from vod.errors import InvalidInputError
 from vod.records import AUDIO_FORMATS
@@ -91,15 +93,18 @@ def language() -> Param:
 
 
 def model() -> Param:
-    """The smallest model by default: enough to try it out."""
+    """What ``[vod] speech`` says, else the smallest that knows many languages; empty: the connection's."""
+    try:
+        site = json.loads(conf.get("vod", "speech", fallback="") or "{}")
+    except ValueError:  # the task that plans says so
+        site = {}
     return Param(
-        "tiny.en",
-        type="string",
-        minLength=1,
+        site.get("model", "base") if isinstance(site, dict) else "base",
+        type=["string", "null"],
         title="Speech model",
-        description="tiny.en: English only, quick, rough. small: 99 languages. large-v3: best, but slow "
-        "without a GPU.",
-        examples=["tiny.en", "base", "small", "medium", "large-v3"],
+        description="base: many languages, quick. small, medium: fewer errors, slower. turbo, large-v3: for "
+        "GPUs. tiny.en: English only, quickest, rough. Empty: the connection's.",
+        examples=["base", "small", "medium", "turbo", "large-v3", "tiny.en"],
     )
 
 

@@ -22,9 +22,11 @@ from vod.library.register import store_of
 from vod.library.transcripts import find_transcripts
 from vod.locations import AllowedLocations, is_asset_id, public_name
 from vod.logs import get_logger
+from vod.operators.hearing import SpeechSettings, hearings
 from vod.pipeline import forms
 from vod.pipeline.signed_urls import refuse_signed_url
 from vod.records import ExtractedAudio, parse_record
+from vod.speech.errors import ModelNotFoundError, SpeechNotInstalledError
 from vod.storage.files import Destination, allowed_locations, check_source
 
 MAX_BYTES = 48_000
@@ -57,6 +59,8 @@ def plan_videos(
     check_sources(assets, engine or form.get("engine"), vod_conn_id, allowed)
     if "destination" in form:
         check_destination(form["destination"], vod_conn_id, allowed)
+    if "model" in form:
+        check_speech(form, vod_conn_id)
     return batches(dict.fromkeys(assets, form), store, size)
 
 
@@ -109,10 +113,18 @@ def plan_audio(
         for location in filter(None, (record.uri, record.speech_uri)):
             check_source(location, allowed)
     records = [record.to_json() for record in audio]
-    batches = audio_batches(
-        records, store, size, force=form.pop("force"), model=form.get("model"), vod_conn_id=vod_conn_id
+    found = audio_batches(
+        records,
+        store,
+        size,
+        force=form.pop("force"),
+        model=form.get("model"),
+        language=form.get("language"),
+        vod_conn_id=vod_conn_id,
     )
-    return [{**form, **batch} for batch in batches]
+    if found:
+        check_speech(form, vod_conn_id)
+    return [{**form, **batch} for batch in found]
 
 
 def _announced(events: Iterable[Any]) -> list[ExtractedAudio]:
@@ -195,6 +207,32 @@ def check_destination(destination: str | None, vod_conn_id: str, allowed: Allowe
             "There is no destination for audio and transcripts.",
             remedy=f"Fill in the field Destination, or set a default in the connection {vod_conn_id}.",
         )
+
+
+def check_speech(form: Mapping[str, Any], vod_conn_id: str = DEFAULT_CONNECTION) -> None:
+    """Refuse speech recognition that cannot be done, before the extraction is paid for.
+
+    The engine, its options and its fallback are those of the connection or of ``[vod] speech``. The model is
+    loaded, and a server is asked, on the worker on which this runs. With ``[vod] speech_queue`` that is not
+    where speech is recognised: then it need not have the model.
+
+    :param form: Its fields ``model`` and ``language`` count.
+    :raises InvalidInputError: an option that there is not, or that the engine does not have.
+    :raises vod.speech.errors.SpeechError: there is no such model, it cannot be loaded or does not know the
+        language; the speech server does not answer, does not take the key or has no such model.
+    """
+    from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
+
+    given = {name: form.get(name) for name in ("model", "language")}
+    settings = SpeechSettings.read(given, VodHook(vod_conn_id))
+    try:
+        with hearings(settings):
+            log.info("The speech can be recognised as it is asked for.")
+    except (SpeechNotInstalledError, ModelNotFoundError) as error:
+        queue = conf.get("vod", "speech_queue", fallback="")
+        if not queue or settings.options.engine != "whisper":
+            raise
+        log.warning("Whether the workers of the queue %r have the model is not known: %s", queue, error)
 
 
 def known_audio(
@@ -307,6 +345,7 @@ def audio_batches(
     *,
     force: bool = False,
     model: str | None = None,
+    language: str | None = None,
     vod_conn_id: str = DEFAULT_CONNECTION,
 ) -> list[dict[str, Any]]:
     """Split audio into the keyword arguments of mapped transcriptions; transcripts go beside their audio.
@@ -317,6 +356,7 @@ def audio_batches(
     :param store: ``context["task_state_store"]`` of the task that plans.
     :param force: Leave out nothing.
     :param model: Leave out only what this speech model has transcribed.
+    :param language: Leave out only what has a transcript in this language.
     """
     folders: dict[str | None, list[Mapping[str, Any]]] = {}
     for record in {record["asset"]: record for record in records}.values():
@@ -326,8 +366,9 @@ def audio_batches(
     planned: list[dict[str, Any]] = []
     before = 0
     for folder, members in folders.items():
-        names = [record["asset"] for record in members]
-        done = {} if force else find_transcripts(destination_of(folder, vod_conn_id), names, model)
+        # With several tracks the transcription itself finds what is done of each.
+        names = [record["asset"] for record in members if not (force or record.get("others"))]
+        done = find_transcripts(destination_of(folder, vod_conn_id), names, model, language) if names else {}
         missing = [record for record in members if record["asset"] not in done]
         before += len(members) - len(missing)
         planned += [{"audio": part, "destination": folder} for part in split(missing, size)]

@@ -1,4 +1,7 @@
-"""A cluster policy that keeps backfills from holding up today's runs.
+"""The pools of the sample DAGs: one for speech recognition, and one for backfills, by a cluster policy.
+
+Recognition uses all cores or a GPU for minutes: the Airflow option ``[vod] speech_pool`` names a pool with as
+many slots as may run at once. The sample DAGs' transcriptions run in it.
 
 An Airflow task has one pool, whatever kind of run it is in. This policy moves the tasks of backfills, and of
 DAGs with the tag ``backfill``, to a pool of their own, behind all other tasks. It concerns only DAGs with the
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 POOL = conf.get("vod", "backfill_pool", fallback="")
 """Pool of the backfills, read once per process; empty while the policy is off."""
+
+SPEECH_POOL = conf.get("vod", "speech_pool", fallback="") or "default_pool"
+"""Pool of the sample DAGs' transcriptions, read once per process. A pool that does not exist runs nothing."""
 
 PRIORITY = -100
 """Priority weight of a backfill's tasks. Tasks that name no weight start at 1."""

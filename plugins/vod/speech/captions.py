@@ -44,7 +44,9 @@ def _srt(transcription: Transcription, profile: Profile | None) -> str:
     speaker = None
     for number, cue in enumerate(cues(transcription, profile), start=1):
         lines = list(cue.lines)
-        if cue.speaker and cue.speaker != speaker:
+        if cue.speakers:
+            lines = [f"[{clean(name)}] {line}" for name, line in zip(cue.speakers, lines, strict=True)]
+        elif cue.speaker and cue.speaker != speaker:
             lines.insert(0, f"[{clean(cue.speaker)}]")
         speaker = cue.speaker
         text = "\n".join(lines).replace("-->", "→").replace("<", "\u2039").replace(">", "\u203a")
@@ -56,16 +58,24 @@ def _vtt(transcription: Transcription, profile: Profile | None) -> str:
     """WebVTT, with the speaker as the voice of a caption."""
     parts = ["WEBVTT\n"]
     for cue in cues(transcription, profile):
-        voice = f"<v {escape(clean(cue.speaker), quote=False)}>" if cue.speaker else ""
-        text = escape("\n".join(cue.lines), quote=False)
-        parts.append(f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{voice}{text}\n")
+        if cue.speakers:
+            spoken = zip(cue.speakers, cue.lines, strict=True)
+            text = "\n".join(f"{_voice(name)}{escape(line, quote=False)}</v>" for name, line in spoken)
+        else:
+            text = _voice(cue.speaker) + escape("\n".join(cue.lines), quote=False)
+        parts.append(f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{text}\n")
     return "\n".join(parts)
+
+
+def _voice(speaker: str | None) -> str:
+    return f"<v {escape(clean(speaker), quote=False)}>" if speaker else ""
 
 
 def _ttml(transcription: Transcription, profile: Profile | None) -> str:
     """TTML 1, with speakers as agents."""
     laid_out = cues(transcription, profile)
-    speakers = list(dict.fromkeys(cue.speaker for cue in laid_out if cue.speaker))
+    named = (name for cue in laid_out for name in (cue.speaker, *cue.speakers))
+    speakers = list(dict.fromkeys(filter(None, named)))
     agents = "".join(
         f'      <ttm:agent xml:id="speaker{number}" type="person"><ttm:name type="full">'
         f"{_xml(speaker)}</ttm:name></ttm:agent>\n"
@@ -74,7 +84,14 @@ def _ttml(transcription: Transcription, profile: Profile | None) -> str:
     lines = []
     for cue in laid_out:
         agent = f' ttm:agent="speaker{speakers.index(cue.speaker) + 1}"' if cue.speaker else ""
-        text = "<br/>".join(_xml(line) for line in cue.lines)
+        said = [_xml(line) for line in cue.lines]
+        if cue.speakers:
+            numbers = (speakers.index(name) + 1 for name in cue.speakers)
+            said = [
+                f'<span ttm:agent="speaker{number}">{line}</span>'
+                for number, line in zip(numbers, said, strict=True)
+            ]
+        text = "<br/>".join(said)
         lines.append(
             f'      <p begin="{_clock(cue.start, ".")}" end="{_clock(cue.end, ".")}"{agent}>{text}</p>\n'
         )

@@ -7,17 +7,22 @@ line of JSON; behind the line of a window come its samples.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import queue
 import socket
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vod.speech.cores import share
 from vod.speech.options import SpeechOptions
 from vod.speech.recogniser import LanguageMismatch, Recogniser
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 try:
     import resource
@@ -39,7 +44,11 @@ def serve(number: int) -> None:
                     recogniser = _load(request, answers)
                 else:
                     assert recogniser is not None
-                    _hear(recogniser, request, payload, answers)
+                    samples = _samples(payload)
+                    payload = b""  # megabytes
+                    _hear(recogniser, request, samples, answers)
+                    del samples
+                    _give_back_memory()
             except LanguageMismatch as error:
                 answers.give(error="mismatch", language=error.language, probability=error.probability)
             except MemoryError:
@@ -98,17 +107,28 @@ def _device(device: str, compute_type: str) -> tuple[str, str, str]:
     return chosen, precision if compute_type == "auto" else compute_type, ""
 
 
-def _hear(recogniser: Recogniser, request: dict[str, Any], payload: bytes, answers: _Answers) -> None:
+def _give_back_memory() -> None:
+    """Of a window: otherwise the C library keeps it, in holes that the next one does not fit."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _samples(payload: bytes) -> NDArray[np.float32]:
     import numpy as np
 
     samples = np.frombuffer(payload, dtype=np.int16).astype(np.float32)
     samples /= 32768
+    return samples
+
+
+def _hear(
+    recogniser: Recogniser, request: dict[str, Any], samples: NDArray[np.float32], answers: _Answers
+) -> None:
     passage = recogniser.passage(
         samples,
         request["start"],
         SpeechOptions.from_json(request["options"]),
         request["language"],
         lambda seconds: answers.give(heard=seconds),
-        request["speaker"],
     )
     answers.give(passage=passage.to_json())

@@ -58,6 +58,7 @@ class LanguageMismatchError(SpeechError):
     """The audio is not in English, and the model knows only English: its text would be invented."""
 
     outcome = "language_mismatch"
+    other_engine = True
     remedy = "Choose a multilingual model such as 'base' or 'large-v3'."
 
 
@@ -66,6 +67,7 @@ class RecogniserCrashedError(SpeechError):
 
     outcome = "recogniser_crashed"
     retryable = True
+    other_engine = True
     remedy = "If it happens again, give it more memory, or choose a smaller model or batch_size."
 
 
@@ -73,6 +75,7 @@ class OutOfMemoryError(SpeechError):
     """Recognition needs more memory than it may have."""
 
     outcome = "out_of_memory"
+    other_engine = True
     remedy = "Raise memory_limit, or choose a smaller model or batch_size."
 
 
@@ -80,6 +83,7 @@ class RecognitionTimeoutError(SpeechError):
     """Recognition took longer than its time limit."""
 
     outcome = "recognition_timeout"
+    other_engine = True
     remedy = "Raise time_limit, or choose a smaller model."
 
 
@@ -95,6 +99,7 @@ class RecognitionFailedError(SpeechError):
 
     outcome = "recognition_failed"
     retryable = True
+    other_engine = True
 
 
 class UnreachableServerError(SpeechError):
@@ -102,6 +107,7 @@ class UnreachableServerError(SpeechError):
 
     outcome = "speech_server_unreachable"
     retryable = True
+    other_engine = True
     remedy = "Check the host and port of the connection, and that the server runs."
 
 
@@ -110,16 +116,51 @@ class ServerBusyError(SpeechError):
 
     outcome = "speech_server_busy"
     retryable = True
+    other_engine = True
 
 
 class ServerRefusedError(SpeechError):
     """The speech server does not take the key, or the request."""
 
     outcome = "speech_server_refused"
+    other_engine = True
+
+
+class UnreachableAudioError(SpeechError):
+    """The service that recognises speech cannot fetch the audio from where it is."""
+
+    outcome = "audio_unreachable"
+    other_engine = True
+    remedy = "Extract with the engine 'vod', or to a destination with obs:// in the region of the service."
+
+
+class UnsuitableAudioError(SpeechError):
+    """The service takes no audio of this format, length or size; nothing was ordered."""
+
+    outcome = "audio_unsuitable"
+    other_engine = True
+    remedy = "Extract MP3 or AAC, or choose the engine 'whisper'."
+
+
+class OrderLostError(SpeechError):
+    """The service was asked twice, and did not say whether it accepted."""
+
+    outcome = "speech_order_lost"
+    other_engine = True
+    remedy = "Both orders may be billed. Clear the task to order the audio once more."
+
+
+class OrderFailedError(SpeechError):
+    """The service accepted the audio, and ended without text."""
+
+    outcome = "speech_order_failed"
+    other_engine = True
+    remedy = "Check that the audio plays. Clear the task to order it once more."
 
 
 class ServerAnswerError(SpeechError):
     """What the speech server answered is no transcript with times."""
 
     outcome = "speech_server_answer"
+    other_engine = True
     remedy = "Choose a server and a model that answer verbose_json with segments or words."

@@ -68,12 +68,15 @@ class Cue:
 
     :param start: Milliseconds from the start of the video.
     :param end: Milliseconds, after ``start`` and not after the next caption's start.
+    :param speaker: Who speaks, if one does and is known.
+    :param speakers: Who speaks each line, when several speak at once.
     """
 
     start: int
     end: int
     lines: tuple[str, ...]
     speaker: str | None = None
+    speakers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ def clean(text: str) -> str:
 def cues(transcription: Transcription, profile: Profile | None = None) -> list[Cue]:
     """Captions of a transcription, in the order of time; none overlaps the next and no word is lost.
 
+    Where several speak at once each has a line, as broadcasters do it.
+
     :param profile: The language's usual one when omitted.
     """
     profile = profile or profile_for(transcription.language)
@@ -124,8 +129,46 @@ def cues(transcription: Transcription, profile: Profile | None = None) -> list[C
         for segment in sorted(transcription.segments, key=lambda segment: segment.start)
         for piece in _pieces(segment, profile)
     ]
-    groups = [group for turn in _turns(pieces) for group in _grouped(turn, profile)]
-    return _timed(groups, profile)
+    turns = list(_turns(pieces))
+    crowded = _at_once(turns)
+    if not crowded:
+        groups = [group for turn in turns for group in _grouped(turn, profile)]
+        return _timed(groups, profile)
+    narrow = _narrow(transcription, profile)
+    laid_out = [
+        group
+        for number, turn in enumerate(turns)
+        for group in (
+            _grouped(_recut(turn, narrow), narrow) if number in crowded else _grouped(turn, profile)
+        )
+    ]
+    return _timed(sorted(laid_out, key=lambda group: group[0].start), profile, narrow)
+
+
+def _narrow(transcription: Transcription, profile: Profile) -> Profile:
+    """One line a speaker, with room for the name before it."""
+    names = {clean(segment.speaker) for segment in transcription.segments if segment.speaker}
+    name = max(map(width, names), default=0) + len("[] ")
+    return replace(profile, lines=1, cells=max(8, profile.cells - name))
+
+
+def _at_once(turns: Sequence[Sequence[_Piece]]) -> set[int]:
+    """Which turns go on while somebody else speaks, by their number."""
+    found: set[int] = set()
+    by_start = sorted(range(len(turns)), key=lambda number: turns[number][0].start)
+    open_turns: list[int] = []
+    for number in by_start:
+        start, speaker = turns[number][0].start, turns[number][0].speaker
+        open_turns = [other for other in open_turns if turns[other][-1].end > start]
+        for other in open_turns:
+            if turns[other][0].speaker != speaker:
+                found |= {number, other}
+        open_turns.append(number)
+    return found
+
+
+def _recut(turn: Iterable[_Piece], profile: Profile) -> list[_Piece]:
+    return [part for piece in turn for part in _cut(piece, profile)]
 
 
 def _pieces(segment: Segment, profile: Profile) -> Iterator[_Piece]:
@@ -258,23 +301,63 @@ def _lines(group: Sequence[_Piece], profile: Profile) -> tuple[str, ...] | None:
     return best[1] if best else None
 
 
-def _timed(groups: Sequence[Sequence[_Piece]], profile: Profile) -> list[Cue]:
+def _timed(groups: Sequence[Sequence[_Piece]], profile: Profile, narrow: Profile | None = None) -> list[Cue]:
+    """Captions of groups, which are in the order of time.
+
+    :param narrow: How lines are laid out of which two stand in one caption, if that may be.
+    """
     gap, longest = _milliseconds(profile.gap), _milliseconds(profile.longest)
+    together = list(_paired(groups, profile, narrow))
     starts: list[int] = []
-    for group in groups:
-        start = max(0, _milliseconds(group[0].start))
+    for first, *_ in together:
+        start = max(0, _milliseconds(first[0].start))
         starts.append(max(start, starts[-1] + gap + 1) if starts else start)
     result: list[Cue] = []
-    for index, group in enumerate(groups):
-        text = _joined(group)
+    for index, members in enumerate(together):
+        text = " ".join(map(_joined, members))
         needed = _milliseconds(max(profile.shortest, width(text) / profile.rate))
-        end = max(_milliseconds(group[-1].end), starts[index] + needed)
+        end = max(*(_milliseconds(group[-1].end) for group in members), starts[index] + needed)
         end = min(end, starts[index] + longest)
-        if index + 1 < len(groups):
+        if index + 1 < len(together):
             end = min(end, starts[index + 1] - gap)
-        lines = _lines(group, profile) or (text,)
-        result.append(Cue(starts[index], max(end, starts[index] + 1), lines, group[0].speaker))
+        end = max(end, starts[index] + 1)
+        if len(members) > 1:
+            speakers = tuple(group[0].speaker or "" for group in members)
+            result.append(Cue(starts[index], end, tuple(map(_joined, members)), None, speakers))
+        else:
+            lines = _lines(members[0], profile) or (_joined(members[0]),)
+            result.append(Cue(starts[index], end, lines, members[0][0].speaker))
     return result
+
+
+def _paired(
+    groups: Sequence[Sequence[_Piece]], profile: Profile, narrow: Profile | None
+) -> Iterator[list[Sequence[_Piece]]]:
+    """Put in one caption what a second speaker begins to say in the first half of what another says."""
+    members: list[Sequence[_Piece]] = []
+    for group in groups:
+        if members and _may_join(group, members, profile, narrow):
+            members.append(group)
+            continue
+        if members:
+            yield members
+        members = [group]
+    if members:
+        yield members
+
+
+def _may_join(
+    group: Sequence[_Piece], members: list[Sequence[_Piece]], profile: Profile, narrow: Profile | None
+) -> bool:
+    if narrow is None or len(members) == profile.lines:
+        return False
+    speakers = [each[0].speaker for each in (group, *members)]
+    if not all(speakers) or len(set(speakers)) < len(speakers):
+        return False
+    first = members[0]
+    half = (first[0].start + first[-1].end) / 2
+    fits = all(width(_joined(each)) <= narrow.cells for each in (group, *members))
+    return fits and group[0].start < half
 
 
 def _milliseconds(seconds: float) -> int:

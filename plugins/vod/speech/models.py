@@ -63,12 +63,12 @@ def resolve_model(name: str, folder: str | Path | None = None) -> Path:
     if len(name) > _MAX_LENGTH_NAME:
         raise ModelNotFoundError(f"The name of the speech model has {len(name)} characters.")
     given = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's own raises for an unknown user
-    if _is_model(given):
+    if is_model(given):
         return given
     if given.is_absolute() or name.startswith((".", "~")):
         raise ModelNotFoundError(_why_not_a_model(given))
     models = folder or os.environ.get(FOLDER_VARIABLE)
-    if models and ".." not in given.parts and _is_model(Path(models, name)):
+    if models and ".." not in given.parts and is_model(Path(models, name)):
         return Path(models, name)
     return _in_package(PACKAGED.get(name, name)) or _from_parts(name) or _from_hub(name)
 
@@ -84,7 +84,7 @@ def installed() -> dict[str, Path]:
         if all(folders):
             found[name] = Path(folders[0] or "")
     if models := os.environ.get(FOLDER_VARIABLE):
-        found |= {path.name: path for path in sorted(Path(models).glob("*")) if _is_model(path)}
+        found |= {path.name: path for path in sorted(Path(models).glob("*")) if is_model(path)}
     return found
 
 
@@ -105,7 +105,8 @@ def revision(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _is_model(folder: Path) -> bool:
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a CTranslate2 Whisper model."""
     return all((folder / file).is_file() for file in _REQUIRED_FILES)
 
 
@@ -120,7 +121,7 @@ def _in_package(package: str) -> Path | None:
     """The model that an installed package carries, found without importing the package."""
     for folder in _package_folders(package):
         for path in (folder, folder / "model"):
-            if _is_model(path):
+            if is_model(path):
                 return path
     return None
 
@@ -146,7 +147,7 @@ def _from_parts(name: str) -> Path | None:
     if not folders or not all(folders):
         return None
     target = cache_folder() / f"{name}-{wanted[:16]}"
-    if _is_model(target):
+    if is_model(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     # Several tasks may do this at once: each makes its own, and whoever is first has made it for all.
@@ -171,7 +172,7 @@ def _from_parts(name: str) -> Path | None:
         try:
             part.rename(target)
         except OSError:
-            if not _is_model(target):
+            if not is_model(target):
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -195,7 +196,7 @@ def _from_hub(name: str) -> Path:
         folder = Path(download_model(name, local_files_only=True))
     except (OSError, ValueError):
         folder = None
-    if folder and _is_model(folder):
+    if folder and is_model(folder):
         return folder
 
     log.info("Downloading the speech model %s from the Hugging Face Hub.", name)
@@ -210,7 +211,7 @@ def _from_hub(name: str) -> Path:
             f"The speech model {name!r} is not on this machine and could not be downloaded"
             f" from the Hugging Face Hub ({type(error).__name__}). Installed here: {here}."
         ) from error
-    if not _is_model(folder):
+    if not is_model(folder):
         raise ModelNotFoundError(_why_not_a_model(folder))
     return folder
 

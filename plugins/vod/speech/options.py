@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vod.errors import InvalidInputError
 
@@ -19,8 +19,9 @@ class SpeechOptions:
     """How speech is recognised. An engine that cannot do what is asked for says so before it starts.
 
     :param engine: ``whisper``: faster-whisper on the worker; ``http``: a server with OpenAI's
-        ``/v1/audio/transcriptions``.
+        ``/v1/audio/transcriptions``; ``sis``: Huawei Cloud SIS.
     :param model: A name such as ``base`` or ``large-v3``, a folder, or a Python package that holds a model.
+        The default of ``sis`` is ``chinese_16k_media``.
     :param language: Language spoken, a code such as ``de`` or ``pt-BR``; recognised when empty.
     :param multilingual: Recognise the language of every piece, for audio in which it changes.
     :param task: ``transcribe``, or ``translate`` for an English translation.
@@ -33,9 +34,11 @@ class SpeechOptions:
     :param hotwords: Names and words to expect.
     :param initial_prompt: Text that stands before the audio's; it can come back as text.
     :param vad: Options of the detector of speech, see faster-whisper's ``VadOptions``.
-    :param channels: ``mix``: all channels as one. No engine can do anything else yet.
+    :param channels: ``mix``: all channels as one. ``left``, ``right``: only this one. ``split``: each by
+        itself, with its name as the speaker; channels with the same sound are one, without a speaker.
     :param time_limit: Seconds for one audio; 0: ten times its length and ten minutes.
     :param memory_limit: Bytes for the recognising process; 0: no limit.
+    :raises InvalidInputError: channels or a task that there are not.
     """
 
     engine: str = "whisper"
@@ -55,11 +58,21 @@ class SpeechOptions:
     time_limit: float = 0
     memory_limit: int = 0
 
+    def __post_init__(self) -> None:
+        if self.engine == "sis" and self.model == SpeechOptions.model:
+            object.__setattr__(self, "model", "chinese_16k_media")
+        for name, choices in {"channels": get_args(Channels), "task": get_args(Task)}.items():
+            if getattr(self, name) not in choices:
+                raise InvalidInputError(
+                    f"The option {name} of speech recognition cannot be {getattr(self, name)!r}.",
+                    remedy=f"Choose one of: {', '.join(choices)}.",
+                )
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SpeechOptions:
         """Options by name, as they stand in a connection, a form or the configuration.
 
-        :raises InvalidInputError: an unknown option.
+        :raises InvalidInputError: an unknown option, or one that cannot have this value.
         """
         known = {entry.name for entry in fields(cls)}
         unknown = sorted(set(values) - known)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from vod.speech.transcription import Dropped, Segment, Word
@@ -46,6 +46,35 @@ class Passage:
             for segment in value["segments"]
         )
         return cls(**{**value, "segments": segments, "dropped": Dropped(**value["dropped"])})
+
+
+def together(voices: Sequence[tuple[str | None, Passage]]) -> Passage:
+    """What several speak in the same stretch, as one passage: segments in the order of time.
+
+    :param voices: Who speaks, and what; at least one.
+    """
+    passages = [passage for _, passage in voices]
+    spoken = max(passages, key=lambda passage: passage.speech_seconds or 0.0)
+    languages = {passage.language for passage in passages if passage.language}
+    segments = [
+        replace(
+            segment,
+            speaker=speaker,
+            language=segment.language or (passage.language if len(languages) > 1 else None),
+        )
+        for speaker, passage in voices
+        for segment in passage.segments
+    ]
+    told = [passage.speech_seconds for passage in passages if passage.speech_seconds is not None]
+    return replace(
+        spoken,
+        segments=tuple(sorted(segments, key=lambda segment: (segment.start, segment.end))),
+        speech_seconds=round(sum(told), 3) if told else None,
+        dropped=Dropped(
+            loops=sum(passage.dropped.loops for passage in passages),
+            improbable=sum(passage.dropped.improbable for passage in passages),
+        ),
+    )
 
 
 def to_lines(passages: Iterable[Passage]) -> str:

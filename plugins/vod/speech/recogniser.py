@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vod.speech.languages import base_code
 from vod.speech.options import SpeechOptions
 from vod.speech.passages import Passage
 from vod.speech.transcription import Dropped, Segment, Word
@@ -119,7 +120,6 @@ class Recogniser:
         options: SpeechOptions,
         language: str,
         heard: Callable[[float], None],
-        speaker: str | None = None,
     ) -> Passage:
         """What is said in a window.
 
@@ -151,7 +151,7 @@ class Recogniser:
             start=start,
             end=end,
             segments=tuple(
-                replace(sentence, speaker=speaker, language=code if options.multilingual else None)
+                replace(sentence, language=code if options.multilingual else None)
                 for code, each in found
                 for sentence in sentences(_placed(each, start, stretches))
             ),
@@ -300,11 +300,6 @@ class Recogniser:
                 dropped["improbable"] += 1
             elif words:
                 yield words
-
-
-def base_code(language: str) -> str:
-    """``pt`` of ``pt-BR`` and ``pt_BR``."""
-    return language.strip().lower().replace("_", "-").partition("-")[0]
 
 
 def without_loops(words: list[Word]) -> tuple[list[Word], int]:

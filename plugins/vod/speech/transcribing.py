@@ -37,6 +37,7 @@ def transcribe(
     options: SpeechOptions,
     *,
     offset: float | None = 0.0,
+    track: int = 0,
     fingerprint: str = "",
     done: Sequence[Passage] = (),
     keep: Callable[[Sequence[Passage]], None] = lambda _: None,
@@ -45,6 +46,7 @@ def transcribe(
     """What is said in an audio.
 
     :param offset: Seconds after the start of the video at which the audio starts; ``None``: nobody knows.
+    :param track: Which audio track of the video it is.
     :param fingerprint: See :func:`fingerprint_of`.
     :param done: What an earlier try heard and kept.
     :param keep: Called with all passages whenever there is one more.
@@ -54,7 +56,8 @@ def transcribe(
     for passage in engine.passages(audio, options, watch=watch or Watch(), done=done):
         passages.append(passage)
         keep(passages)
-    return assemble(passages, options, engine.revision(options), offset=offset, fingerprint=fingerprint)
+    revision = engine.revision(options)
+    return assemble(passages, options, revision, offset=offset, track=track, fingerprint=fingerprint)
 
 
 def assemble(
@@ -63,6 +66,7 @@ def assemble(
     revision: str = "",
     *,
     offset: float | None = 0.0,
+    track: int = 0,
     fingerprint: str = "",
 ) -> Transcription:
     """Passages as one transcription, in the time of the video."""
@@ -90,6 +94,8 @@ def assemble(
         language_probability=round(sum(known) / len(known), 4) if known else None,
         speech_seconds=round(sum(told), 3) if told else None,
         task=options.task,
+        track=track,
+        channels=options.channels,
         fingerprint=fingerprint,
         dropped=Dropped(
             loops=sum(passage.dropped.loops for passage in passages),

@@ -90,6 +90,8 @@ class Transcription:
     :param offset: Seconds after the start of the video at which the audio starts: already in all times.
         ``None`` when nobody knows: the times are then those of the audio.
     :param task: ``transcribe``, or ``translate`` for an English translation.
+    :param track: Which audio track of the video was heard, from 0.
+    :param channels: Which channels of it: ``mix``, ``left``, ``right``, or ``split`` for each by itself.
     :param fingerprint: Stands for the audio, the engine, the model and all options that can change the text.
     :param dropped: What was recognised and is not here.
     """
@@ -104,6 +106,8 @@ class Transcription:
     speech_seconds: float | None = None
     offset: float | None = 0.0
     task: str = "transcribe"
+    track: int = 0
+    channels: str = "mix"
     fingerprint: str = ""
     dropped: Dropped = field(default_factory=Dropped)
 

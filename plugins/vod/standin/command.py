@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="no extraction does any work or writes a file; it takes --running-seconds (for load tests)",
     )
     parser.add_argument(
+        "--speech-model",
+        default=usual.speech_model,
+        help="Whisper model that recognises speech for SIS; has to be installed (%(default)s)",
+    )
+    parser.add_argument(
         "--subscriber",
         dest="subscribers",
         metavar="URL",

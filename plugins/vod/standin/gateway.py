@@ -19,7 +19,7 @@ from vod.standin.storage import Links
 from vod.standin.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from starlette.requests import Request
 
@@ -36,6 +36,8 @@ class Received:
     query: Query
     body: bytes = field(repr=False)
     links: Links = field(repr=False)
+    path: Mapping[str, str] = field(default_factory=dict)
+    """What the path names, such as ``job_id``."""
 
     def json(self) -> Body:
         return Body.parse(self.body)
@@ -165,7 +167,7 @@ class Gateway:
         if call.method == "POST" and not wire.headers.get("content-type", "").startswith("application/json"):
             raise RefusedError("VOD.10059")
         base_url = f"{request.url.scheme}://{request.url.netloc}"
-        received = Received(query, wire.body, Links(self._settings, base_url))
+        received = Received(query, wire.body, Links(self._settings, base_url), request.path_params)
 
         async def carried_out() -> Response:
             answer = await call.handler(received)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vod.records import AUDIO_FORMATS
 from vod.standin.library import SPLIT_STATUS
 from vod.standin.parameters import AUDIO_TYPES, MAX_PULLS, VIDEO_TYPES
+from vod.standin.speech import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -259,6 +260,48 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 }
 
 
+_YES_NO: Schema = {"enum": ["yes", "no"]}
+_WORD = _object({"start_time": NUMBER, "end_time": NUMBER, "word": TEXT})
+_SENTENCE = _object(
+    {
+        "start_time": NUMBER,
+        "end_time": NUMBER,
+        "result": _object({"text": TEXT}, {"word_info": _list(_WORD)}),
+    }
+)
+OPERATIONS |= {
+    "push_transcriber_jobs": {
+        "summary": "SIS: recognise the speech of an audio",
+        "body": _object(
+            {
+                "config": _object(
+                    {"audio_format": {"enum": ["auto"]}, "property": {"enum": [*MODELS]}},
+                    {"add_punc": _YES_NO, "digit_norm": _YES_NO, "need_word_info": _YES_NO},
+                ),
+                "data_url": TEXT,
+            }
+        ),
+        "answer": _object({"job_id": TEXT}),
+    },
+    "collect_transcriber_job": {
+        "summary": "SIS: how far a job is, and what was recognised",
+        "path": [
+            {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        ],
+        "answer": _object(
+            {"status": {"enum": ["WAITING", "FINISHED", "ERROR"]}, "create_time": TEXT},
+            {
+                "start_time": TEXT,
+                "finish_time": TEXT,
+                "audio_duration": NUMBER,
+                "segments": _list(_SENTENCE),
+                "error_msg": TEXT,
+            },
+        ),
+    },
+}
+
+
 def describe(calls: Iterable[Call], project_id: str) -> dict[str, Any]:
     """The description of these calls, for the one project."""
     paths: dict[str, dict[str, Any]] = {}
@@ -295,6 +338,7 @@ def _operation(call: Call, project_id: str) -> dict[str, Any]:
         "summary": described["summary"],
         "parameters": [
             {"name": "project_id", "in": "path", "required": True, "schema": {"enum": [project_id]}},
+            *described.get("path", []),
             *described.get("query", []),
         ],
         "responses": {str(described.get("status", 200)): answer, "4XX": refusal},

@@ -118,6 +118,10 @@ class Body:
             raise RefusedError.illegal(name)
         return value
 
+    def has(self, name: str) -> bool:
+        """Whether the field is there."""
+        return name in self._fields
+
     def optional_text(self, name: str, *, max_bytes: int) -> str | None:
         return self.text(name, max_bytes=max_bytes) if self._fields.get(name) not in (None, "") else None
 

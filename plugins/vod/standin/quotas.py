@@ -21,8 +21,10 @@ QUOTAS = {
     "upload": 1500,
     "pull": 100,
     "change": 100,
+    "speech": 600,
 }
-"""Calls per minute and tenant, one entry for each row of the table of section 12."""
+"""Calls per minute and tenant, one entry for each row of the table of section 12; ``speech`` is that of SIS,
+which documents none."""
 
 
 class Quotas:

@@ -9,6 +9,7 @@ import socket
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -26,6 +27,7 @@ from vod.standin.gateway import Gateway
 from vod.standin.library import Library
 from vod.standin.notifications import Topic
 from vod.standin.service import Service
+from vod.standin.speech import Speech
 from vod.standin.storage import Storage
 from vod.standin.uploads import Uploads
 from vod.standin.virtual import VirtualAssets
@@ -60,7 +62,8 @@ class Standin:
             self._socket.close()
             raise
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.url = f"http://{host}:{self._socket.getsockname()[1]}"
+        self._socket_port = self._socket.getsockname()[1]
+        self.url = f"http://{host}:{self._socket_port}"
         self._gateway = Gateway(settings, self._library)
         behaviour = settings.behaviour
         here = is_loopback(settings.host)
@@ -72,6 +75,7 @@ class Standin:
         self._service = Service(self._library, self._extractor, behaviour, self._gateway.stats)
         self._uploads = Uploads(self._library, behaviour, Targets(settings.pull_from, loopback=here))
         self._storage = Storage(settings, self._library)
+        self._speech = Speech(settings, self._library, self._storage, self._owns)
         self._admin = Admin(
             behaviour,
             self._library,
@@ -144,9 +148,22 @@ class Standin:
 
         return asyncio.run_coroutine_threadsafe(adding(), self._loop).result()
 
+    def _owns(self, url: str) -> bool:
+        """Whether a URL leads to this stand-in."""
+        parts, own = urlsplit(url), urlsplit(self.settings.public_url or self.url)
+        if parts.netloc == own.netloc:
+            return True
+        known = {self.settings.host, *self.settings.names}
+        try:
+            port = parts.port
+        except ValueError:
+            return False
+        here = parts.hostname in known or is_loopback(parts.hostname or "")
+        return here and port == self._socket_port
+
     def _application(self) -> Starlette:
         gateway, storage, topic = self._gateway, self._storage, self._topic
-        calls = (*self._service.calls(), *self._uploads.calls())
+        calls = (*self._service.calls(), *self._uploads.calls(), *self._speech.calls())
         routes = [Route(call.path, gateway.guarded(call), methods=[call.method]) for call in calls]
         obs = "/obs/{bucket}/{project_id}/{asset_id}/{object}"
         cdn = "/cdn/asset/{asset_id}/{object}"
@@ -181,12 +198,14 @@ class Standin:
         self._loop = asyncio.get_running_loop()
         self._extractor.start()
         self._uploads.puller.start()
+        self._speech.start()
         self._topic.start()
         try:
             yield
         finally:
             await self._extractor.stop()
             await self._uploads.puller.stop()
+            await self._speech.stop()
             await self._topic.stop()
             self._library.close()
 

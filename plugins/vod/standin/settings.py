@@ -86,6 +86,7 @@ class StandinSettings:
     :param workers: Extractions at a time.
     :param virtual: Extractions do no work and write no file; they take ``Behaviour.running_seconds``. Those
         of virtual assets are like that in any case.
+    :param speech_model: Whisper model that recognises speech for the calls of SIS; it has to be installed.
     :param subscribers: URLs that are invited to subscribe to notifications.
     :param public_url: Under which subscribers reach the stand-in, where that is not host and port.
     :param names: Hosts under which callers reach it, besides those of this machine and ``host``.
@@ -108,6 +109,7 @@ class StandinSettings:
     password: str = field(default="standin-demo-password", repr=False)
     workers: int = 2
     virtual: bool = False
+    speech_model: str = "base"
     subscribers: list[str] = field(default_factory=list)
     public_url: str | None = None
     names: list[str] = field(default_factory=list)

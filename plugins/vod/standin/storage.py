@@ -9,7 +9,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
@@ -169,6 +169,29 @@ class Storage:
         if asset.status != "PUBLISHED" and not self._settings.behaviour.cdn_serves_unpublished:
             return PlainTextResponse("403 Forbidden", 403)
         return self._contents(asset)
+
+    def found(self, url: str) -> Asset:
+        """The asset whose contents a URL leads to, for a neighbour that fetches them.
+
+        :raises StorageError: it leads to none, or does not hold.
+        """
+        parts = urlsplit(url)
+        path = unquote(parts.path)
+        pieces = path.split("/")
+        if pieces[:3] == ["", "cdn", "asset"] and len(pieces) == 5:
+            asset = self._library.get(pieces[3])
+            if asset is not None and asset.object == pieces[4] and asset.status == "PUBLISHED":
+                return asset
+        asset_id = pieces[4] if pieces[:2] == ["", "obs"] and len(pieces) == 6 else ""
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "query_string": parts.query.encode(errors="replace"),
+            "headers": [(b"host", b"storage")],
+            "path_params": {"asset_id": asset_id},
+        }
+        return self._authorised(Request(scope))
 
     def _authorised(self, request: Request) -> Asset:
         if "authorization" in request.headers or "x-auth-token" in request.headers:

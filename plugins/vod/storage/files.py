@@ -33,6 +33,7 @@ T = TypeVar("T")
 DOWNLOAD_LIMIT = 64 << 30
 """Bytes of a source that is fetched, when no other limit is given."""
 _DOWNLOAD_TIMEOUT = 6 * 3600.0
+_MARK = ".vod-folder"
 _CHUNK = 1 << 20
 
 _PACKAGES = {
@@ -414,6 +415,28 @@ class Destination:
         """
         with self.folder() as folder:
             yield folder / name
+
+    def mark(self) -> str | None:
+        """A text that tells this folder from every other; it is written there the first time.
+
+        :returns: ``None`` on object storage, and where a file cannot be linked.
+        :raises vod.media.DestinationError: the folder cannot be made or written to.
+        """
+        if self._folder is None:
+            return None
+        file = self._folder / _MARK
+        with _local_errors(self._folder, "written to"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not file.exists():
+                with media.partial_beside(file) as part:
+                    part.write_text(secrets.token_hex(16))
+                    try:
+                        file.hardlink_to(part)  # of several tasks one is first
+                    except FileExistsError:
+                        pass
+                    except OSError:
+                        return None
+            return file.read_text()
 
     @contextmanager
     def folder(self) -> Iterator[Path]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from vod.errors import InvalidInputError
 from vod.speech.options import SpeechOptions
@@ -15,6 +15,7 @@ from vod.speech.passages import Passage
 ENGINES = {
     "whisper": "vod.speech.engines.whisper:WhisperEngine",
     "http": "vod.speech.engines.http:HttpEngine",
+    "sis": "vod.speech.engines.sis:SisEngine",
 }
 """Module and class of each engine that hears a file, by its name."""
 
@@ -55,6 +56,55 @@ class SpeechEngine(Protocol):
 
     def close(self) -> None:
         """Give back what it holds. It may be used again."""
+
+
+class Note(Protocol):
+    """What is known of the order of one audio, kept where the next try finds it."""
+
+    def read(self) -> dict[str, Any]:
+        """What was written last; empty when nothing was."""
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Keep it, whole, before this returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteAudio:
+    """An audio that a service fetches itself.
+
+    :param name: What it is called in messages.
+    :param url: Gives a URL at which the service can fetch it; a secret, made directly before it is sent.
+    :param ending: Of its file, such as ``.mp3``.
+    :param duration: Seconds; ``None`` when nobody knows.
+    :param size: Bytes; 0 when nobody knows.
+    :param sample_rate: Hz; ``None`` when nobody knows.
+    :param language: Code of the language spoken; empty when nobody knows.
+    """
+
+    name: str
+    url: Callable[[], str] = field(repr=False)
+    ending: str
+    duration: float | None = None
+    size: int = 0
+    sample_rate: int | None = None
+    language: str = ""
+
+
+@runtime_checkable
+class OrderingEngine(SpeechEngine, Protocol):
+    """A service that recognises an audio somewhere else, and is paid for each order."""
+
+    def order(self, audio: RemoteAudio, options: SpeechOptions, note: Note, watch: Watch) -> None:
+        """Order an audio, unless the note says that it is ordered.
+
+        :raises vod.speech.errors.SpeechError: it was not ordered.
+        """
+
+    def result(self, audio: RemoteAudio, options: SpeechOptions, note: Note, watch: Watch) -> Passage:
+        """Wait for what was ordered.
+
+        :raises vod.speech.errors.SpeechError: there is none, or not yet.
+        """
 
 
 def engine(name: str, **means: Any) -> SpeechEngine:

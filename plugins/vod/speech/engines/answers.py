@@ -7,12 +7,12 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from vod.speech.languages import base_code
 from vod.speech.passages import Passage
 from vod.speech.recogniser import (
     MAX_COMPRESSION,
     MIN_LOG_PROBABILITY,
     MIN_WORD_PROBABILITY,
-    base_code,
     sentences,
     without_loops,
 )

@@ -22,9 +22,10 @@ import requests
 
 from vod.errors import InvalidInputError
 from vod.logs import get_logger
-from vod.speech.audio import SAMPLE_RATE, windows
+from vod.speech.audio import SAMPLE_RATE
 from vod.speech.engines import Watch
 from vod.speech.engines.answers import passage_of
+from vod.speech.engines.in_windows import Window, passages
 from vod.speech.errors import (
     CancelledError,
     ModelNotFoundError,
@@ -34,13 +35,13 @@ from vod.speech.errors import (
     ServerRefusedError,
     UnreachableServerError,
 )
-from vod.speech.recogniser import base_code
+from vod.speech.languages import base_code
+from vod.speech.passages import Passage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vod.speech.options import SpeechOptions
-    from vod.speech.passages import Passage
 
 _CONNECT = 10.0
 _CHECK = 30.0
@@ -52,10 +53,6 @@ _LONGEST_PAUSE = 60.0
 
 _LARGEST_ANSWER = 32 * 1024 * 1024
 """Bytes: ten minutes of words are a hundredth of it."""
-
-_START = 600.0
-_TIMES_ITS_LENGTH = 10.0
-"""Without a time limit an audio may take :data:`_START` seconds and this times its length."""
 
 log = get_logger(__name__)
 
@@ -148,27 +145,25 @@ class HttpEngine:
         :raises ServerAnswerError: it does not keep to the protocol.
         """
         started = time.monotonic()
-        behind = done[-1].end if done else 0.0
-        language = base_code(options.language) or next((each.language for each in done if each.language), "")
-        for start, samples in windows(audio):
-            end = start + len(samples) / SAMPLE_RATE
-            if end <= behind + 1 / SAMPLE_RATE:
-                continue
-            limit = options.time_limit or _START + _TIMES_ITS_LENGTH * end
-            form = _form(options, language)
-            call = "audio/translations" if options.task == "translate" else "audio/transcriptions"
-            answer = self._ask("POST", call, (form, _wav(samples)), watch, started + limit, options)
-            if answer is None:
-                raise ServerAnswerError(f"{self._server.host} has no /v1/{call}.")
-            try:
-                passage = passage_of(answer, start, end, language)
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                raise ServerAnswerError(
-                    f"{self._server.host} answered what is no transcript with times ({error})."
-                ) from error
-            language = language or passage.language
-            watch.heard(end)
-            yield passage
+        yield from passages(
+            audio, options, watch, done, lambda window: self._hear(window, options, started + window.limit)
+        )
+
+    def _hear(self, window: Window, options: SpeechOptions, deadline: float) -> Passage:
+        language = base_code(options.language) or window.language
+        form = _form(options, language)
+        call = "audio/translations" if options.task == "translate" else "audio/transcriptions"
+        answer = self._ask("POST", call, (form, _wav(window.samples)), window.watch, deadline, options)
+        if answer is None:
+            raise ServerAnswerError(f"{self._server.host} has no /v1/{call}.")
+        try:
+            passage = passage_of(answer, window.start, window.end, language)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ServerAnswerError(
+                f"{self._server.host} answered what is no transcript with times ({error})."
+            ) from error
+        window.watch.heard(window.end)
+        return passage
 
     def close(self) -> None:
         """End the connections."""
@@ -364,7 +359,6 @@ def _pause(retry_after: str, otherwise: float) -> float:
 
 def _check_options(options: SpeechOptions) -> None:
     given = {
-        "channels": options.channels != "mix",
         "vad": bool(options.vad),
         "multilingual": options.multilingual,
         "hotwords": bool(options.hotwords),

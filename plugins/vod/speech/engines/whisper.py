@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from vod.errors import InvalidInputError
 from vod.logs import get_logger
 from vod.speech import models
-from vod.speech.audio import SAMPLE_RATE, windows
 from vod.speech.engines import Watch
+from vod.speech.engines.in_windows import Window, passages
 from vod.speech.errors import (
     LanguageMismatchError,
     RecognitionFailedError,
@@ -21,19 +21,15 @@ from vod.speech.errors import (
     UnsupportedLanguageError,
     UnusableModelError,
 )
+from vod.speech.languages import base_code
 from vod.speech.passages import Passage
 from vod.speech.process import Child
-from vod.speech.recogniser import base_code
 
 if TYPE_CHECKING:
     from vod.speech.options import SpeechOptions
 
 _LOADING = 600.0
 """Seconds that a model may take to load: large ones come from slow disks."""
-
-_START = 600.0
-_TIMES_ITS_LENGTH = 10.0
-"""Without a time limit an audio may take :data:`_START` seconds and this times its length."""
 
 log = get_logger(__name__)
 
@@ -42,9 +38,12 @@ class WhisperEngine:
     """The process is started with the first audio, and keeps its model until it dies or is closed.
 
     If it dies, or hangs, that costs the audio that it was hearing; the next one gets a new process.
+
+    :param models: Folder in which models are looked for first, each in a folder of its name.
     """
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self, models: Path | None = None) -> None:
+        self._models = models
         self._child: Child | None = None
         self._loaded: tuple[Any, ...] = ()
         self._languages: list[str] = []
@@ -63,26 +62,20 @@ class WhisperEngine:
 
     def revision(self, options: SpeechOptions) -> str:
         """Digest of the model's files, as far as is needed to tell two apart."""
-        return models.revision(models.resolve_model(options.model))
+        return models.revision(models.resolve_model(options.model, self._models))
 
     def passages(
         self, audio: Path, options: SpeechOptions, *, watch: Watch, done: Sequence[Passage] = ()
     ) -> Iterator[Passage]:
         """See :class:`vod.speech.engines.SpeechEngine`."""
         started = time.monotonic()
-        behind = done[-1].end if done else 0.0
-        known = "" if options.multilingual else next((each.language for each in done if each.language), "")
+
+        def hear(window: Window) -> Passage:
+            self._start(options, watch)
+            return self._hear(window, options, started + window.limit)
+
         try:
-            for start, samples in windows(audio):
-                end = start + len(samples) / SAMPLE_RATE
-                if end <= behind + 1 / SAMPLE_RATE:
-                    continue
-                self._start(options, watch)
-                limit = options.time_limit or _START + _TIMES_ITS_LENGTH * end
-                passage = self._hear(samples, start, options, known, watch, started + limit)
-                if passage.language and not options.multilingual:
-                    known = passage.language
-                yield passage
+            yield from passages(audio, options, watch, done, hear)
         except RecognitionFailedError as error:
             error.asset = str(audio)
             raise
@@ -118,7 +111,7 @@ class WhisperEngine:
             return
         self.close()
         _require_library()
-        folder = models.resolve_model(options.model)
+        folder = models.resolve_model(options.model, self._models)
         request = {
             "folder": str(folder),
             "device": options.device,
@@ -152,12 +145,11 @@ class WhisperEngine:
             time.monotonic() - started,
         )
 
-    def _hear(
-        self, samples: Any, start: float, options: SpeechOptions, known: str, watch: Watch, deadline: float
-    ) -> Passage:
+    def _hear(self, window: Window, options: SpeechOptions, deadline: float) -> Passage:
         assert self._child is not None
-        request = {"start": start, "options": asdict(options), "language": known, "speaker": None}
-        payload = memoryview(samples).cast("B")
+        request = {"start": window.start, "options": asdict(options), "language": window.language}
+        payload = window.samples.data.cast("B")
+        watch = window.watch
         for answer in self._child.ask(request, payload, deadline=deadline, cancelled=watch.cancelled):
             if "heard" in answer:
                 watch.heard(answer["heard"])
@@ -214,8 +206,6 @@ def _check_options(options: SpeechOptions) -> None:
         raise InvalidInputError(
             f"The device {options.device!r} is unknown.", remedy="Choose auto, cpu or cuda."
         )
-    if options.channels != "mix":
-        raise InvalidInputError(f"channels={options.channels!r} is unknown.", remedy="Choose mix.")
     if options.vad:
         _require_library()
         from dataclasses import fields

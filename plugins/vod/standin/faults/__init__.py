@@ -284,12 +284,15 @@ class Retitled(ElementFault):
 
 
 class Fail(Fault):
-    """The extraction of a source, or a ``pull``, fails with *reason*. *count* is for each source or title."""
+    """The extraction of a source, a ``pull`` or the recognition of ``speech`` fails with *reason*.
+
+    *count* is for each source, title or audio.
+    """
 
     everywhere: ClassVar[Collection[str]] = ()
 
     fault: Literal["fail"] = "fail"
-    call: Literal["extraction", "pull"] = "extraction"
+    call: Literal["extraction", "pull", "speech"] = "extraction"
     reason: str = "VOD.100021010: the transcoding task failed"
 
 

@@ -29,6 +29,8 @@ ApiCall = Literal[
     "publish",
     "unpublish",
     "delete",
+    "push_transcriber_jobs",
+    "collect_transcriber_job",
 ]
 Download = Literal["storage download", "cdn download"]
 Upload = Literal[

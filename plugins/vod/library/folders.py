@@ -1,0 +1,64 @@
+"""Whether a folder is the same one on all machines that write to it.
+
+With Celery or Kubernetes tasks run on several machines. A path such as ``/audio`` may be a disk that all of
+them share, or each machine's own; then what one has extracted is not there for the other. A mark in the
+folder tells: the register knows which mark the last task saw under that path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+
+from airflow.sdk.configuration import conf
+
+from vod.errors import InvalidInputError
+from vod.library.register import Store
+from vod.storage.files import Destination
+
+MEMORY = 3600.0
+"""Seconds after which another machine may have a new folder under that path: somebody has changed it."""
+_RENEWED = 600.0
+
+
+class FolderNotSharedError(InvalidInputError):
+    """A local folder is the destination of tasks on several machines that do not share it."""
+
+    outcome = "folder_not_shared"
+    remedy = (
+        "Mount one shared folder there on all workers, or use a destination on object storage, for example "
+        "s3://bucket/audio."
+    )
+
+
+def check_shared(destination: Destination, store: Store) -> None:
+    """See that a local folder is the one that other machines write to under the same path.
+
+    A folder on object storage always is, and where the executor runs tasks only on its own machine there is
+    no other one.
+
+    :param store: That of the register.
+    :raises FolderNotSharedError: a task on another machine has written to another folder.
+    :raises vod.media.DestinationError: the folder cannot be made or written to.
+    """
+    if on_one_machine() or (mark := destination.mark()) is None:
+        return
+    uri, host, now = destination.uri(""), platform.node(), time.time()
+    key = f"folder_{hashlib.sha256(uri.encode()).hexdigest()[:32]}"
+    known = store.get(key)
+    if not isinstance(known, dict) or not {"mark", "host", "at"} <= set(known):
+        known = {"mark": "", "host": host, "at": 0.0}
+    if known["mark"] != mark and known["host"] != host and now - known["at"] < MEMORY:
+        raise FolderNotSharedError(
+            f"The folder {uri} is not the same on all machines: {host} does not see what {known['host']} "
+            "writes there."
+        )
+    if known["mark"] != mark or now - known["at"] > _RENEWED:
+        store.set(key, {"mark": mark, "host": host, "at": round(now, 3)})
+
+
+def on_one_machine() -> bool:
+    """Whether all executors run tasks beside the scheduler."""
+    names = conf.get("core", "executor", fallback="LocalExecutor").split(",")
+    return all(name.strip().rpartition(":")[2].rpartition(".")[2] == "LocalExecutor" for name in names)

@@ -1,0 +1,179 @@
+"""Which engines recognise the speech of a task: what the task, the connection and the site say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.configuration import conf
+
+from vod.batch.arguments import check_choice
+from vod.connection import InvalidConnectionError
+from vod.errors import InvalidInputError, VodError
+from vod.logs import get_logger
+from vod.media import EXTENSIONS
+from vod.speech import SpeechOptions, script
+from vod.speech.engines import ENGINES, RemoteAudio, SpeechEngine, engine
+from vod.speech.errors import ServerRefusedError
+
+if TYPE_CHECKING:
+    from vod.hooks import VodHook
+    from vod.records import ExtractedAudio
+
+log = get_logger(__name__)
+
+_OF_SITES = ("models", "speech_conn_id")
+"""What a connection and ``[vod] speech`` may say beside options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechSettings:
+    """What is asked of speech recognition.
+
+    :param options: The engine and its options.
+    :param fallback: Another engine and its options, for what the first does not recognise.
+    :param models: Where speech models are, each in a folder of its name: a path, or a URL such as
+        ``s3://aws_default@bucket/models``.
+    :param speech_conn_id: Connection of type ``http`` to the server of the engine ``http``.
+    :param hook: The connection of type ``vod``, whose keys and region the engine ``sis`` has.
+    """
+
+    options: SpeechOptions
+    fallback: SpeechOptions | None = None
+    models: str = ""
+    speech_conn_id: str = ""
+    hook: VodHook | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def read(
+        cls,
+        given: Mapping[str, Any] | None,
+        hook: VodHook,
+        *,
+        fallback: str | Mapping[str, Any] | None = None,
+        speech_conn_id: str | None = None,
+    ) -> SpeechSettings:
+        """The task's options, then the connection's, then those of ``[vod] speech``.
+
+        :param given: The task's options; what is empty counts as left out.
+        :param fallback: Name of an engine, or options by name: the rest is as for the first engine, except
+            for the model, of which each engine has its own.
+        :raises InvalidInputError: an unknown option or engine.
+        """
+        try:
+            site = json.loads(conf.get("vod", "speech", fallback="") or "{}")
+        except ValueError as error:
+            raise InvalidInputError(
+                "[vod] speech is not JSON.", remedy="Write it as a JSON object."
+            ) from error
+        try:
+            own = hook.settings.speech
+        except InvalidConnectionError:  # files need no connection
+            own = {}
+        told = {name: value for name, value in (given or {}).items() if value not in (None, "")}
+        values = {**site, **own, **told}
+        of_site = {name: str(values.pop(name, "") or "") for name in _OF_SITES}
+        fallback = fallback or values.pop("fallback", None)
+        values.pop("fallback", None)
+        if speech_conn_id:
+            of_site["speech_conn_id"] = speech_conn_id
+        options = SpeechOptions.from_json(values)
+        return cls(options=options, fallback=_fallback(options, fallback), hook=hook, **of_site)
+
+
+def _fallback(options: SpeechOptions, given: str | Mapping[str, Any] | None) -> SpeechOptions | None:
+    if not given:
+        return None
+    values = {"engine": given} if isinstance(given, str) else dict(given)
+    check_choice("fallback", values.get("engine", ""), tuple(ENGINES))
+    if values["engine"] == options.engine:
+        raise InvalidInputError(
+            f"The fallback is the engine {options.engine!r} itself.", remedy="Name another engine."
+        )
+    chosen = SpeechOptions.from_json({"model": SpeechOptions.model, **values})
+    return replace(options, **{name: getattr(chosen, name) for name in ("model", *values)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hearing:
+    """An engine at work for a task.
+
+    :param instead_of: Why another engine that comes before it is not asked at all.
+    """
+
+    engine: SpeechEngine
+    options: SpeechOptions
+    instead_of: str = ""
+
+
+@contextmanager
+def hearings(settings: SpeechSettings) -> Iterator[Sequence[Hearing]]:
+    """The engines of a task, in the order in which an audio is offered to them; closed when the block ends.
+
+    Whether they can do what is asked for is found out first. An engine that cannot be reached, or has no
+    time, is left out if the other one can.
+
+    :raises vod.errors.VodError: they cannot.
+    """
+    with ExitStack() as closing:
+        found: list[Hearing] = []
+        troubles: list[VodError] = []
+        for options in filter(None, (settings.options, settings.fallback)):
+            script.check(options.language)
+            made = engine(options.engine, **_means(settings, options))
+            closing.callback(made.close)
+            try:
+                made.check(options)
+            except VodError as error:
+                # A wrong key, or a model that is not there, is for a person to mend.
+                if isinstance(error, ServerRefusedError) or not error.other_engine:
+                    raise
+                log.warning("The speech engine %s is left out: %s", options.engine, error)
+                troubles.append(error)
+            else:
+                instead_of = reason(settings.options, troubles[0]) if troubles else ""
+                found.append(Hearing(engine=made, options=options, instead_of=instead_of))
+        if not found:
+            raise troubles[0]
+        for hearing in found[1:]:
+            hearing.engine.close()  # it may never be used, and a model takes memory
+        yield found
+
+
+def reason(options: SpeechOptions, error: VodError) -> str:
+    """Why an engine did not do its work, in one sentence."""
+    return f"{options.engine}: {error.message} [{error.outcome}]"
+
+
+def _means(settings: SpeechSettings, options: SpeechOptions) -> dict[str, Any]:
+    """What an engine needs beside the options."""
+    if options.engine == "http" and settings.speech_conn_id:
+        from vod.hooks import speech_server  # loads an HTTP client: not to parse a DAG file
+
+        return {"server": speech_server(settings.speech_conn_id)}
+    if options.engine == "sis" and settings.hook:
+        connection = settings.hook.settings
+        return {"service": connection.service, "endpoint": connection.sis_endpoint}
+    if options.engine == "whisper" and settings.models:
+        from vod.storage.models import models_folder
+
+        return {"models": models_folder(settings.models, options.model)}
+    return {}
+
+
+def remote_audio(record: ExtractedAudio, hook: VodHook) -> RemoteAudio:
+    """An audio, for a service that fetches it itself."""
+    from vod.storage.outside import outside_url
+
+    return RemoteAudio(
+        name=record.asset,
+        url=lambda: outside_url(record.uri, hook),
+        ending=EXTENSIONS.get(record.audio_format, ""),
+        duration=record.duration,
+        size=record.size,
+        sample_rate=record.sample_rate,
+        language=record.language or "",
+    )

@@ -1,0 +1,41 @@
+"""`python -m vod transcribe`: files beside the audio, a bar on a terminal, models of a folder."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vod.__main__ import main
+from vod.speech import resolve_model
+
+
+def test_a_bar_on_a_terminal_and_a_sentence_beside_it(video: Path, tmp_path: Path) -> None:
+    shutil.copytree(resolve_model("tiny.en"), tmp_path / "models" / "ours")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "vod", "transcribe", video, "--output", tmp_path, "--format", "vtt"]
+    command += ["--models", tmp_path / "models", "--model", "ours"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True)
+    os.close(theirs)
+    stdout, _ = process.communicate(timeout=60)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert process.returncode == 0
+    assert "0/1  100 %" in shown
+    assert "1/1  100 %" in shown
+    assert "words, en" in stdout
+    assert sorted(path.suffix for path in tmp_path.glob("*.en.*")) == [".json", ".vtt"]
+
+
+def test_what_cannot_be_is_said_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transcribe", str(tmp_path / "a.mp3"), "--model", "huge"]) == 2
+    assert "no speech model 'huge'" in capsys.readouterr().err
+    assert main(["transcribe", "a.mp3", "--models", "models", "--model", "tiny.en"]) == 2
+    assert "absolute path" in capsys.readouterr().err

@@ -1,0 +1,270 @@
+"""Airflow with Celery on three machines, as far as one machine can be three.
+
+The workers share PostgreSQL, Redis and an S3 server, and nothing else: each has a home, a folder for
+temporary files and, in namespaces of its own, a host name and a folder ``audio`` that the others do not see.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dev import stack
+from dev.airflow import Airflow, Api, free_port, postgres
+from dev.processes import Processes
+from tests.conftest import client_of, stats
+from tests.object_store import BUCKET, REGION, ObjectStore, running_store
+from vod.standin import Standin, StandinSettings, running
+
+AUDIO = f"obs://vod_store@{BUCKET}/audio"
+DAGS = Path(__file__).parent / "dags"
+WORKERS = ("worker-1", "worker-2", "worker-3")
+REDIS = shutil.which("redis-server")
+
+
+class Redis:
+    """A Redis server with a password, which keeps its data when it is killed."""
+
+    def __init__(self, folder: Path, processes: Processes) -> None:
+        self._folder, self._processes = folder, processes
+        self._port = free_port(0)
+        self._password = secrets.token_urlsafe(16)
+        self.url = f"redis://:{self._password}@127.0.0.1:{self._port}/0"
+        folder.mkdir()
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and return when it takes connections."""
+        options = ["--bind", "127.0.0.1", "--dir", str(self._folder), "--appendonly", "yes"]
+        self._process = self._processes.start(
+            "redis",
+            [str(REDIS), "--port", str(self._port), "--requirepass", self._password, *options],
+            environment=os.environ,
+            log=self._folder / "log",
+        )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1):
+                return
+            time.sleep(0.1)
+        raise AssertionError((self._folder / "log").read_text())
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self._process.kill()
+        self._process.wait()
+        self.start()
+
+
+class Lab:
+    """The machines, and what they share."""
+
+    def __init__(
+        self, airflow: Airflow, processes: Processes, standin: Standin, store: ObjectStore, redis: Redis
+    ) -> None:
+        self.airflow, self.standin, self.store, self.redis = airflow, standin, store, redis
+        self._processes = processes
+        self._workers: dict[str, psutil.Process] = {}
+        self.watcher = Watcher(store)
+
+    @property
+    def api(self) -> Api:
+        return self.airflow.api
+
+    def start_worker(self, name: str) -> None:
+        """Start a machine's worker."""
+        machine = self.airflow.state / name
+        for folder in ("tmp", "audio"):
+            (machine / folder).mkdir(parents=True, exist_ok=True)
+        environment = {
+            **self.airflow.environment,
+            "AIRFLOW_HOME": str(machine),
+            "TMPDIR": str(machine / "tmp"),
+        }
+        # A folder that the others do not see, under the same name on each machine.
+        shared = self.airflow.state / "audio"
+        alone = f'hostname "$0" && mount --bind "{machine / "audio"}" "{shared}" && exec "$@"'
+        command = stack.python("-m", "airflow", "celery", "worker", "--celery-hostname", name)
+        options = ["--concurrency", "2", "--queues", "default,media,speech", "--skip-serve-logs"]
+        started = self._processes.start(
+            name,
+            ["unshare", "--mount", "--uts", "sh", "-c", alone, name, *command, *options],
+            environment=environment,
+            log=self.airflow.log_of(name),
+        )
+        self._workers[name] = psutil.Process(started.pid)
+
+    def kill_worker(self, name: str) -> None:
+        """The machine is gone, with all that ran on it."""
+        worker = self._workers[name]
+        for process in [worker, *worker.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs([worker], timeout=10)
+
+    def worker_with(self, what: str, timeout: float = 120) -> str:
+        """The machine on which a process runs that has *what* in its command line or its name."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for name, worker in self._workers.items():
+                with suppress(psutil.Error):
+                    for child in worker.children(recursive=True):
+                        if what in " ".join([child.name(), *child.cmdline()]):
+                            return name
+            time.sleep(0.02)
+        raise AssertionError(f"no worker runs {what}")
+
+    def sources(self, count: int) -> list[str]:
+        """New videos in VOD, each under a title of its own."""
+        return self.standin.add_virtual(count, title=f"{random.getrandbits(64):x} {{number}}")
+
+    def objects(self, count: int) -> list[str]:
+        """New videos in the object store."""
+        client, names = self.store.client(), []
+        for number in range(count):
+            key = f"videos/{random.getrandbits(64):x}-{number}.mov"
+            client.upload_file(str(stack.SAMPLES / "lake.mov"), BUCKET, key)
+            names.append(f"obs://vod_store@{BUCKET}/{key}")
+        return names
+
+    def uploads(self, count: int) -> list[str]:
+        """New videos in VOD, with a picture and sound."""
+        with closing(client_of(self.standin)) as client:
+            return [
+                client.upload(stack.SAMPLES / "lake.mov", title=f"{random.getrandbits(64):x}")
+                for _ in range(count)
+            ]
+
+    def submissions(self, sources: list[str]) -> dict[str, int]:
+        """How often each was accepted by VOD."""
+        counted = stats(self.standin)["submissions"]
+        return {source: counted[source] for source in sources if source in counted}
+
+    def run(self, assets: list[str], size: int, **params: Any) -> str:
+        """Trigger a run over *assets* in batches."""
+        batches = [assets[start : start + size] for start in range(0, len(assets), size)]
+        return self.api.trigger("lab", batches=batches, **params)
+
+    def records(self, run: str, task: str = "extract") -> list[dict[str, Any]]:
+        """What the batches of a run returned, in order."""
+        found: list[dict[str, Any]] = []
+        for number in range(sum(each["task_id"] == task for each in self.api.tasks("lab", run))):
+            path = f"/dags/lab/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
+            found += self.api.call("GET", path, params={"map_index": number})["value"]
+        return found
+
+    def machines(self, run: str, task: str = "extract") -> Counter[str]:
+        """On how many batches each machine has worked."""
+        return Counter(each["hostname"] for each in self.api.tasks("lab", run) if each["task_id"] == task)
+
+
+class Watcher:
+    """Lists the objects of audio and text all the time: under its name an object is whole from the start."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._sizes: dict[str, int] = {}
+        self.odd: list[str] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.2):
+            with suppress(Exception):  # the store is down at times
+                for name, size in self._store.sizes("audio/").items():
+                    if not size or self._sizes.setdefault(name, size) != size:
+                        self.odd.append(f"{name}: {self._sizes.get(name)} and then {size} bytes")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    if REDIS is None or sys.platform != "linux" or os.getuid() != 0:
+        assert "CI" not in os.environ, "CI must have what this needs"
+        pytest.skip("needs redis-server, Linux and the right to mount")
+    with (
+        tempfile.TemporaryDirectory(prefix="vod-lab-") as name,
+        Processes() as processes,
+        running_store() as store,
+        running(StandinSettings(data=Path(name) / "standin", workers=200)) as standin,
+    ):
+        folder = Path(name).resolve()
+        folder.chmod(0o755)  # as root, PostgreSQL runs as a user who must enter
+        with postgres(folder / "postgres") as database:
+            redis = Redis(folder / "redis", processes)
+            airflow = Airflow(
+                folder,
+                processes,
+                database,
+                standin.url,
+                dags=DAGS,
+                settings=settings(folder, database, redis, standin, store),
+            )
+            airflow.prepare()
+            airflow.start()
+            made = Lab(airflow, processes, standin, store, redis)
+            for worker in WORKERS:
+                made.start_worker(worker)
+            yield made
+            made.watcher.stop()
+            processes.stop()
+
+
+def settings(
+    folder: Path, database: str, redis: Redis, standin: Standin, store: ObjectStore
+) -> dict[str, str]:
+    (folder / "audio").mkdir()
+    connection = stack.connection(
+        standin.url,
+        AUDIO,
+        quotas={"extract": 100_000},
+    )
+    to_store = {
+        "conn_type": "vod",
+        "login": store.login,
+        "password": store.password,
+        "extra": {"region": REGION, "obs_endpoint": store.url},
+    }
+
+    return {
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "32",
+        "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
+        "AIRFLOW__CELERY__BROKER_URL": redis.url,
+        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database.replace('+asyncpg', '')}",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+        "AIRFLOW__CORE__TASK_INSTANCE_HEARTBEAT_SEC": "2",
+        # A dead worker's tasks come back after that long.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        # So does what a worker had taken from Redis and not begun.
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "40",
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "1000",
+        "AIRFLOW__VOD__CLAIM_LEASE": "45",
+        "AIRFLOW__VOD__MEDIA_QUEUE": "media",
+        "AIRFLOW__VOD__SPEECH_QUEUE": "speech",
+        "AIRFLOW__VOD__ALLOWED_LOCATIONS": f"obs://vod_store@{BUCKET}\n{stack.SAMPLES}\n{folder}",
+        "AIRFLOW_CONN_VOD_DEFAULT": connection,
+        "AIRFLOW_CONN_VOD_STORE": json.dumps(to_store),
+    }

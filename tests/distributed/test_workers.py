@@ -1,0 +1,113 @@
+"""On three workers without a common disk all is done, once, and visible only when it is whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.distributed.conftest import AUDIO, WORKERS, Lab
+from tests.object_store import BUCKET
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(autouse=True)
+def _calm(lab: Lab) -> None:
+    lab.standin.behaviour.queue_seconds = lab.standin.behaviour.running_seconds = 0
+
+
+def test_work_is_spread_and_its_results_lie_in_the_store(lab: Lab) -> None:
+    virtual, uploads, objects = lab.sources(60), lab.uploads(6), lab.objects(12)
+    in_vod = lab.run(virtual, 5)
+    copied = lab.run(uploads, 2, destination=AUDIO)
+    by_ffmpeg = lab.run(objects, 1, engine="ffmpeg", transcribe=True)
+    for run, assets in ((in_vod, virtual), (copied, uploads), (by_ffmpeg, objects)):
+        assert lab.api.await_run("lab", run, 400) == "success"
+        assert [record["asset"] for record in lab.records(run)] == assets
+    assert lab.submissions(virtual + uploads) == dict.fromkeys(virtual + uploads, 1)
+    assert set(lab.machines(in_vod) + lab.machines(by_ffmpeg)) == set(WORKERS), "each has done some of it"
+    sizes = lab.store.sizes("audio/")
+    for record in lab.records(copied) + lab.records(by_ffmpeg):
+        assert sizes[record["uri"].removeprefix(f"obs://vod_store@{BUCKET}/")] == record["size"]
+    texts = lab.records(by_ffmpeg, "transcribe")
+    assert [text["outcome"] for text in texts] == ["transcribed"] * len(objects)
+    assert all(uri.startswith(AUDIO) for text in texts for uri in text["uris"].values())
+    assert not lab.watcher.odd
+
+
+def test_heavy_work_has_queues_of_its_own(lab: Lab) -> None:
+    [source], [video] = lab.sources(1), lab.objects(1)
+    runs = {"default": lab.run([source], 1), "media": lab.run([video], 1, engine="ffmpeg", transcribe=True)}
+    for queue, run in runs.items():
+        assert lab.api.await_run("lab", run, 200) == "success"
+        found = {task["task_id"]: task["queue"] for task in lab.api.tasks("lab", run)}
+        assert (found["plan"], found["extract"]) == ("default", queue)
+        assert found["transcribe"] == "speech"
+
+
+def test_the_same_list_started_twice_at_once(lab: Lab) -> None:
+    lab.standin.behaviour.running_seconds = 10
+    sources = lab.sources(40)
+    runs = [lab.run(sources, 5), lab.run(sources, 5)]
+    for run in runs:
+        assert lab.api.await_run("lab", run, 300) == "success"
+        assert len(lab.records(run)) == len(sources)
+    assert lab.submissions(sources) == dict.fromkeys(sources, 1)
+
+
+def test_a_folder_that_the_machines_do_not_share_is_refused(lab: Lab) -> None:
+    """Each worker sees a folder of its own there."""
+    run = lab.run(lab.objects(12), 1, engine="ffmpeg", destination=str(lab.airflow.state / "audio"))
+    assert lab.api.await_run("lab", run, 300) == "failed"
+    tasks = [task for task in lab.api.tasks("lab", run) if task["task_id"] == "extract"]
+    assert len({task["hostname"] for task in tasks if task["state"] == "success"}) == 1, "the first to come"
+    [failed, *_] = [task for task in tasks if task["state"] == "failed"]
+    said = (lab.airflow.state / failed["hostname"]).rglob("*.log")
+    assert any("is not the same on all machines" in path.read_text() for path in said)
+    assert all(task["try_number"] == 1 for task in tasks if task["state"] == "failed"), "no retry helps"
+
+
+@pytest.mark.parametrize(("what", "engine"), [("ffmpeg", "ffmpeg"), ("vod.speech.child", "ffmpeg")])
+def test_a_worker_killed_at_work(what: str, engine: str, lab: Lab) -> None:
+    assets = lab.objects(8)
+    run = lab.run(assets, 2, engine=engine, transcribe=True)
+    name = lab.worker_with(what)
+    lab.kill_worker(name)
+    lab.start_worker(name)
+    assert lab.api.await_run("lab", run, 400) == "success"
+    assert [record["asset"] for record in lab.records(run)] == assets
+    assert len(lab.records(run, "transcribe")) == len(assets)
+    assert not lab.watcher.odd
+
+
+def test_a_worker_killed_while_it_submits(lab: Lab) -> None:
+    lab.standin.behaviour.running_seconds = 5
+    sources = lab.sources(60)
+    run = lab.run(sources, 20)
+    lab.api.await_(lambda: 5 <= len(lab.submissions(sources)) < 60, "the first submissions", 120)
+    for name in WORKERS[:2]:
+        lab.kill_worker(name)
+        lab.start_worker(name)
+    assert lab.api.await_run("lab", run, 400) == "success"
+    assert lab.submissions(sources) == dict.fromkeys(sources, 1)
+    assert len(lab.records(run)) == len(sources)
+
+
+def test_redis_and_the_store_fail_for_a_while(lab: Lab) -> None:
+    lab.standin.behaviour.running_seconds = 5
+    sources, objects = lab.sources(20), lab.objects(6)
+    runs = {lab.run(sources, 5): sources, lab.run(objects, 2, engine="ffmpeg"): objects}
+    lab.api.await_(lambda: len(lab.submissions(sources)) == len(sources), "all submissions", 120)
+    lab.redis.restart()
+    with lab.store.down():
+        lab.api.await_(lambda: any_waits(lab, runs), "tasks that meet the outage", 60)
+    for run, assets in runs.items():
+        assert lab.api.await_run("lab", run, 400) == "success"
+        assert [record["asset"] for record in lab.records(run)] == assets
+    assert lab.submissions(sources) == dict.fromkeys(sources, 1)
+    assert not lab.watcher.odd
+
+
+def any_waits(lab: Lab, runs: dict[str, list[str]]) -> bool:
+    """Whether a task runs, or is to be run again, while the store is down."""
+    states = [task["state"] for run in runs for task in lab.api.tasks("lab", run)]
+    return bool({"running", "up_for_retry"} & set(states))
