@@ -89,6 +89,8 @@ def test_lines_with_a_hole_count_up_to_it() -> None:
     first, third = Passage(start=0, end=8), Passage(start=16, end=24)
     assert from_lines(to_lines([first, third])) == [first]
     assert from_lines(to_lines([third])) == []
+    sums = [Passage(start=0, end=0.1 + 0.2), Passage(start=0.3, end=0.6)]
+    assert from_lines(to_lines(sums)) == sums, "what is added up is not always what is divided"
 
 
 def test_too_little_memory(own: WhisperEngine, video: Path) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 from vod.speech.transcription import Dropped, Segment, Word
 
+_ONE_PLACE = 0.0001
+"""Seconds below which two passages meet: sums of floating point numbers differ."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
@@ -90,7 +93,7 @@ def from_lines(text: str) -> list[Passage]:
             passage = Passage.from_json(json.loads(line))
         except (AttributeError, KeyError, TypeError, ValueError):
             break
-        if passage.start != (passages[-1].end if passages else 0.0):
+        if abs(passage.start - (passages[-1].end if passages else 0.0)) > _ONE_PLACE:
             break
         passages.append(passage)
     return passages
