@@ -235,7 +235,8 @@ def test_the_tour_has_every_call(standin: Standin, helper: Helper) -> None:
     travel(our_tour, helper)
     made = {*stats(standin)["calls"]}
     of_the_service = set(ApiCall.__args__)  # type: ignore[attr-defined]
-    assert of_the_service - made == {"reproduction"}, "a copy within OBS is no call of ours"
+    of_sis = {"collect_transcriber_job", "push_transcriber_jobs"}  # tests/standin/test_speech.py
+    assert of_the_service - made - of_sis == {"reproduction"}, "a copy within OBS is no call of ours"
 
 
 def test_the_same_look_up_of_the_project(wire: Wire, standin: Standin) -> None:

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import math
 import re
+import secrets
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -245,7 +246,7 @@ class Speech:
         return {"status": "FINISHED", "audio_duration": round(duration * 1000), "segments": segments}
 
     def _write(self, job_id: str, job: dict[str, Any]) -> None:
-        part = self._folder / f"{job_id}.part"
+        part = self._folder / f"{job_id}.{secrets.token_hex(8)}.part"
         part.write_text(json.dumps(job))
         part.replace(self._folder / f"{job_id}.json")
 
