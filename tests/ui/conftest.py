@@ -129,7 +129,7 @@ class Site:
 AS_PERSON = {"Accept": "text/html,*/*"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def _logins() -> None:
     airflow_app.create_auth_manager()
     airflow_app.get_auth_manager().init()
