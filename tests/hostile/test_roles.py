@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -106,12 +105,7 @@ def test_a_viewer_starts_nothing_and_reads_no_secret(cluster: Cluster) -> None:
                 read.append(viewer.get(f"{path}/logs/{task['try_number']}", params=index).text)
         read.append(viewer.get(f"/api/v2/dags/{dag}/dagRuns/{quote(run)}").text)
         read.append(viewer.get("/vod/progress", params={"dag_id": dag, "run_id": run}).text)
-    read += [viewer.get(f"/vod/library?page={page}").text for page in range(2)]
-    entries = set(re.findall(r"asset\?entry=(audio_\w+)", "".join(read)))
-    assert entries
-    for entry in entries:
-        for page in ("asset", "audio", "transcript.json", "file"):
-            read.append(viewer.get(f"/vod/{page}", params={"entry": entry, "kind": "txt"}).text)
+    read.append(viewer.get("/vod/library").raise_for_status().text)
     assert len(read) > 50
     for what, secret in cluster.secrets.items():
         assert not [text[:300] for text in read if secret.strip() in text], what
