@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -25,12 +26,11 @@ pytestmark = [pytest.mark.system, pytest.mark.browser]
 
 
 def test_everything_listens_on_the_loopback_only(stack: Stack) -> None:
-    listening = [
-        connection.laddr.ip
-        for process in stack.processes()
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in stack.processes():
+        with suppress(psutil.NoSuchProcess):  # tasks come and go
+            found = process.net_connections("inet")
+            listening += [each.laddr.ip for each in found if each.status == psutil.CONN_LISTEN]
     assert listening
     assert set(listening) == {"127.0.0.1"}
 
