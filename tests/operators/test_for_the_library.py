@@ -24,7 +24,7 @@ def _quick_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vod.library.pace._SETTLING", 0.01)
 
 
-@pytest.mark.parametrize("engine", ["vod", "ffmpeg"])
+@pytest.mark.parametrize("engine", ["vod", pytest.param("ffmpeg", marks=pytest.mark.slow)])
 def test_audio_text_and_reasons_are_in_the_register(
     standin: Standin, connection: str, video: Path, engine: str
 ) -> None:

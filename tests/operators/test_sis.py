@@ -61,6 +61,7 @@ def left(tmp_path: Path) -> list[str]:
     return [path.name for path in (tmp_path / "audio").glob("*.order.jsonl")]
 
 
+@pytest.mark.slow
 def test_text_with_times_and_punctuation(
     spoken: list[dict[str, Any]], orders: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_job_from_begin_to_end(client, standin, vod, sound, wait_until):
     assert datetime.fromisoformat(done.create_time) <= datetime.fromisoformat(done.finish_time)
 
 
+@pytest.mark.slow
 def test_words_have_times_and_punctuation_is_asked_for(client, standin, vod, wait_until):
     sample = Path(__file__).parents[2] / "samples" / "library.mp4"
     standin.settings.speech_model = "tiny.en"
