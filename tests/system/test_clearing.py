@@ -39,7 +39,14 @@ def airflow() -> Iterator[Airflow]:
             postgres(folder / "postgres") as database,
         ):
             whole = Airflow(
-                folder, processes, database, standin.url, dags=ROOT / "dags", allowed=[folder / "videos"]
+                folder,
+                processes,
+                database,
+                standin.url,
+                dags=ROOT / "dags",
+                allowed=[folder / "videos"],
+                # Then the plan leaves it to the transcription whether the model is there.
+                settings={"AIRFLOW__VOD__SPEECH_QUEUE": "default"},
             )
             whole.prepare()
             whole.start()

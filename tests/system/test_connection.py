@@ -176,6 +176,7 @@ def test_filled_in_by_keyboard_saved_and_tested(stack: Stack, page: Page) -> Non
         "account": None,
         "iam_endpoint": stack.standin,
         "obs_endpoint": None,
+        "sis_endpoint": None,
         "allow_http": False,
         "ffmpeg": None,
     }
