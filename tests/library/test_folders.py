@@ -17,6 +17,7 @@ from vod.storage.files import Destination
 @pytest.fixture(autouse=True)
 def celery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setattr(folders, "_SETTLING", 0.0)
 
 
 def on(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +70,23 @@ def test_a_folder_that_somebody_has_replaced(
         check_shared(mount(disks[0]), store)
     monkeypatch.setattr(folders, "MEMORY", 0.0)
     check_shared(mount(disks[0]), store)
+
+
+def test_of_two_machines_that_come_at_once_one_goes_on(
+    disks: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DictStore()
+    first = mount(disks[0])
+    first.mark()
+
+    def meanwhile(_: float) -> None:
+        key, known = next(iter(store.values.items()))
+        store.values[key] = {**known, "mark": "of the other one", "host": "worker-2"}
+
+    on("worker-1", monkeypatch)
+    monkeypatch.setattr(folders.time, "sleep", meanwhile)
+    with pytest.raises(FolderNotSharedError, match="worker-1 does not see what worker-2 writes"):
+        check_shared(first, store)
 
 
 def test_the_first_tasks_of_a_shared_folder_agree(disks: tuple[Path, Path]) -> None:

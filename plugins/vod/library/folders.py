@@ -20,6 +20,7 @@ from vod.storage.files import Destination
 MEMORY = 3600.0
 """Seconds after which another machine may have a new folder under that path: somebody has changed it."""
 _RENEWED = 600.0
+_SETTLING = 1.0
 
 
 class FolderNotSharedError(InvalidInputError):
@@ -56,6 +57,9 @@ def check_shared(destination: Destination, store: Store) -> None:
         )
     if known["mark"] != mark or now - known["at"] > _RENEWED:
         store.set(key, {"mark": mark, "host": host, "at": round(now, 3)})
+        if known["mark"] != mark:
+            time.sleep(_SETTLING)  # of two machines that come at once, the one that wrote last goes on
+            check_shared(destination, store)
 
 
 def on_one_machine() -> bool:
