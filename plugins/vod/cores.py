@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import tempfile
@@ -16,23 +17,21 @@ except ImportError:  # no such locks on this system: nothing is shared
     fcntl = None  # type: ignore[assignment]
 
 _LOOK_EVERY = 0.05
-_NONE_FREE = -1
 
 
 @contextmanager
 def one_core(check: Callable[[], None], *, among: int | None = None) -> Iterator[float]:
     """Hold one of the cores that this user's extractions on this machine share; wait until one is free.
 
-    The kernel gives it back when the process ends, however it ends.
+    The kernel gives it back when the process ends, however it ends. Nobody waits where cores cannot be
+    shared.
 
     :param among: How many may be held at once; :func:`cores` when omitted.
     :param check: Called while waiting; what it raises ends that.
     :returns: Seconds waited.
     """
     began = time.monotonic()
-    while (held := _free_core(among or cores())) == _NONE_FREE:
-        check()
-        time.sleep(_LOOK_EVERY)
+    held = _wait_for_core(check, among or cores())
     try:
         yield time.monotonic() - began
     finally:
@@ -40,24 +39,49 @@ def one_core(check: Callable[[], None], *, among: int | None = None) -> Iterator
             os.close(held)
 
 
-def _free_core(among: int) -> int | None:
-    """The lock of a core, :data:`_NONE_FREE`, or ``None`` where they cannot be shared."""
-    try:
-        folder = Path(tempfile.gettempdir(), f"vod-cores-{os.getuid()}")
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.lstat().st_uid != os.getuid() or fcntl is None:
+def _wait_for_core(check: Callable[[], None], among: int) -> int | None:
+    while True:
+        try:
+            folder = places("cores")
+            locks = (lock_place(folder / str(number)) for number in range(among))
+            held = next((lock for lock in locks if lock is not None), None)
+        except OSError:
             return None
-        for number in range(among):
-            descriptor = os.open(folder / str(number), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-            else:
-                return descriptor
-    except (AttributeError, OSError):
-        return None
-    return _NONE_FREE
+        if held is not None:
+            return held
+        check()
+        time.sleep(_LOOK_EVERY)
+
+
+def places(name: str) -> Path:
+    """The folder of the places that this user's processes on this machine share, each a file to lock.
+
+    :raises OSError: there can be none.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    folder = Path(tempfile.gettempdir(), f"vod-{name}-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid():  # somebody else's, or their link
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(folder))
+    return folder
+
+
+def lock_place(place: Path) -> int | None:
+    """Take a place; the kernel gives it back when the descriptor is closed or the process ends.
+
+    :returns: A descriptor; ``None`` when somebody has it.
+    :raises OSError: it cannot be locked.
+    """
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return descriptor
 
 
 def cores(*, process: Path = Path("/proc/self"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:

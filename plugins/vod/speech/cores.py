@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from pathlib import Path
-from typing import IO
 
-from vod.cores import cores
-
-try:
-    import fcntl
-except ImportError:  # no such locks on this system: nobody is counted
-    fcntl = None  # type: ignore[assignment]
+from vod.cores import cores, lock_place, places
 
 _MOST = 64
 """Recognitions that are counted."""
 
-_held: list[IO[bytes]] = []
+_held: list[int] = []
 
 
 def share() -> int:
@@ -28,26 +20,19 @@ def share() -> int:
 
 def _others() -> int:
     """How many processes hold a place, and take one: the kernel gives it back when the process ends."""
-    if fcntl is None:
-        return 0
-    folder = Path(tempfile.gettempdir(), f"vod-recognisers-{os.getuid()}")
     others, mine = 0, False
     with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder = places("recognisers")
         for number in range(_MOST):
             place = folder / str(number)
             if mine and not place.exists():
                 break
-            file = place.open("wb")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.close()
+            lock = lock_place(place)
+            if lock is None:
                 others += 1
-                continue
-            if mine:
-                file.close()
+            elif mine:
+                os.close(lock)
             else:
-                _held.append(file)
+                _held.append(lock)
                 mine = True
     return others
