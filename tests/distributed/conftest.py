@@ -182,7 +182,7 @@ class Watcher:
         self._sizes: dict[str, int] = {}
         self.odd: list[str] = []
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -234,11 +234,7 @@ def settings(
     folder: Path, database: str, redis: Redis, standin: Standin, store: ObjectStore
 ) -> dict[str, str]:
     (folder / "audio").mkdir()
-    connection = stack.connection(
-        standin.url,
-        AUDIO,
-        quotas={"extract": 100_000},
-    )
+    connection = stack.connection(standin.url, AUDIO, quotas={"extract": 100_000})
     to_store = {
         "conn_type": "vod",
         "login": store.login,
@@ -251,7 +247,7 @@ def settings(
         "AIRFLOW__CORE__PARALLELISM": "32",
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "AIRFLOW__CELERY__BROKER_URL": redis.url,
-        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database.replace('+asyncpg', '')}",
+        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__CORE__TASK_INSTANCE_HEARTBEAT_SEC": "2",
         # A dead worker's tasks come back after that long.

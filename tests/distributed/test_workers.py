@@ -59,18 +59,17 @@ def test_a_folder_that_the_machines_do_not_share_is_refused(lab: Lab) -> None:
     run = lab.run(lab.objects(12), 1, engine="ffmpeg", destination=str(lab.airflow.state / "audio"))
     assert lab.api.await_run("lab", run, 300) == "failed"
     tasks = [task for task in lab.api.tasks("lab", run) if task["task_id"] == "extract"]
-    # The first to come; two at once only where the database took longer than the pause for it.
-    assert len({task["hostname"] for task in tasks if task["state"] == "success"}) < len(WORKERS)
+    assert len({task["hostname"] for task in tasks if task["state"] == "success"}) == 1, "the first to come"
     [failed, *_] = [task for task in tasks if task["state"] == "failed"]
     said = (lab.airflow.state / failed["hostname"]).rglob("*.log")
     assert any("is not the same on all machines" in path.read_text() for path in said)
     assert all(task["try_number"] == 1 for task in tasks if task["state"] == "failed"), "no retry helps"
 
 
-@pytest.mark.parametrize(("what", "engine"), [("ffmpeg", "ffmpeg"), ("vod.speech.child", "ffmpeg")])
-def test_a_worker_killed_at_work(what: str, engine: str, lab: Lab) -> None:
+@pytest.mark.parametrize("what", ["ffmpeg", "vod.speech.child"])
+def test_a_worker_killed_at_work(what: str, lab: Lab) -> None:
     assets = lab.objects(8)
-    run = lab.run(assets, 2, engine=engine, transcribe=True)
+    run = lab.run(assets, 2, engine="ffmpeg", transcribe=True)
     name = lab.worker_with(what)
     lab.kill_worker(name)
     lab.start_worker(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
+from typing import Any
 
 from airflow.sdk.configuration import conf
 
@@ -21,6 +22,8 @@ MEMORY = 3600.0
 """Seconds after which another machine may have a new folder under that path: somebody has changed it."""
 _RENEWED = 600.0
 _SETTLING = 1.0
+"""Seconds between the first write of a mark and reading it back."""
+_LONGEST_WRITE = _SETTLING / 2
 
 
 class FolderNotSharedError(InvalidInputError):
@@ -45,21 +48,34 @@ def check_shared(destination: Destination, store: Store) -> None:
     """
     if on_one_machine() or (mark := destination.mark()) is None:
         return
-    uri, host, now = destination.uri(""), platform.node(), time.time()
+    uri, host = destination.uri(""), platform.node()
     key = f"folder_{hashlib.sha256(uri.encode()).hexdigest()[:32]}"
-    known = store.get(key)
-    if not isinstance(known, dict) or not {"mark", "host", "at"} <= set(known):
-        known = {"mark": "", "host": host, "at": 0.0}
-    if known["mark"] != mark and known["host"] != host and now - known["at"] < MEMORY:
-        raise FolderNotSharedError(
-            f"The folder {uri} is not the same on all machines: {host} does not see what {known['host']} "
-            "writes there."
-        )
-    if known["mark"] != mark or now - known["at"] > _RENEWED:
+    while True:
+        read_at = time.monotonic()
+        known, now = _known(store, key), time.time()
+        is_recent = now - known["at"] < MEMORY
+        if known["mark"] != mark and known["host"] != host and is_recent:
+            raise FolderNotSharedError(
+                f"The folder {uri} is not the same on all machines: {host} does not see what "
+                f"{known['host']} writes there."
+            )
+        if known["mark"] == mark and now - known["at"] < _RENEWED:
+            return
         store.set(key, {"mark": mark, "host": host, "at": round(now, 3)})
-        if known["mark"] != mark:
-            time.sleep(_SETTLING)  # of two machines that come at once, the one that wrote last goes on
-            check_shared(destination, store)
+        if known["mark"] == mark:
+            return
+        # Of several machines that come at once the last one to write wins, as in the register: whoever still
+        # finds its own mark after the longest time that a write may take.
+        if time.monotonic() - read_at <= _LONGEST_WRITE:
+            time.sleep(_SETTLING)
+
+
+def _known(store: Store, key: str) -> dict[str, Any]:
+    """What the register says of a folder."""
+    known = store.get(key)
+    if isinstance(known, dict) and {"mark", "host", "at"} <= set(known):
+        return known
+    return {"mark": "", "host": "", "at": 0.0}
 
 
 def on_one_machine() -> bool:
