@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.conftest import DictStore
 from vod.library.register import STATES, Register, ffmpeg_inputs, vod_inputs
 from vod.library.texts import Texts, text_key
@@ -98,3 +100,20 @@ def test_a_reason_keeps_nobody_from_trying_again() -> None:
     entry = other.get("a")
     assert entry
     assert (entry.state, entry.reason) == ("waiting", None)
+
+
+def test_a_register_that_takes_no_notes_costs_no_audio_and_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DictStore()
+    register = Register(store, "me", vod_inputs("p", "MP3"), settling=0)
+    register.claim(["a"])
+    entry = register.key("a")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("the API server is away")
+
+    monkeypatch.setattr(store, "set", refuse)
+    register.tell({"a": FAILURE})
+    texts = Texts(store)
+    texts.begin(audio(entry))
+    texts.end(audio(entry), AssetFailure(asset="a", outcome="x", message="y"))
+    assert store.values[entry]["state"] == "waiting"

@@ -306,13 +306,18 @@ class Register:
     def tell(self, failures: Mapping[str, dict[str, Any]]) -> None:
         """Note why a task that ends has got no audio of assets; whoever wants it may try again.
 
+        It is for people to read: when it cannot be noted, that is logged.
+
         :param failures: :class:`vod.records.AssetFailure` as JSON, by asset.
         """
-        for asset, failure in failures.items():
-            entry = self.get(asset) or Entry(asset=asset)
-            if entry.holder in (None, self.holder) and not entry.record and not entry.failure:
-                told = replace(entry, holder=None, ended_by=self.holder, reason=failure)
-                self._write(asset, told)
+        try:
+            for asset, failure in failures.items():
+                entry = self.get(asset) or Entry(asset=asset)
+                if entry.holder in (None, self.holder) and not entry.record and not entry.failure:
+                    told = replace(entry, holder=None, ended_by=self.holder, reason=failure)
+                    self._write(asset, told)
+        except Exception as error:  # noqa: BLE001 - what the batch has done is not lost for it
+            log.info("The register cannot be changed here: %s", error)
 
     def release(self, assets: Iterable[str], *, cancelled: bool = False) -> None:
         """Give claims back: others may go on at once.

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vod.library.register import Store, searchable
+from vod.logs import get_logger
 from vod.records import AssetFailure, ExtractedAudio, Transcript
+
+log = get_logger(__name__)
 
 STATES = ("transcribing", "done", "doubtful", "failed")
 """Of a text: being recognised, recognised, recognised with warnings, impossible."""
@@ -47,4 +50,7 @@ class Texts:
     def _write(self, audio: ExtractedAudio, state: str, more: Mapping[str, Any]) -> None:
         if audio.entry.startswith(_AUDIO):  # otherwise nobody has registered the audio
             head = searchable(state, "text", audio.title, audio.asset)
-            self._store.set(text_key(audio.entry), {**head, "audio": audio.uri, **more})
+            try:
+                self._store.set(text_key(audio.entry), {**head, "audio": audio.uri, **more})
+            except Exception as error:  # noqa: BLE001 - it is for people to read; the text itself is elsewhere
+                log.info("The register cannot be changed here: %s", error)
