@@ -264,7 +264,7 @@ def test_always(world: World, fault: str, method: str, request_: str) -> None:
     expected = EXCEPTIONS.get((fault, request_), ALWAYS[fault][kind])
     started = time.monotonic()
     assert end(world, world.client(), act) is expected
-    assert time.monotonic() - started < 60, "it gives up, however long that takes on a busy machine"
+    assert time.monotonic() - started < 5
     assert rule.to_json()["hits"] >= 1
 
 

@@ -76,12 +76,11 @@ class SpeechSettings:
         told = {name: value for name, value in (given or {}).items() if value not in (None, "")}
         values = {**site, **own, **told}
         of_site = {name: str(values.pop(name, "") or "") for name in _OF_SITES}
-        fallback = fallback or values.pop("fallback", None)
-        values.pop("fallback", None)
+        inherited = values.pop("fallback", None)
         if speech_conn_id:
             of_site["speech_conn_id"] = speech_conn_id
         options = SpeechOptions.from_json(values)
-        return cls(options=options, fallback=_fallback(options, fallback), hook=hook, **of_site)
+        return cls(options=options, fallback=_fallback(options, fallback or inherited), hook=hook, **of_site)
 
 
 def _fallback(options: SpeechOptions, given: str | Mapping[str, Any] | None) -> SpeechOptions | None:
