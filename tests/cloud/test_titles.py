@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vod.cloud.titles import MAX_LENGTH_TITLE, same_title, search_text
@@ -74,6 +74,11 @@ def test_examples(one: str, other: str, same: bool) -> None:
 
 
 @given(TITLES, WAYS)
+@example("00\N{CJK COMPATIBILITY IDEOGRAPH-F900}", [])
+@example("5000 \N{OHM SIGN}", [])
+@example("abc\N{DEVANAGARI LETTER QA}def", [])
+@example("abce\N{COMBINING GREEK DIALYTIKA TONOS}", [form("NFC")])
+@example("abc\N{KELVIN SIGN}\N{COMBINING ACUTE ACCENT}", [])
 def test_what_is_searched_for_is_in_the_title_however_it_is_kept(title: str, ways: list[Keep]) -> None:
     text = search_text(title)
     if text == title:

@@ -28,6 +28,8 @@ def search_text(title: str) -> str:
     """What to search for to find a title however VOD keeps it: its longest part that no trimming, cutting or
     normalising changes; the title itself if it has none of three characters."""
     begin = title.encode(errors="replace")[:_SEARCHED].decode(errors="ignore")
+    # Some characters alone have another form, which cannot be turned back: 5 OHM SIGN becomes 5 OMEGA.
+    begin = "".join("\n" if _turns_into_another(each) else each for each in begin)
     stable = "".join(
         "\n" if unicodedata.normalize("NFD", each) != each or unicodedata.combining(each) else each
         for each in unicodedata.normalize("NFC", begin)
@@ -35,6 +37,11 @@ def search_text(title: str) -> str:
     parts = [part.strip() for part in re.split(r"\s{2,}|[^\S ]", stable)]
     longest = max(parts, key=len)
     return longest if len(longest) >= _MIN_LENGTH_SEARCHED else title
+
+
+def _turns_into_another(character: str) -> bool:
+    composed = unicodedata.normalize("NFC", character)
+    return composed != character and not unicodedata.combining(composed[0])
 
 
 def _kept(title: str) -> set[str]:
