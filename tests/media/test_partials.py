@@ -185,7 +185,8 @@ def test_kill_9_at_ten_points(tmp_path: Path, temporary: Path) -> None:
         left_something += len(list(target.iterdir())) > len(visible)
         sweep(target)
         assert [path for path in target.iterdir() if path.name.startswith(".")] == []
-        assert list(temporary.iterdir()) == []
+        # The places of the cores that all extractions of a machine share stay: they are locks, not data.
+        assert [path for path in temporary.iterdir() if not path.name.startswith("vod-cores-")] == []
     assert left_something >= 3, "the test must have killed it at work"
     extraction = extract(source, target / "x.mp3")
     assert extraction.duration == pytest.approx(400, abs=0.1)
