@@ -156,6 +156,11 @@ class PostponedExtraction(_Record):
     key: str = ""
     outcome: Literal["postponed"] = "postponed"
 
+    @property
+    def given_up(self) -> AssetFailure:
+        """What becomes of it when time runs out."""
+        return AssetFailure(**self.failure)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript(_Record):

@@ -176,7 +176,7 @@ class AudioAssetTrigger(BaseTrigger):
             "%d assets are left for later, next try in %.0f s at the latest; the first says: %s",
             len(postponed),
             max(again - time.time(), 0.0),
-            parse_record(postponed[0].failure),
+            postponed[0].given_up,
         )
         # What VOD refused although nothing is being done with it is not worth a look, but its time comes.
         if poller and watched:

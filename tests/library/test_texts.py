@@ -102,6 +102,20 @@ def test_a_reason_keeps_nobody_from_trying_again() -> None:
     assert (entry.state, entry.reason) == ("waiting", None)
 
 
+def test_what_was_given_back_is_not_written_again() -> None:
+    """A write that comes late would undo what the next task has noted."""
+    store = DictStore()
+    me, other = (Register(store, name, vod_inputs("p", "MP3"), settling=0) for name in ("me", "other"))
+    me.claim(["a", "b"])
+    me.release({"a": FAILURE, "b": None})
+    entries = me.find(["a", "b"])
+    assert {asset: entry.reason for asset, entry in entries.items()} == {"a": FAILURE, "b": None}
+    before = dict(store.values)
+    me.tell({"a": {**FAILURE, "message": "Later."}, "b": FAILURE})
+    assert {key: value for key, value in store.values.items() if key in before} == before
+    assert set(other.claim(["a", "b"]).granted) == {"a", "b"}
+
+
 def test_a_register_that_takes_no_notes_costs_no_audio_and_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     store = DictStore()
     register = Register(store, "me", vod_inputs("p", "MP3"), settling=0)

@@ -165,7 +165,7 @@ def test_what_one_run_found_impossible_another_that_waited_does_not_try(
     assert set(working.claim(["a", "b"]).granted) == {"a", "b"}
     assert set(waiting.claim(["a", "b"]).elsewhere) == {"a", "b"}
     working.fail("a", {"outcome": "no_audio_track", "asset": "a", "message": "No sound."})
-    working.release(["b"])
+    working.release({"b": None})
     claims = waiting.claim(["a", "b"], waited_for={"a": "working", "b": "working"})
     assert set(claims.failed) == {"a"}
     assert set(claims.granted) == {"b"}

@@ -58,7 +58,7 @@ def one_in_each_state(site: Site) -> None:
     register.fail(
         "of_failed", AssetFailure(asset="of_failed", outcome="gone", message="It is gone.").to_json()
     )
-    register.release(["of_stopped"])
+    register.release({"of_stopped": None})
     site.write(store)
     for state in ("ready", "transcribing", "done", "doubtful"):
         audio = site.extract(f"/v/of_{state}.mp4", f"file:///audio/{state}.mp3")

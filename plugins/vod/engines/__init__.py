@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from vod.errors import VodError
-from vod.records import PostponedExtraction, Record, SubmittedExtraction
+from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction
 
 Outcomes = dict[str, Record]
 """What has become of each asset so far, by the name that the caller gave it."""
@@ -66,8 +66,11 @@ class Engine(Protocol):
         :raises vod.errors.VodError: something that concerns all assets and will not pass.
         """
 
-    def release(self, assets: Sequence[str]) -> None:
-        """Let other tasks go on with assets that this one has given up."""
+    def release(self, failures: Mapping[str, AssetFailure]) -> None:
+        """Let other tasks go on with assets that this one has given up.
+
+        :param failures: Why, by asset.
+        """
 
     def cancel(self) -> None:
         """Stop, from any thread and at any time. What is under way is ended where that is possible."""

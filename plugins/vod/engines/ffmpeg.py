@@ -124,15 +124,15 @@ class FfmpegEngine:
             asset: outcome for asset, outcome in outcomes.items() if isinstance(outcome, PostponedExtraction)
         }
         if time_is_up:
-            return {asset: parse_record(outcome.failure) for asset, outcome in waiting.items()}
+            return {asset: outcome.given_up for asset, outcome in waiting.items()}
         now = time.time()
         due = [asset for asset, outcome in waiting.items() if outcome.again <= now]
         return {**waiting, **self._begin(due, waiting)}
 
-    def release(self, assets: Sequence[str]) -> None:
+    def release(self, failures: Mapping[str, AssetFailure]) -> None:
         """Let other tasks go on with assets that this one has given up."""
         if self._register:
-            self._register.release(assets)
+            self._register.release({asset: failure.to_json() for asset, failure in failures.items()})
 
     def cancel(self) -> None:
         """End the running ffmpeg processes; what they wrote is removed."""
@@ -157,7 +157,7 @@ class FfmpegEngine:
                 if self._register:
                     self._register.fail(asset, outcome.to_json())
             elif self._register:
-                self._register.release([asset])
+                self._register.release({asset: outcome.to_json()})
         self._ledger.save()
         return outcomes
 

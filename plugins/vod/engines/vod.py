@@ -167,8 +167,9 @@ class VodEngine:
         postponed = [outcome for outcome in outcomes.values() if isinstance(outcome, PostponedExtraction)]
         result = self._collect(submitted, time_is_up=time_is_up)
         if time_is_up:
-            self.release([outcome.asset for outcome in postponed])
-            return result | {outcome.asset: parse_record(outcome.failure) for outcome in postponed}
+            given_up = {outcome.asset: outcome.given_up for outcome in postponed}
+            self.release(given_up)
+            return {**result, **given_up}
         # What shared audio has come to may have to be submitted as well.
         postponed += [outcome for outcome in result.values() if isinstance(outcome, PostponedExtraction)]
         now = time.time()
@@ -183,10 +184,10 @@ class VodEngine:
         result |= self._submit_patiently(list(taken), taken)
         return result | {asset: replace(due[asset], again=self._submitter.room_at) for asset in left}
 
-    def release(self, assets: Sequence[str]) -> None:
+    def release(self, failures: Mapping[str, AssetFailure]) -> None:
         """Let other tasks go on with assets that this one has given up."""
         if self._register:
-            self._register.release(assets)
+            self._register.release({asset: failure.to_json() for asset, failure in failures.items()})
 
     def cancel(self) -> None:
         """Submit and copy nothing more; cancel what VOD has queued, if ``cancel_on_kill`` says so."""
@@ -198,7 +199,7 @@ class VodEngine:
         if self._cancel_on_kill:
             cancelled = cancel_queued(self._hook.settings, taken)
             if self._register:
-                self._register.release(cancelled, cancelled=True)
+                self._register.release(dict.fromkeys(cancelled), cancelled=True)
 
     def _submit(self, assets: Sequence[str], postponed: Mapping[str, PostponedExtraction]) -> Outcomes:
         """:param postponed: What became of assets that were submitted before."""
@@ -354,7 +355,8 @@ class VodEngine:
             for asset in cancelled:
                 self._ledger.forget(asset)
             if self._register:
-                self._register.release(cancelled, cancelled=True)
+                reasons = {asset: outcomes[asset].to_json() for asset in cancelled}
+                self._register.release(reasons, cancelled=True)
         self._save(outcomes)
         return outcomes
 

@@ -306,29 +306,33 @@ class Register:
     def tell(self, failures: Mapping[str, dict[str, Any]]) -> None:
         """Note why a task that ends has got no audio of assets; whoever wants it may try again.
 
-        It is for people to read: when it cannot be noted, that is logged.
+        It is for people to read: when it cannot be noted, that is logged. It is noted only in entries that
+        this task holds, or can claim because there were none: any other may be changed by its next holder
+        meanwhile.
 
         :param failures: :class:`vod.records.AssetFailure` as JSON, by asset.
         """
         try:
-            for asset, failure in failures.items():
-                entry = self.get(asset) or Entry(asset=asset)
-                if entry.holder in (None, self.holder) and not entry.record and not entry.failure:
-                    told = replace(entry, holder=None, ended_by=self.holder, reason=failure)
-                    self._write(asset, told)
+            entries = {asset: self.get(asset) for asset in failures}
+            unknown = [asset for asset, entry in entries.items() if entry is None]
+            if unknown:
+                self.claim(unknown)
+            self.release(failures)
         except Exception as error:  # noqa: BLE001 - what the batch has done is not lost for it
             log.info("The register cannot be changed here: %s", error)
 
-    def release(self, assets: Iterable[str], *, cancelled: bool = False) -> None:
+    def release(self, reasons: Mapping[str, dict[str, Any] | None], *, cancelled: bool = False) -> None:
         """Give claims back: others may go on at once.
 
+        :param reasons: Why there is no audio, :class:`vod.records.AssetFailure` as JSON, by asset; ``None``
+            if nothing went wrong.
         :param cancelled: Whether what VOD had accepted is cancelled; otherwise others may wait for it.
         """
-        for asset in assets:
+        for asset, reason in reasons.items():
             entry = self.get(asset)
             if entry and entry.holder == self.holder:
                 # An intent stays for whoever goes on: the submission may have been accepted.
-                given_back = replace(entry, holder=None, ended_by=self.holder)
+                given_back = replace(entry, holder=None, ended_by=self.holder, reason=reason)
                 if cancelled:
                     given_back = replace(given_back, audio=None, accepted=None)
                 self._write(asset, given_back)

@@ -16,7 +16,6 @@ from vod.records import (
     PostponedExtraction,
     Record,
     SubmittedExtraction,
-    parse_record,
 )
 
 if TYPE_CHECKING:
@@ -88,8 +87,8 @@ class ExtractionBatch:
         """Fail what VOD does not take yet; what it has accepted stays as it is."""
         for asset, outcome in self.outcomes.items():
             if isinstance(outcome, PostponedExtraction):
-                self.outcomes[asset] = parse_record(outcome.failure)
-                self._engine.release([asset])
+                self.outcomes[asset] = outcome.given_up
+                self._engine.release({asset: outcome.given_up})
 
     def tell_all(self) -> None:
         """Note in the register why there is no audio of what has failed, for the page of all assets."""
@@ -179,5 +178,5 @@ class ExtractionBatch:
 
 def _is_for_another_engine(outcome: Record) -> bool:
     if isinstance(outcome, PostponedExtraction):
-        outcome = parse_record(outcome.failure)
+        outcome = outcome.given_up
     return isinstance(outcome, AssetFailure) and outcome.other_engine
