@@ -437,10 +437,11 @@ def test_bad_assets_cost_only_themselves(cluster: Cluster) -> None:
     assert cluster.submissions(sources) == {**expected, bad[0]: 1}, "what the first run has is not done again"
 
 
-def test_two_triggerers(cluster: Cluster) -> None:
+def test_two_schedulers_and_two_triggerers(cluster: Cluster) -> None:
     cluster.standin.behaviour.running_seconds = 20
     batches = [cluster.sources(20) for _ in range(4)]
-    cluster.airflow.start_part("triggerer", "triggerer 2")
+    for part in ("triggerer", "scheduler"):
+        cluster.airflow.start_part(part, f"{part} 2")
     try:
         before = stats(cluster.standin)["calls"].get("info", {"total": 0})["total"]
         runs = [cluster.api.trigger("batch", assets=batch) for batch in batches]
@@ -449,7 +450,8 @@ def test_two_triggerers(cluster: Cluster) -> None:
             assert cluster.submissions(batch) == dict.fromkeys(batch, 1)
         calls = stats(cluster.standin)["calls"]["info"]["total"] - before
     finally:
-        cluster.airflow.kill_part("triggerer 2")
+        for part in ("scheduler", "triggerer"):
+            cluster.airflow.kill_part(f"{part} 2")
     # An asset is polled after 0, 1, 2.5, 4.8, 8.1, 13, 21 s by one triggerer, ten to a call; each batch is
     # read before and after. If both polled all, it would be 56 calls more.
     polls = 4 * 2 * 8

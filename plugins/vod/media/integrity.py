@@ -56,6 +56,19 @@ def has_whole_index(source: Path) -> bool:
         return b"moov" in names and b"moof" not in names
 
 
+def seconds_of_pictures(source: Path) -> float | None:
+    """Seconds that an AVI's main header says its pictures last, also when its end is missing.
+
+    ``None`` for anything else.
+    """
+    with source.open("rb") as file:
+        head = file.read(24 + 8 + 20)
+    if head[:4] != b"RIFF" or head[8:12] != b"AVI " or head[24:28] != b"avih" or len(head) < 52:
+        return None
+    microseconds, frames = struct.unpack_from("<I", head, 32)[0], struct.unpack_from("<I", head, 48)[0]
+    return microseconds * frames / 1e6 or None
+
+
 def following_bytes(source: Path, read: int = 1) -> int:
     """Bytes of other recordings that follow the first one in the same file and that ffmpeg does not read.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vod.media.errors import FfmpegError, TruncatedMediaError, UnreadableMediaError
-from vod.media.integrity import has_whole_index, lost_bytes
+from vod.media.integrity import has_whole_index, lost_bytes, seconds_of_pictures
 from vod.media.measure import Measurement, measure
 
 if TYPE_CHECKING:
@@ -150,5 +150,7 @@ def _cut_off(source: Path, lost: int, size: int, duration: float, missing: float
             return f"{cut_off}, but its audio is complete."
     else:
         # The duration is itself derived from what is left; the bytes say more.
-        missing = max(missing or 0.0, duration * lost / size)
+        whole = seconds_of_pictures(source) or 0.0
+        by_bytes = max(missing or 0.0, duration * lost / size)
+        missing = whole - duration if whole > duration else by_bytes
     raise TruncatedMediaError(f"{cut_off}, about {missing:.1f} s of audio.", missing=missing)
