@@ -33,6 +33,14 @@ def made(path: Path, channels: str, *options: str) -> Path:
     return path
 
 
+def without_names(wav: Path) -> Path:
+    data = bytearray(wav.read_bytes())
+    at = data.index(b"fmt ") + 8
+    data[at + 20 : at + 24] = bytes(4)  # no mask
+    wav.write_bytes(data)
+    return wav
+
+
 def tone(hertz: int, level: float = 0.4) -> str:
     return f"{level}*sin(2*PI*{hertz}*t)"
 
@@ -71,6 +79,35 @@ def test_a_mix_that_cancels_itself_takes_the_louder_channel(level: float, tmp_pa
         assert "would be silent" in speech.warnings[0]
         assert not main.silent
         assert not speech.silent
+
+
+@pytest.mark.parametrize(
+    ("layout", "channels", "heard", "said"),
+    [
+        ("5.1", ["{a}", "-{a}", "0", "0.2*{a}", "0", "0"], {500}, "the loudest, left."),  # FL FR FC LFE BL BR
+        ("", ["0", "{a}", "0", "-{a}", "0", "0"], {500}, "the loudest, number 2."),
+        ("5.1", ["{a}", "-{a}", "{b}", "0", "0", "0"], {800}, None),  # somebody speaks in the middle
+        (
+            "5.1",
+            ["0", "0", "0.05*{b}", "{a}", "0", "0"],
+            {800},
+            None,
+        ),  # a subwoofer
+    ],
+)
+def test_more_than_two_channels_that_cancel_themselves(
+    layout: str, channels: list[str], heard: set[int], said: str | None, tmp_path: Path
+) -> None:
+    expressions = "|".join(channel.format(a=tone(500), b=tone(800)) for channel in channels)
+    source = made(tmp_path / "a.wav", f"{expressions}:c=5.1")
+    if not layout:
+        without_names(source)
+    [found] = extract_all(source, {tmp_path / "speech": SPEECH})
+    assert tones(tmp_path / "speech", level=0.0001) >= heard
+    assert [warning for warning in found.warnings if "would be silent" in warning] == [
+        warning for warning in found.warnings if said and warning.endswith(said)
+    ]
+    assert bool(said) == any("would be silent" in warning for warning in found.warnings)
 
 
 def test_a_usual_mix_is_one(tmp_path: Path) -> None:
@@ -113,12 +150,7 @@ def test_tracks_are_mixed_at_their_times(name: str, tmp_path: Path) -> None:
 
 def test_channels_without_names_keep_equal_gains(tmp_path: Path) -> None:
     six = "|".join(tone(300 + 100 * number) for number in range(6))
-    named = made(tmp_path / "named.wav", f"{six}:c=5.1")
-    data = bytearray(named.read_bytes())
-    at = data.index(b"fmt ") + 8
-    data[at + 20 : at + 24] = bytes(4)  # no mask
-    source = tmp_path / "a.wav"
-    source.write_bytes(data)
+    source = without_names(made(tmp_path / "a.wav", f"{six}:c=5.1"))
     extract_all(source, {tmp_path / "out": Output(audio_format="WAV", channels=1)})
     assert tones(tmp_path / "out") == {300, 400, 500, 600, 700, 800}
 

@@ -43,7 +43,7 @@ class Piece:
     :param gain: dB.
     :param gaps: What becomes of gaps and overlaps: ``silence`` keeps the video's time, ``close`` joins what
         there is. ``None`` where the track has none.
-    :param take: The one channel to take where a mix of both would be silent.
+    :param take: The one channel to take where a mix of all would be silent.
     """
 
     track: AudioTrack

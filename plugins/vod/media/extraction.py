@@ -21,14 +21,14 @@ from vod.media.errors import (
     TruncatedMediaError,
     not_done,
 )
-from vod.media.formats import Output
+from vod.media.formats import Output, is_laid_out
 from vod.media.info import PROBE_TIMEOUT, AudioTrack, printable
 from vod.media.integrity import following_bytes, lost_bytes
 from vod.media.limits import Limits
 from vod.media.measure import Measurement
 from vod.media.partials import partial_beside
 from vod.media.process import Complaints, Progress, find_ffmpeg, inspect, run
-from vod.media.sound import gain, is_silent, louder_channel
+from vod.media.sound import gain, is_silent, loudest_channel
 from vod.media.source import Source, open_source
 from vod.media.timeline import GAP, Gap
 from vod.media.tracks import ALL, MIX, Selection, choose_tracks
@@ -313,10 +313,7 @@ class _Job:
                     )
                     pieces[target], warnings[target] = self._amplified(piece)
                     if piece.take is not None:
-                        side = ("left", "right")[piece.take]
-                        warnings[target].append(
-                            f"A mix of both channels would be silent: this is the {side} one, the louder."
-                        )
+                        warnings[target].append(_taken(track, piece.take))
             complaints = self._run(pieces)
             extractions = [
                 self._verified(target, piece, complaints, warnings[target])
@@ -336,11 +333,12 @@ class _Job:
         return None if survey.is_plain or survey.changes else "close"
 
     def _channel_of(self, track: AudioTrack, output: Output) -> int | None:
-        """The channel to take where a mix of the two would cancel them."""
-        if len(track.places) != 2 or isinstance(output.channels, str) or output.mixes_to(2) != 1:
+        """The channel to take where a mix of all would cancel them."""
+        count = len(track.places)
+        if count < 2 or isinstance(output.channels, str) or output.mixes_to(count) != 1:
             return None
         duration = self.source.survey(track).duration
-        return louder_channel(self.source.path, track.index, duration, limits=self.source.limits)
+        return loudest_channel(track, self.source.path, duration, limits=self.source.limits)
 
     def _amplified(self, piece: Piece) -> tuple[Piece, list[str]]:
         target = piece.output.loudness
@@ -513,6 +511,14 @@ def _told(gaps: tuple[Gap, ...], *, silent: bool) -> str:
 
 def _numbered(path: Path, track: AudioTrack) -> Path:
     return path.with_name(f"{path.stem}.{track.index}{path.suffix}")
+
+
+def _taken(track: AudioTrack, channel: int) -> str:
+    """The warning that one channel was taken instead of a mix."""
+    place = track.places[channel]
+    name = {"FL": "left", "FR": "right"}.get(place, place)
+    which = name if is_laid_out(track.places) else f"number {channel + 1}"
+    return f"A mix of the channels would be silent, as some are inverted: this is the loudest, {which}."
 
 
 def _reserve(source: Path, target: Path, partials: contextlib.ExitStack) -> Path:

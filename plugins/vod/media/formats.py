@@ -216,7 +216,7 @@ class Output:
                 filters.append(f"pan=mono|c0={self._place(places)}")
         elif target == 1 and take is not None:
             filters.append(f"pan=mono|c0=c{take}")
-        elif target < count and (count > _MOST_MIXED or not is_laid_out(places)):
+        elif target < count and mixes_equally(places):
             # What ffmpeg guesses of channels without names would be a subwoofer's, which is left out.
             equal = "+".join(f"{1 / count:.6f}*c{number}" for number in range(count))
             layout = {1: "mono", 2: "stereo"}.get(target, f"{target}c")
@@ -251,6 +251,11 @@ class Output:
 def is_laid_out(places: Sequence[str]) -> bool:
     """Whether a file says where its channels are heard."""
     return not any(name in ("NONE", "UNK", "") for name in places)
+
+
+def mixes_equally(places: Sequence[str]) -> bool:
+    """Whether a mix of channels has the same share of all: what ffmpeg has no places for."""
+    return len(places) > _MOST_MIXED or not is_laid_out(places)
 
 
 SPEECH = Output(audio_format="WAV", sample_rate=SPEECH_RATE, channels=1)

@@ -283,22 +283,38 @@ def levels(
     index: int,
     places: list[float],
     seconds: float,
+    equal: bool,
     options: dict[str, str],
     demuxer: str | None,
-) -> dict[str, float]:
-    """How loud left, right and a mix of both are at the *places*: RMS, 1 is full scale."""
-    sums, count = [0.0, 0.0, 0.0], 0
+) -> dict[str, Any]:
+    """How loud the channels and a mix of them are at the *places*: RMS, 1 is full scale.
+
+    :param equal: Whether all channels have the same share of the mix, instead of that of their place.
+    """
+    mixer = av.AudioResampler(format="fltp", layout="mono")
+    channels: list[float] = []
+    mixed, count = 0.0, 0
     with _opened(file, options, demuxer) as container:
         stream = container.streams.audio[index]
-        for part in _sound_at(container, stream, places, seconds, sample_format="fltp", layout="stereo"):
-            size = part.samples * 4
-            one, other = (array.array("f", bytes(plane)[:size]) for plane in part.planes)
-            sums[0] += sum(a * a for a in one)
-            sums[1] += sum(b * b for b in other)
-            sums[2] += sum((a + b) ** 2 for a, b in zip(one, other, strict=True)) / 4
+        for part in _sound_at(container, stream, places, seconds, sample_format="fltp", layout=None):
+            planes = [_floats(plane, part.samples) for plane in part.planes]
+            channels = channels or [0.0] * len(planes)
+            if len(planes) != len(channels):
+                continue
+            for number, plane in enumerate(planes):
+                channels[number] += sum(sample * sample for sample in plane)
+            if equal:
+                mixed += sum(sum(samples) ** 2 for samples in zip(*planes, strict=True)) / len(planes) ** 2
+            else:
+                for frame in mixer.resample(part):
+                    mixed += sum(sample * sample for sample in _floats(frame.planes[0], frame.samples))
             count += part.samples
-    left, right, mixed = ((each / max(count, 1)) ** 0.5 for each in sums)
-    return {"left": left, "right": right, "mixed": mixed}
+    levels = [(each / max(count, 1)) ** 0.5 for each in (*channels, mixed)]
+    return {"channels": levels[:-1], "mixed": levels[-1]}
+
+
+def _floats(plane: av.audio.plane.AudioPlane, samples: int) -> array.array[float]:
+    return array.array("f", bytes(plane)[: samples * 4])
 
 
 def _sound_at(
@@ -308,9 +324,12 @@ def _sound_at(
     seconds: float,
     *,
     sample_format: str,
-    layout: str,
+    layout: str | None,
 ) -> Iterator[av.AudioFrame]:
-    """Some *seconds* of sound at 8 kHz from each of the *places* that can be read."""
+    """Some *seconds* of sound at 8 kHz from each of the *places* that can be read.
+
+    :param layout: The stream's own when it is ``None``.
+    """
     resampler = av.AudioResampler(format=sample_format, layout=layout, rate=8000)
     for place in places:
         try:

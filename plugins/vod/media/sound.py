@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vod import sandbox
 from vod.media.errors import FfmpegError
+from vod.media.formats import mixes_equally
 from vod.media.info import open_options, read_media
 from vod.media.process import QUIET, run
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from vod.media.info import AudioTrack
     from vod.media.limits import Limits
 
 SILENCE = -70.0
@@ -70,24 +72,38 @@ def is_silent(
     return loudest is not None and loudest < SILENCE
 
 
-def louder_channel(path: Path, index: int, duration: float, *, limits: Limits) -> int | None:
-    """Which of two channels is louder, if a mix of them is nearly silent because one is inverted.
+def loudest_channel(track: AudioTrack, path: Path, duration: float, *, limits: Limits) -> int | None:
+    """Which channel is the loudest, if a mix of all is nearly silent because some are inverted.
+
+    A subwoofer's never is: it is no part of a mix.
 
     :param duration: Seconds.
     """
-    places = [duration * place for place in _PLACES]
-    found = read_media("levels", path, limits, index=index, places=places, seconds=_LISTEN, demuxer=None)
+    found = read_media(
+        "levels",
+        path,
+        limits,
+        index=track.index,
+        places=[duration * place for place in _PLACES],
+        seconds=_LISTEN,
+        equal=mixes_equally(track.places),
+        demuxer=None,
+    )
     levels = sandbox.build(_Levels, found)
-    louder = max(levels.left, levels.right)
-    if louder < _AUDIBLE or levels.mixed > louder * _CANCELLED:
+    heard = {
+        number: level
+        for number, (level, place) in enumerate(zip(levels.channels, track.places, strict=False))
+        if not place.startswith("LFE")
+    }
+    loudest = max(heard, key=lambda number: heard[number], default=None)
+    if loudest is None or heard[loudest] < _AUDIBLE or levels.mixed > heard[loudest] * _CANCELLED:
         return None
-    return 0 if levels.left >= levels.right else 1
+    return loudest
 
 
 @dataclass(frozen=True)
 class _Levels:
-    left: float
-    right: float
+    channels: tuple[float, ...]
     mixed: float
 
 
