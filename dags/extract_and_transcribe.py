@@ -69,6 +69,7 @@ with DAG(
             destination=destination,
             failed_assets="return",
             pool=pools.SPEECH_POOL,
+            deferrable=True,  # for engines that work elsewhere
             outlets=[Asset("vod://transcripts")],
             pre_execute=reports.only_when_cleared,
             map_index_template="{{ batch }}",

@@ -54,6 +54,7 @@ with DAG(
             language=language,
             failed_assets="return",
             pool=pools.SPEECH_POOL,
+            deferrable=True,  # for engines that work elsewhere
             execution_timeout=timedelta(hours=12),
             outlets=[TRANSCRIPTS],
             pre_execute=reports.only_when_cleared,

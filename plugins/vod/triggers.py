@@ -1,4 +1,4 @@
-"""The triggers behind operator and sensor: waiting that holds no worker slot."""
+"""The triggers behind operators and sensor: waiting that holds no worker slot."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from vod.errors import VodError
 from vod.hooks import VodHook
 from vod.library.register import lease, leave, watch
 from vod.records import PostponedExtraction, SubmittedExtraction, parse_record
+from vod.speech.engines.sis import await_orders
 
 R = TypeVar("R", SubmittedExtraction, PostponedExtraction)
 
@@ -197,6 +198,38 @@ class AudioAssetTrigger(BaseTrigger):
     def _of(self, kind: type[R]) -> list[R]:
         records = [parse_record(record) for record in self.records]
         return [record for record in records if isinstance(record, kind)]
+
+
+class SpeechOrdersTrigger(BaseTrigger):
+    """Waits until Huawei Cloud SIS has ended all orders of a task, or the deadline has passed.
+
+    The resumed task asks for the texts itself: the event holds the deadline alone.
+
+    :param vod_conn_id: Connection of type ``vod``, whose keys SIS takes; no credential is serialised.
+    :param jobs: What SIS calls the orders.
+    :param deadline: Seconds since the epoch, so that a restarted triggerer keeps it.
+    """
+
+    def __init__(self, vod_conn_id: str, jobs: list[str], deadline: float) -> None:
+        super().__init__()
+        self.vod_conn_id = vod_conn_id
+        self.jobs = jobs
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, from which a restarted triggerer makes the trigger again."""
+        arguments = {"vod_conn_id": self.vod_conn_id, "jobs": self.jobs, "deadline": self.deadline}
+        return "vod.triggers.SpeechOrdersTrigger", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then give one event: the deadline."""
+        try:
+            settings = await VodHook(self.vod_conn_id).async_settings()
+            await await_orders(settings.service, settings.sis_endpoint, self.jobs, until=self.deadline)
+        except VodError as error:
+            # The resumed task makes the same call and fails with the same error, in its own terms.
+            self.log.warning("Waiting ended: %s", error)
+        yield TriggerEvent({"deadline": self.deadline})
 
 
 def _is_idle(source: Asset) -> bool:

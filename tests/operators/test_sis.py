@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from tests.conftest import DictStore, connection_json, context_of
+from tests.conftest import DictStore, connection_json, context_of, first_event
 from tests.operators.conftest import Context, Killed, extract
 from vod.batch.outcomes import AssetsFailedError
+from vod.cloud import session
 from vod.cloud.client import VodClient
+from vod.library.register import Register
 from vod.library.transcripts import OrderNote
 from vod.operators import TranscribeAudioOperator
 from vod.speech import Transcription
@@ -21,6 +27,7 @@ from vod.speech.engines import sis
 from vod.speech.engines.sis import SisEngine
 from vod.speech.errors import CancelledError
 from vod.standin import Standin, faults
+from vod.triggers import SpeechOrdersTrigger
 
 SIS = {"engine": "sis", "language": "zh-CN"}
 
@@ -52,9 +59,12 @@ def audio(spoken: list[dict[str, Any]], standin: Standin) -> list[dict[str, Any]
 def transcribe(
     audio: list[dict[str, Any]], store: DictStore | None = None, **options: Any
 ) -> list[dict[str, Any]]:
-    arguments = {"options": SIS, "captions": "txt,srt", **options}
-    operator = TranscribeAudioOperator(task_id="transcribe", audio=audio, **arguments)
-    return operator.execute(context_of(store or DictStore()))
+    return operator_of(audio, **options).execute(context_of(store or DictStore()))
+
+
+def operator_of(audio: list[dict[str, Any]], **options: Any) -> TranscribeAudioOperator:
+    arguments = {"options": SIS, "captions": "txt,srt", "deferrable": False, **options}
+    return TranscribeAudioOperator(task_id="transcribe", audio=audio, **arguments)
 
 
 def left(tmp_path: Path) -> list[str]:
@@ -270,7 +280,7 @@ def test_a_cancelled_wait_ends_and_the_order_stays(
     standin: Standin, audio: list[dict[str, Any]], orders: Any
 ) -> None:
     standin.behaviour.queue_seconds = 60
-    operator = TranscribeAudioOperator(task_id="transcribe", audio=audio, options=SIS, captions="txt")
+    operator = operator_of(audio)
     ordered = SisEngine.result
 
     def cancelling(*arguments: Any) -> Any:
@@ -298,6 +308,127 @@ def test_a_result_that_is_gone_is_not_bought_anew(
     [failure] = transcribe(audio, store, failed_assets="return")
     assert (failure["outcome"], orders()) == ("speech_order_failed", 0)
     assert "72 hours" in failure["remedy"]
+
+
+def states(standin: Standin) -> list[str]:
+    """Of all orders."""
+    jobs = (standin.settings.data / "speech").glob("*.json")
+    return [json.loads(job.read_text())["answer"]["status"] for job in jobs]
+
+
+def deferred(operator: TranscribeAudioOperator, context: Context) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(context)
+    return caught.value
+
+
+def test_waiting_holds_no_worker(
+    standin: Standin, orders: Any, context: Context, uploaded: list[str], tmp_path: Path
+) -> None:
+    audio = extract(context, uploaded)
+    standin.settings.virtual = True
+    standin.behaviour.queue_seconds = 1.0
+    context = context_of(DictStore())
+    waiting = deferred(operator_of(audio, deferrable=True), context)
+    assert waiting.method_name == "execute_complete"
+    path, arguments = waiting.trigger.serialize()
+    assert (path, len(arguments["jobs"])) == ("vod.triggers.SpeechOrdersTrigger", 3)
+    assert "Signature" not in json.dumps(arguments)
+    event = asyncio.run(first_event(SpeechOrdersTrigger(**arguments)))
+    assert states(standin) == ["FINISHED"] * 3
+    records = operator_of(audio, deferrable=True).execute_complete(context, event)
+    assert ([record["outcome"] for record in records], orders()) == (["transcribed"] * 3, 3)
+    again = operator_of(audio, deferrable=True).execute(context_of(DictStore()))
+    assert [record["reused"] for record in again] == [True] * 3, "with nothing to wait for it does not wait"
+    assert left(tmp_path) == []
+
+
+def test_what_dies_while_it_waits_elsewhere_goes_on(
+    standin: Standin, audio: list[dict[str, Any]], orders: Any
+) -> None:
+    standin.behaviour.queue_seconds = 0.5
+    context = context_of(DictStore())
+    first = deferred(operator_of(audio, deferrable=True), context)
+    second = deferred(operator_of(audio, deferrable=True), context)
+    assert first.trigger.serialize()[1]["jobs"] == second.trigger.serialize()[1]["jobs"]
+    event = asyncio.run(first_event(second.trigger))
+    [record] = operator_of(audio, deferrable=True).execute_complete(context, event)
+    assert (record["outcome"], orders()) == ("transcribed", 1)
+
+
+@pytest.mark.parametrize("limit", ["options", "execution_timeout"])
+def test_the_time_to_wait_elsewhere_ends(
+    standin: Standin, audio: list[dict[str, Any]], orders: Any, limit: str
+) -> None:
+    standin.behaviour.queue_seconds = 4
+    options: dict[str, Any] = {"deferrable": True}
+    if limit == "options":
+        options["options"] = {**SIS, "time_limit": 0.5}
+    else:
+        options["execution_timeout"] = timedelta(seconds=0.5)
+    context = context_of(DictStore())
+    waiting = deferred(operator_of(audio, **options), context)
+    event = asyncio.run(first_event(waiting.trigger))
+    with pytest.raises(AssetsFailedError, match="in time"):
+        operator_of(audio, **options).execute_complete(context, event)
+    while states(standin) != ["FINISHED"]:
+        time.sleep(0.05)
+    [record] = transcribe(audio, context["task_state_store"], options=options.get("options", SIS))
+    assert (record["outcome"], orders()) == ("transcribed", 1), "the next try waits on"
+
+
+def test_trouble_while_it_waits_elsewhere(
+    standin: Standin, audio: list[dict[str, Any]], orders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = context_of(DictStore())
+    waiting = deferred(operator_of(audio, deferrable=True), context)
+    monkeypatch.setattr(session, "_backoff", lambda _: 0.0)
+    standin.behaviour.faults = [
+        faults.Error(
+            call="collect_transcriber_job", status=503, count=6
+        ),  # a call asks five times
+        faults.Truncate(call="collect_transcriber_job", count=1),
+    ]
+    event = asyncio.run(first_event(waiting.trigger))
+    [record] = operator_of(audio, deferrable=True).execute_complete(context, event)
+    assert (record["outcome"], orders()) == ("transcribed", 1)
+    value = json.loads(connection_json(standin, sis_endpoint=standin.url, destination="/tmp"))
+    monkeypatch.setenv("AIRFLOW_CONN_VOD_DEFAULT", json.dumps({**value, "login": "NOBODY"}))
+    asyncio.run(first_event(waiting.trigger))  # a key that is refused is told by the task
+    with pytest.raises(AirflowFailException, match="SIS refuses the account"):
+        operator_of(audio, deferrable=True).execute_complete(context, event)
+
+
+def test_of_tasks_that_want_the_same_text_at_once_one_orders(
+    standin: Standin, orders: Any, context: Context, uploaded: list[str]
+) -> None:
+    audio = extract(context, uploaded)
+    standin.settings.virtual = True
+    register = DictStore()
+
+    def hear(number: int) -> list[str]:
+        context = context_of(DictStore(), register, run_id=f"run {number}")
+        return [record["outcome"] for record in operator_of(audio).execute(context)]
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(hear, range(6))) == [["transcribed"] * 3] * 6
+    assert orders() == 3
+    assert [key for key in register.values if key.startswith(("order_", "alive_"))] == []
+
+
+def test_a_task_that_died_while_it_ordered_holds_up_the_others_for_its_lease(
+    standin: Standin, audio: list[dict[str, Any]], orders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__VOD__CLAIM_LEASE", "4")
+    register = DictStore()
+    with monkeypatch.context() as patch:
+        patch.setattr(SisEngine, "order", _die)
+        patch.setattr(Register, "drop", _die)  # as if the machine were gone
+        patch.setattr(Register, "leave", _die)
+        with pytest.raises(Killed):
+            operator_of(audio).execute(context_of(DictStore(), register, run_id="dead"))
+    [record] = operator_of(audio).execute(context_of(DictStore(), register, run_id="alive"))
+    assert (record["outcome"], orders()) == ("transcribed", 1)
 
 
 def test_a_region_without_the_model(standin: Standin) -> None:

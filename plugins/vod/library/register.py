@@ -151,6 +151,7 @@ class Register:
     :param inputs: What besides the source shapes the audio: engine, project, format and so on; a function if
         VOD has to be asked for it.
     :param lease: Seconds, see :data:`CLAIM_LEASE`.
+    :param prefix: How its keys begin.
     """
 
     def __init__(
@@ -160,6 +161,7 @@ class Register:
         inputs: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
         *,
         lease: float = CLAIM_LEASE,
+        prefix: str = "audio",
         settling: float = _SETTLING,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -167,6 +169,7 @@ class Register:
         self._store = store
         self._given_inputs = inputs
         self._lease = lease
+        self._prefix = prefix
         self._settling = settling
         self._sleep = sleep
         self._index = Index(store)
@@ -181,7 +184,8 @@ class Register:
         identity = "\n".join(
             [public_name(asset), *(f"{name}={self._inputs[name]}" for name in sorted(self._inputs))]
         )
-        return f"audio_{hashlib.sha256(identity.encode('utf-8', 'backslashreplace')).hexdigest()[:32]}"
+        digest = hashlib.sha256(identity.encode("utf-8", "backslashreplace")).hexdigest()
+        return f"{self._prefix}_{digest[:32]}"
 
     def get(self, asset: str) -> Entry | None:
         """What is known of the audio of an asset."""
@@ -336,6 +340,13 @@ class Register:
                 if cancelled:
                     given_back = replace(given_back, audio=None, accepted=None)
                 self._write(asset, given_back)
+
+    def drop(self, assets: Iterable[str]) -> None:
+        """Remove claims, and with them all that the register knows of the assets."""
+        for asset in assets:
+            entry = self.get(asset)
+            if entry and entry.holder == self.holder:
+                self._store.delete(self.key(asset))
 
     def is_owned(self, audio: str) -> bool:
         """Whether one of VOD's audio assets is known to be the audio of some asset."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from vod.hooks import VodHook
+
+TRIGGER_DELAY = timedelta(hours=1)
+"""Time that the triggerer may be away or late. The triggers themselves end in time."""
 
 _FINISHED = ("extracted", "transcribed", "doubtful")
 

@@ -35,7 +35,7 @@ from vod.library.register import (
 )
 from vod.links import AudioLink, VodConsoleLink
 from vod.locations import public_name
-from vod.operators.base import BatchOperator
+from vod.operators.base import TRIGGER_DELAY, BatchOperator
 from vod.operators.cancellation import Cancellation
 from vod.operators.extraction_batch import ExtractionBatch
 from vod.records import AUDIO_FORMATS, ENGINES, LOCAL_AUDIO_FORMATS, parse_record
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 
 _COLLECT_AFTER = 300.0
 """Seconds of waiting after which what is ready is collected, so that the progress of a long batch shows."""
-
-_TRIGGER_DELAY = timedelta(hours=1)
-"""Time that the triggerer may be away or late. The trigger itself ends in time."""
 
 
 class ExtractAudioOperator(BatchOperator):
@@ -200,7 +197,7 @@ class ExtractAudioOperator(BatchOperator):
             )
             batch.report_waiting()
             if self.deferrable:
-                spare = timedelta(seconds=max(batch.deadline - time.time(), 0.0)) + _TRIGGER_DELAY
+                spare = timedelta(seconds=max(batch.deadline - time.time(), 0.0)) + TRIGGER_DELAY
                 self.defer(trigger=trigger, method_name="execute_complete", timeout=spare)
             event = asyncio.run(_first_event(trigger))
             batch.take_over(map(parse_record, event["records"]))

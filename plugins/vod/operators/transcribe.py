@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import unquote
 
+from airflow.sdk.configuration import conf
+
 from vod import media
-from vod.batch.arguments import choices
+from vod.batch.arguments import choices, time_limit
 from vod.batch.ledger import MAX_BEGINNINGS, Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
 from vod.batch.progress import BatchProgress, name_batch
@@ -22,8 +27,9 @@ from vod.library.texts import Texts
 from vod.library.transcripts import TranscriptFiles
 from vod.links import TranscriptLink
 from vod.logs import get_logger
-from vod.operators.base import BatchOperator
+from vod.operators.base import TRIGGER_DELAY, BatchOperator
 from vod.operators.hearing import Hearing, SpeechSettings, hearings, reason, remote_audio
+from vod.operators.orders import Order, Orders, claims_of_orders
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
 from vod.speech import WRITERS, SpeechOptions, Transcription, write
 from vod.speech.engines import OrderingEngine, Watch
@@ -79,6 +85,8 @@ class TranscribeAudioOperator(BatchOperator):
     :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
     :param speech_conn_id: Connection of type ``http`` to the server of the speech engine ``http``: host (and
         port), and the key as password. (templated)
+    :param deferrable: Wait for the speech engine ``sis`` in the triggerer instead of in a worker slot.
+        Airflow's setting ``[operators] default_deferrable`` when omitted. Other engines do not wait.
     :param failed_assets: ``raise`` transcribes what can be transcribed, then fails the task with the bad
         audio in the message; ``return`` returns failures as records among the others and succeeds.
     :raises AssetsFailedError: audio could not be transcribed and may be on a retry.
@@ -112,6 +120,7 @@ class TranscribeAudioOperator(BatchOperator):
         captions: str | Sequence[str] = ("json", "txt", "vtt", "srt"),
         overwrite: bool = False,
         speech_conn_id: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(**with_register(kwargs))
@@ -125,6 +134,7 @@ class TranscribeAudioOperator(BatchOperator):
         self.captions = captions
         self.overwrite = overwrite
         self.speech_conn_id = speech_conn_id
+        self.deferrable = deferrable
         self._cancelled = threading.Event()
 
     @classmethod
@@ -133,7 +143,20 @@ class TranscribeAudioOperator(BatchOperator):
         return super().partial(**with_register(kwargs))
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Transcribe each audio that has no transcript yet."""
+        """Transcribe each audio that has no transcript yet.
+
+        :raises TaskDeferred: the task waits in the triggerer for what it has ordered.
+        """
+        return self._transcribe_all(context, may_defer=self.deferrable)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Go on after the trigger's wait: take the texts that were ordered."""
+        return self._transcribe_all(context, may_defer=False, until=float(event["deadline"]))
+
+    def _transcribe_all(
+        self, context: Context, *, may_defer: bool, until: float = math.inf
+    ) -> list[dict[str, Any]]:
+        """:param until: Seconds since the epoch after which a service is not waited for."""
         with fail_at_once():
             records = _audio_records(self.audio)
             name_batch(context, [record.asset for record in records])
@@ -142,19 +165,24 @@ class TranscribeAudioOperator(BatchOperator):
             captions = choices("captions", self.captions, tuple(WRITERS))
             progress = BatchProgress(context["task_state_store"], len(records))
             with hearings(settings) as engines:
-                work = _Work(self, engines, destination, captions, progress)
                 inputs = {"options": settings.options.fingerprint(), "captions": captions}
                 attempt = int(getattr(context["ti"], "max_tries", 0))  # as for ExtractAudioOperator
                 ledger = Ledger(LedgerPages(context["task_state_store"]), inputs, attempt)
                 outcomes: dict[str, Record] = {}
                 registered = any(isinstance(record, ExtractedAudio) and record.entry for record in records)
-                wanted = registered or not on_one_machine()
+                orders_audio = isinstance(engines[0].engine, OrderingEngine)
+                wanted = registered or orders_audio or not on_one_machine()
                 store = store_of(context.get("asset_state_store")) if wanted else None
                 if store:
                     check_shared(destination, store)
                 texts = Texts(store) if store else None
+                watch = Watch(cancelled=self.is_cancelled, until=until)
+                orders = Orders(self.hook, watch, claims_of_orders(context, store))
+                work = _Work(self, engines, destination, captions, progress, watch, orders)
                 try:
-                    work.order([each for each in records if _is_open(each, ledger)])
+                    ordered = work.order([each for each in records if _is_open(each, ledger)])
+                    if may_defer and ordered:
+                        self._wait_elsewhere(progress, ordered, work.waits_until(ordered))
                     # What may have killed an earlier try comes last.
                     for record in sorted(records, key=lambda record: ledger.begun(_key(record))):
                         if isinstance(record, ExtractedAudio):
@@ -169,6 +197,22 @@ class TranscribeAudioOperator(BatchOperator):
             return self._result(
                 context, [outcomes[asset] for asset in dict.fromkeys(record.asset for record in records)]
             )
+
+    def _wait_elsewhere(self, progress: BatchProgress, ordered: Sequence[Order], until: float) -> None:
+        """:raises TaskDeferred: there is time left to wait."""
+        from vod.triggers import SpeechOrdersTrigger  # loads an HTTP client: not to parse a DAG file
+
+        left = time_limit(until - time.time(), self.execution_timeout)
+        if left <= 0:
+            return
+        progress.report(f"Waiting for SIS: {len(ordered)} audio files are ordered.")
+        trigger = SpeechOrdersTrigger(
+            vod_conn_id=self.vod_conn_id,
+            jobs=[order.job for order in ordered],
+            deadline=time.time() + left,
+        )
+        spare = timedelta(seconds=left) + TRIGGER_DELAY
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=spare)
 
     def on_kill(self) -> None:
         """End the recognition within two seconds. A signal handler may call this."""
@@ -214,7 +258,7 @@ class TranscribeAudioOperator(BatchOperator):
             return AssetFailure.from_error(record.asset, error)
         except Exception as error:  # noqa: BLE001 - it is logged
             return self._unexpected(record, error)
-        if not work.orders:  # otherwise this process only waits, and may die of anything
+        if not work.only_waits:  # otherwise this process only waits, and may die of anything
             ledger.begin([audio])
         try:
             transcript = work.transcribe(record)
@@ -227,7 +271,7 @@ class TranscribeAudioOperator(BatchOperator):
         except VodError as error:
             ledger.forget(audio)
             failure = AssetFailure.from_error(record.asset, error)
-            if work.orders and not error.retryable:  # the retry for another audio would order, and pay, again
+            if work.only_waits and not error.retryable:  # a retry for another audio would pay again
                 ledger.fail(audio, failure.to_json())
             return failure
         except Exception as error:  # noqa: BLE001 - it is logged
@@ -256,40 +300,36 @@ class _Work:
     destination: Destination
     captions: list[str]
     progress: BatchProgress
-    not_ordered: dict[str, VodError] = field(default_factory=dict)
-    """Why what was to be ordered was not, by fingerprint."""
+    watch: Watch
+    orders: Orders
 
     @property
-    def orders(self) -> bool:
+    def only_waits(self) -> bool:
         """Whether the first engine is a service that works elsewhere."""
         return isinstance(self.engines[0].engine, OrderingEngine)
 
-    def order(self, records: Sequence[ExtractedAudio]) -> None:
-        """Order all audio of a service before the first is waited for."""
+    def order(self, records: Sequence[ExtractedAudio]) -> list[Order]:
+        """Order all audio of a service before the first is waited for; returns what is under way."""
         hearing = self.engines[0]
         if not isinstance(hearing.engine, OrderingEngine):
-            return
+            return []
+        orders = []
         for record in records:
-            try:
+            with suppress(VodError):  # it is told when its turn comes
                 fingerprint, files = self._place(hearing, record)
-                if record.silent or files.find(fingerprint):
-                    continue
-            except VodError:  # it is told when its turn comes
-                continue
-            try:
-                hearing.engine.order(
-                    remote_audio(record, self.operator.hook),
-                    hearing.options,
-                    files.note(fingerprint),
-                    self._watch(),
-                )
-            except CancelledError:
-                raise
-            except VodError as error:
-                self.not_ordered[fingerprint] = error
+                if not record.silent:
+                    orders.append(Order(record, fingerprint, files))
+        self.orders.give(hearing.engine, hearing.options, orders)
+        return [order for order in orders if order.job]
 
-    def _watch(self, heard: Callable[[float], None] = lambda _: None) -> Watch:
-        return Watch(heard=heard, cancelled=self.operator.is_cancelled)
+    def waits_until(self, ordered: Sequence[Order]) -> float:
+        """Until when orders are waited for: seconds since the epoch."""
+        hearing = self.engines[0]
+        assert isinstance(hearing.engine, OrderingEngine)
+        return max(
+            hearing.engine.waits_until(hearing.options, order.files.note(order.fingerprint))
+            for order in ordered
+        )
 
     def transcribe(self, record: ExtractedAudio) -> Transcript:
         """Transcripts of an audio and of its other tracks."""
@@ -409,7 +449,7 @@ class _Work:
                 fingerprint=fingerprint,
                 done=done,
                 keep=keep,
-                watch=self._watch(teller.heard),
+                watch=replace(self.watch, heard=teller.heard),
             )
 
     def _ordered(
@@ -421,14 +461,15 @@ class _Work:
         files: TranscriptFiles,
     ) -> Transcription:
         """What a service recognised, ordered before or now."""
-        if fingerprint in self.not_ordered:
-            raise self.not_ordered.pop(fingerprint)
         if record.silent:  # nothing to pay for
             passage = Passage(start=0.0, end=record.duration or 0.0, speech_seconds=0.0)
         else:
-            audio, note = remote_audio(record, self.operator.hook), files.note(fingerprint)
-            engine.order(audio, options, note, self._watch())
-            passage = engine.result(audio, options, note, self._watch())
+            if fingerprint not in self.orders.refused:
+                self.orders.give(engine, options, [Order(record, fingerprint, files)])
+            if fingerprint in self.orders.refused:
+                raise self.orders.refused.pop(fingerprint)
+            audio = remote_audio(record, self.operator.hook)
+            passage = engine.result(audio, options, files.note(fingerprint), self.watch)
         return assemble(
             [passage],
             options,

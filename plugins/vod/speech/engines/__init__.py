@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +27,12 @@ class Watch:
 
     :param heard: Called with the seconds of the audio that are heard, several times a passage where it can.
     :param cancelled: Asked at least twice a second; when it is true the engine ends within two seconds.
+    :param until: Seconds since the epoch after which a service is not waited for.
     """
 
     heard: Callable[[float], None] = lambda _: None
     cancelled: Callable[[], bool] = lambda: False
+    until: float = math.inf
 
 
 class SpeechEngine(Protocol):
@@ -99,6 +102,9 @@ class OrderingEngine(SpeechEngine, Protocol):
 
         :raises vod.speech.errors.SpeechError: it was not ordered.
         """
+
+    def waits_until(self, options: SpeechOptions, note: Note) -> float:
+        """Until when what was ordered is waited for: seconds since the epoch."""
 
     def result(self, audio: RemoteAudio, options: SpeechOptions, note: Note, watch: Watch) -> Passage:
         """Wait for what was ordered.

@@ -7,6 +7,7 @@ anything else happens.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from vod.cloud.errors import (
     ServiceError,
     ThrottledError,
 )
-from vod.cloud.runtime import BlockingRuntime, run
+from vod.cloud.runtime import BlockingRuntime, LoopRuntime, run
 from vod.cloud.session import Session
 from vod.errors import InvalidInputError
 from vod.locations import secrets_of
@@ -92,6 +93,9 @@ _KEPT = 72 * 3600.0
 _ACCOUNT = (AuthenticationError, ForbiddenError, AccountError)
 """The next call would be refused as well, and five refusals lock a key."""
 
+_PASSING = (ServiceError, NotSentError, ThrottledError, AnswerLostError)
+_UNKNOWN_JOB = (InvalidRequestError, AssetNotFoundError)
+
 log = get_logger(__name__)
 
 
@@ -117,7 +121,9 @@ class _Runtime(BlockingRuntime):
 
 
 class SisEngine:
-    """Orders recognition, and waits for it without work: the worker asks now and then.
+    """Orders recognition, and waits for it without work: it asks now and then.
+
+    A task that defers waits with :func:`await_orders` in the triggerer instead.
 
     :param service: Keys, project and region: those of the connection of type ``vod``.
     :param endpoint: URL of SIS; the region's when empty.
@@ -130,8 +136,7 @@ class SisEngine:
                 remedy="Give vod_conn_id, a connection of type vod: SIS uses its keys, project and region.",
             )
         self._region = service.region
-        endpoint = endpoint or f"https://sis-ext.{service.region}.myhuaweicloud.com"
-        self._service = replace(service, endpoint=endpoint, timeout=min(service.timeout, _TIMEOUT))
+        self._service = _of_sis(service, endpoint)
         self._runtime = _Runtime()
         self._session: Session | None = None
         self._refused: CloudError | None = None
@@ -207,6 +212,11 @@ class SisEngine:
         note.write({})
         raise OrderLostError("SIS was asked twice, and did not say whether it accepted the audio.")
 
+    def waits_until(self, options: SpeechOptions, note: Note) -> float:
+        """See :class:`vod.speech.engines.OrderingEngine`."""
+        accepted = float(note.read().get("accepted", 0.0))
+        return max(accepted, time.time() - _KEPT) + (options.time_limit or _PATIENCE)
+
     def result(self, audio: RemoteAudio, options: SpeechOptions, note: Note, watch: Watch) -> Passage:
         """See :class:`vod.speech.engines.OrderingEngine`.
 
@@ -217,7 +227,7 @@ class SisEngine:
         """
         self._runtime.cancelled = watch.cancelled
         known = note.read()
-        until = max(known["accepted"], time.time() - _KEPT) + (options.time_limit or _PATIENCE)
+        until = min(self.waits_until(options, note), watch.until)
         pause = _FIRST_PAUSE
         while True:
             answer = self._look(audio, known, note)
@@ -246,11 +256,11 @@ class SisEngine:
     def _look(self, audio: RemoteAudio, known: Mapping[str, Any], note: Note) -> dict[str, Any] | None:
         """What SIS says of an order; ``None`` when it does not answer this time."""
         try:
-            return self._ask("GET", f"{_JOBS}/{quote(str(known['job']), safe='')}", _status)
-        except (ServiceError, NotSentError, ThrottledError, AnswerLostError) as error:
+            return self._ask("GET", _job_path(known["job"]), _status)
+        except _PASSING as error:
             log.warning("%s: SIS does not say how far it is (%s).", audio.name, error.code or error.outcome)
             return None
-        except (InvalidRequestError, AssetNotFoundError) as error:
+        except _UNKNOWN_JOB as error:
             note.write({})
             raise OrderFailedError(
                 f"SIS no longer knows the order of this audio: {error.message}",
@@ -298,6 +308,49 @@ class SisEngine:
         return ServerRefusedError(
             f"SIS refuses the request: {told}", remedy="The message says what it refuses."
         )
+
+
+async def await_orders(
+    service: ServiceSettings, endpoint: str | None, jobs: Iterable[str], *, until: float
+) -> None:
+    """Wait on an event loop until SIS has ended all of these orders, with text or without.
+
+    :param service: As for :class:`SisEngine`.
+    :param endpoint: As for :class:`SisEngine`.
+    :param jobs: What SIS calls the orders.
+    :param until: Seconds since the epoch at which it ends in any case.
+    :raises vod.cloud.errors.CloudError: SIS refuses the account.
+    """
+    session = Session(_of_sis(service, endpoint), retry_seconds=_RETRY_SECONDS, runtime=LoopRuntime())
+    running, pause = list(jobs), _FIRST_PAUSE
+    try:
+        while running and (left := until - time.time()) > 0:
+            await asyncio.sleep(min(pause, left))
+            running = [job for job in running if await _is_running(session, job)]
+            pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+    finally:
+        await session.http.aclose()
+
+
+async def _is_running(session: Session, job: str) -> bool:
+    try:
+        answer = await session.call("GET", _job_path(job), _status, quota="speech", version="v1")
+    except _PASSING as error:
+        log.warning("SIS does not say how far the order %s is (%s).", job, error.code or error.outcome)
+        return True
+    except _UNKNOWN_JOB:  # the task asks again, and says so
+        return False
+    return answer["status"] not in ("FINISHED", "ERROR")
+
+
+def _of_sis(service: ServiceSettings, endpoint: str | None) -> ServiceSettings:
+    """How SIS is called, by how VOD is."""
+    endpoint = endpoint or f"https://sis-ext.{service.region}.myhuaweicloud.com"
+    return replace(service, endpoint=endpoint, timeout=min(service.timeout, _TIMEOUT))
+
+
+def _job_path(job: Any) -> str:
+    return f"{_JOBS}/{quote(str(job), safe='')}"
 
 
 def _check_options(options: SpeechOptions, region: str) -> None:
