@@ -384,9 +384,7 @@ def test_trouble_while_it_waits_elsewhere(
     waiting = deferred(operator_of(audio, deferrable=True), context)
     monkeypatch.setattr(session, "_backoff", lambda _: 0.0)
     standin.behaviour.faults = [
-        faults.Error(
-            call="collect_transcriber_job", status=503, count=6
-        ),  # a call asks five times
+        faults.Error(call="collect_transcriber_job", status=503, count=6),  # a call asks five times
         faults.Truncate(call="collect_transcriber_job", count=1),
     ]
     event = asyncio.run(first_event(waiting.trigger))

@@ -105,7 +105,10 @@ def cluster() -> Iterator[Cluster]:
                 # What a task knew is gone as soon as it has succeeded: nothing may depend on it.
                 "AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS": "True",
                 "AIRFLOW_CONN_VOD_DEFAULT": stack.connection(
-                    library.standin.url, folder / "audio", quotas={"extract": 100_000}
+                    library.standin.url,
+                    folder / "audio",
+                    quotas={"extract": 100_000},
+                    sis_endpoint=library.standin.url,
                 ),
                 "AIRFLOW_CONN_VOD_LIMITED": stack.connection(library.standin.url, folder / "audio"),
                 "AIRFLOW_CONN_VOD_LOCKED": stack.connection(locked.standin.url, folder / "audio"),
@@ -456,6 +459,26 @@ def test_two_schedulers_and_two_triggerers(cluster: Cluster) -> None:
     # read before and after. If both polled all, it would be 56 calls more.
     polls = 4 * 2 * 8
     assert calls <= polls + 4 * 2 * 2
+
+
+def test_two_runs_wait_for_the_same_texts_while_a_triggerer_dies(cluster: Cluster) -> None:
+    """Speech recognition by SIS: ordered once, and no worker waits."""
+    sources = cluster.sources(8)
+    cluster.standin.behaviour.queue_seconds = 30  # of orders as well
+    api = cluster.api
+    runs = [api.trigger("heard_elsewhere", assets=sources) for _ in range(2)]
+    for run in runs:
+        api.await_task("heard_elsewhere", run, "transcribe", "deferred")
+    orders = cluster.standin.settings.data / "speech"
+    assert len(list(orders.glob("*.json"))) == 8
+    cluster.airflow.kill_part("triggerer")
+    cluster.airflow.start_part("triggerer")
+    for run in runs:
+        assert api.await_run("heard_elsewhere", run, 180) == "success"
+        outcomes = [record["outcome"] for record in api.returned("heard_elsewhere", run, "transcribe")]
+        assert outcomes == ["transcribed"] * 8
+    assert len(list(orders.glob("*.json"))) == 8
+    assert cluster.submissions(sources) == dict.fromkeys(sources, 1)
 
 
 def queued(cluster: Cluster) -> int:

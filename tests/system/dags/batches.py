@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, Param
 
-from vod.operators import ExtractAudioOperator
+from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "batch": {"retries": 20},
@@ -16,6 +16,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch_limited": {"retries": 2, "vod_conn_id": "vod_limited"},
     "batch_locked": {"retries": 20, "vod_conn_id": "vod_locked"},
 }
+
+with DAG(dag_id="heard_elsewhere", schedule=None, params={"assets": Param(type="array")}):
+    extract = ExtractAudioOperator(
+        task_id="extract", assets="{{ params.assets | tojson }}", deferrable=True, poll_interval=2.0
+    )
+    TranscribeAudioOperator(
+        task_id="transcribe",
+        audio=extract.output,
+        options={"engine": "sis", "language": "zh-CN"},
+        captions="txt",
+        deferrable=True,
+    )
 
 for name, options in VARIANTS.items():
     with DAG(
