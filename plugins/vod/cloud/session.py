@@ -53,11 +53,15 @@ class Session:
 
     :param retry_seconds: Seconds that one call may spend on repeating itself, all waits together.
     :param runtime: Where the calls run: on an event loop, or blocking a thread.
+    :param name: What messages call the service.
 
     :ivar clock: What the service's clock shows.
     """
 
-    def __init__(self, settings: ServiceSettings, *, retry_seconds: float, runtime: LoopRuntime) -> None:
+    def __init__(
+        self, settings: ServiceSettings, *, retry_seconds: float, runtime: LoopRuntime, name: str = "VOD"
+    ) -> None:
+        self.name = name
         self.endpoint = settings.endpoint.rstrip("/")
         self.runtime = runtime
         self.http = httpx.AsyncClient(
@@ -111,7 +115,7 @@ class Session:
         return await self.request(
             method,
             f"/{version}/{PROJECT}{path}",
-            lambda response: _parsed(response, parse, asset),
+            lambda response: _parsed(response, parse, asset, self.name),
             quota=quota,
             params=params,
             content=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
@@ -192,7 +196,7 @@ class Session:
         await self._identity.authorize(request, None)
         response = await self._ask_iam(request)
         projects = _parsed(
-            response, lambda answer: [str(project["id"]) for project in answer["projects"]], None
+            response, lambda answer: [str(project["id"]) for project in answer["projects"]], None, "IAM"
         )
         if len(projects) != 1:
             raise AuthenticationError(
@@ -276,11 +280,12 @@ class Session:
         ) as error:
             raise NotSentError(f"{request.url.host} cannot be reached ({error}).", asset=asset) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise AnswerLostError(f"VOD did not answer ({type(error).__name__}).", asset=asset) from error
+            problem = f"{self.name} did not answer ({type(error).__name__})."
+            raise AnswerLostError(problem, asset=asset) from error
         except AnswerTooLargeError as error:
             raise AnswerLostError(str(error), asset=asset) from None
         if not response.is_success:
-            raise _refusal(response, asset)
+            raise _refusal(response, asset, self.name)
         return response
 
     def _learn_time(self, answer: httpx.Response, request: httpx.Request, sent: float) -> None:
@@ -311,25 +316,25 @@ class Session:
         return not isinstance(_error(state), ThrottledError) and state.attempt_number >= _MAX_TRIES
 
 
-def _parsed(response: httpx.Response, parse: Callable[[Any], T], asset: str | None) -> T:
+def _parsed(response: httpx.Response, parse: Callable[[Any], T], asset: str | None, name: str) -> T:
     try:
         return parse(response.json() if response.content else None)
     except MISSHAPEN as error:
         raise ServiceError(
-            f"VOD's answer is not as documented ({type(error).__name__}).",
+            f"{name}'s answer is not as documented ({type(error).__name__}).",
             status=response.status_code,
             request_id=_request_id(response),
             asset=asset,
         ) from error
 
 
-def _refusal(response: httpx.Response, asset: str | None) -> CloudError:
-    code, message, request_id = _envelope(response)
+def _refusal(response: httpx.Response, asset: str | None, name: str) -> CloudError:
+    code, message, request_id = _envelope(response, name)
     kind = error_class(code, response.status_code)
     remedy = None
     if kind is AuthenticationError and (skew := _clock_skew(response)):
         remedy = f"The clock of this machine is {skew} off: set it right."
-        message = "VOD refused the signature because of its time."
+        message = f"{name} refused the signature because of its time."
     elif kind is InvalidRequestError and response.status_code == 404:
         remedy = "Check endpoint and project id of the connection: the endpoint does not offer this call."
     error = kind(
@@ -345,10 +350,10 @@ def _refusal(response: httpx.Response, asset: str | None) -> CloudError:
     return error
 
 
-def _envelope(response: httpx.Response) -> tuple[str | None, str, str | None]:
+def _envelope(response: httpx.Response, name: str) -> tuple[str | None, str, str | None]:
     """Code, message and request id of an error answer, whichever of the shapes of section 9 it has."""
     request_id = _request_id(response)
-    fallback = f"VOD answered with HTTP status {response.status_code}."
+    fallback = f"{name} answered with HTTP status {response.status_code}."
     try:
         body = response.json()
     except (ValueError, RecursionError):

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vod.speech.audio import SAMPLE_RATE
 from vod.speech.languages import base_code
 from vod.speech.options import SpeechOptions
 from vod.speech.passages import Passage
@@ -22,9 +23,6 @@ from vod.speech.transcription import Dropped, Segment, Word
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-RATE = 16_000
-"""Hz."""
 
 PAUSE = 1.0
 """Seconds of silence that end a segment."""
@@ -83,7 +81,7 @@ class _Piece:
 
     @property
     def end(self) -> float:
-        return self.offset + len(self.samples) / RATE
+        return self.offset + len(self.samples) / SAMPLE_RATE
 
 
 class Recogniser:
@@ -128,7 +126,7 @@ class Recogniser:
         :param heard: Called with the seconds of the audio that are recognised.
         :raises LanguageMismatch: an English-only model, and another language.
         """
-        end = start + len(samples) / RATE
+        end = start + len(samples) / SAMPLE_RATE
         empty = Passage(start=start, end=end, speech_seconds=0.0)
         if not samples.any():  # digital silence
             return empty
@@ -136,7 +134,7 @@ class Recogniser:
         pieces = list(_pieces(samples, stretches))
         if not pieces:
             return empty
-        speech = sum(len(piece.samples) for piece in pieces) / RATE
+        speech = sum(len(piece.samples) for piece in pieces) / SAMPLE_RATE
         told, probability = self._language(pieces, options, language)
         found: list[tuple[str, Any]] = []
         dropped: Counter[str] = Counter()
@@ -224,7 +222,7 @@ class Recogniser:
             batch_size=options.batch_size or self._batch,
             # Half a sample more: the library multiplies and cuts off.
             clip_timestamps=[
-                {"start": (first + 0.5) / RATE, "end": (last + 0.5) / RATE}
+                {"start": (first + 0.5) / SAMPLE_RATE, "end": (last + 0.5) / SAMPLE_RATE}
                 for first, last in pairwise(starts)
             ],
             word_timestamps=True,
@@ -232,13 +230,13 @@ class Recogniser:
         )
         number, found = 0, list[Any]()
         for segment in segments:
-            middle = (segment.seek / 100 + 0.02) * RATE
+            middle = (segment.seek / 100 + 0.02) * SAMPLE_RATE
             while number + 1 < len(pieces) and middle >= starts[number + 1]:
-                yield pieces[number], _moved(found, pieces[number].offset - starts[number] / RATE)
+                yield pieces[number], _moved(found, pieces[number].offset - starts[number] / SAMPLE_RATE)
                 number, found = number + 1, []
             found.append(segment)
         for rest in range(number, len(pieces)):
-            yield pieces[rest], _moved(found, pieces[rest].offset - starts[rest] / RATE)
+            yield pieces[rest], _moved(found, pieces[rest].offset - starts[rest] / SAMPLE_RATE)
             found = []
 
     @staticmethod
@@ -366,9 +364,9 @@ def _pieces(samples: NDArray[np.float32], stretches: list[dict[str, int]]) -> It
     length = 0
     for stretch in stretches:
         part = samples[stretch["start"] : stretch["end"]]
-        if parts and length + len(part) > _PIECE * RATE:
+        if parts and length + len(part) > _PIECE * SAMPLE_RATE:
             yield _Piece(offset, np.concatenate(parts))
-            offset, parts, length = offset + length / RATE, [], 0
+            offset, parts, length = offset + length / SAMPLE_RATE, [], 0
         parts.append(part)
         length += len(part)
     if parts:
@@ -408,7 +406,7 @@ def _restored(seconds: float, stretches: list[dict[str, int]]) -> float:
     before = 0
     for stretch in stretches:
         length = stretch["end"] - stretch["start"]
-        if seconds * RATE <= before + length:
-            return seconds + (stretch["start"] - before) / RATE
+        if seconds * SAMPLE_RATE <= before + length:
+            return seconds + (stretch["start"] - before) / SAMPLE_RATE
         before += length
-    return stretches[-1]["end"] / RATE
+    return stretches[-1]["end"] / SAMPLE_RATE

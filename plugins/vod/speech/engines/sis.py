@@ -281,7 +281,7 @@ class SisEngine:
         if self._refused is not None:
             raise self._refused
         if self._session is None:
-            self._session = Session(self._service, retry_seconds=_RETRY_SECONDS, runtime=self._runtime)
+            self._session = _session(self._service, self._runtime)
         try:
             return run(
                 self._session.call(
@@ -321,7 +321,7 @@ async def await_orders(
     :param until: Seconds since the epoch at which it ends in any case.
     :raises vod.cloud.errors.CloudError: SIS refuses the account.
     """
-    session = Session(_of_sis(service, endpoint), retry_seconds=_RETRY_SECONDS, runtime=LoopRuntime())
+    session = _session(_of_sis(service, endpoint), LoopRuntime())
     running, pause = list(jobs), _FIRST_PAUSE
     try:
         while running and (left := until - time.time()) > 0:
@@ -341,6 +341,10 @@ async def _is_running(session: Session, job: str) -> bool:
     except _UNKNOWN_JOB:  # the task asks again, and says so
         return False
     return answer["status"] not in ("FINISHED", "ERROR")
+
+
+def _session(service: ServiceSettings, runtime: LoopRuntime) -> Session:
+    return Session(service, retry_seconds=_RETRY_SECONDS, runtime=runtime, name="SIS")
 
 
 def _of_sis(service: ServiceSettings, endpoint: str | None) -> ServiceSettings:
