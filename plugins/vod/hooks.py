@@ -20,9 +20,10 @@ from requests.adapters import BaseAdapter
 from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 
+from vod import metrics
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.poller import Poller
-from vod.cloud.session import PROJECT
+from vod.cloud.session import PROJECT, observers
 from vod.connection import DEFAULT_CONNECTION, ConnectionSettings, InvalidConnectionError, extra_of
 from vod.errors import VodError
 from vod.logs import get_logger
@@ -50,6 +51,15 @@ class _SharedPoller:
 # Of the triggerer: one process, one loop, and one poller for each connection as it is at the moment.
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ConnectionSettings, _SharedPoller]]
 _pollers = WeakKeyDictionary()
+
+
+def _count_call(service: str, call: str, answer: str, waited: float) -> None:
+    metrics.count("vod.calls.made", service=service, call=call, answer=answer)
+    if waited:
+        metrics.timing("vod.calls.quota_wait", waited, service=service, call=call)
+
+
+observers.append(_count_call)  # the client itself does not know Airflow
 
 
 class VodHook(HttpHook):

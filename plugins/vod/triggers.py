@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from vod import metrics
 from vod.cloud.assets import Asset, Readiness
 from vod.cloud.poller import Poller
 from vod.engines.audio_assets import VISIBILITY_GRACE, ReadyCount
@@ -25,6 +26,9 @@ R = TypeVar("R", SubmittedExtraction, PostponedExtraction)
 
 _COLLECT_SHARE = 0.25
 """Part of a batch that is worth collecting before all of it is ready: each time, a worker starts."""
+
+_waiting: dict[int, list[SubmittedExtraction]] = {}
+"""What each trigger of this process waits for."""
 
 _cancelling: set[asyncio.Future[list[str]]] = set()
 
@@ -90,6 +94,7 @@ class AudioAssetTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then give one event: the records, and the deadline."""
+        metrics.start_in_triggerer()
         extractions, postponed = self._of(SubmittedExtraction), self._of(PostponedExtraction)
         self._gone_since = {
             extraction.audio_asset_id: extraction.gone_since
@@ -97,6 +102,7 @@ class AudioAssetTrigger(BaseTrigger):
             if extraction.gone_since is not None
         }
         ready = ReadyCount(len(extractions))
+        _waiting[id(self)] = extractions
         try:
             async with AsyncExitStack() as stack:
                 poller = None  # files need no connection
@@ -129,6 +135,9 @@ class AudioAssetTrigger(BaseTrigger):
         except VodError as error:
             # The resumed task makes the same call and fails with the same error, in its own terms.
             self.log.warning("Waiting ended: %s", error)
+        finally:
+            del _waiting[id(self)]
+            _count_waiting()
         yield TriggerEvent({"records": self._handed_back(), "deadline": self.deadline})
 
     async def on_kill(self) -> None:
@@ -147,6 +156,10 @@ class AudioAssetTrigger(BaseTrigger):
             await asyncio.shield(task)
 
     async def _audio(self, poller: Poller, extractions: list[SubmittedExtraction], ready: ReadyCount) -> None:
+        def on_poll(read: Mapping[str, Asset], pause: float) -> None:
+            ready(read, pause)
+            _count_waiting()
+
         accepted = max(extraction.accepted for extraction in extractions)
         await poller.wait(
             [extraction.audio_asset_id for extraction in extractions],
@@ -155,7 +168,7 @@ class AudioAssetTrigger(BaseTrigger):
             first_look=max(accepted + self.poll_interval, self.not_before),
             interval=self.poll_interval,
             grace_until=accepted + VISIBILITY_GRACE,
-            on_poll=ready,
+            on_poll=on_poll,
             gone_since=self._gone_since,
         )
 
@@ -200,6 +213,12 @@ class AudioAssetTrigger(BaseTrigger):
         return [record for record in records if isinstance(record, kind)]
 
 
+def _count_waiting() -> None:
+    accepted = [each.accepted for extractions in _waiting.values() for each in extractions]
+    metrics.gauge("vod.waiting.assets", len(accepted))
+    metrics.gauge("vod.waiting.oldest", time.time() - min(accepted) if accepted else 0.0)
+
+
 class SpeechOrdersTrigger(BaseTrigger):
     """Waits until Huawei Cloud SIS has ended all orders of a task, or the deadline has passed.
 
@@ -223,6 +242,7 @@ class SpeechOrdersTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then give one event: the deadline."""
+        metrics.start_in_triggerer()
         try:
             settings = await VodHook(self.vod_conn_id).async_settings()
             await await_orders(settings.service, settings.sis_endpoint, self.jobs, until=self.deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import subprocess
 import tempfile
 import threading
@@ -50,6 +51,7 @@ class Cluster:
     airflow: Airflow
     library: Library
     locked: Library
+    counted: Counted
 
     @property
     def api(self) -> Api:
@@ -85,14 +87,39 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
+class Counted:
+    """What Airflow sends to StatsD: names with their tags, as they come."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.names: set[str] = set()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__STATSD_PORT": str(self._socket.getsockname()[1]),
+            "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+        }
+
+    def _read(self) -> None:
+        while True:
+            for line in self._socket.recv(65536).decode().splitlines():
+                self.names.add(line.partition(":")[0])
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="vod-batches-") as name, Processes() as processes:
+        counted = Counted()
         folder = Path(name).resolve()
         folder.chmod(0o755)  # as root, PostgreSQL runs as a user who must enter
         library, locked = Library(folder / "standin"), Library(folder / "locked")
         with postgres(folder / "postgres") as database:
-            settings = {
+            settings = counted.settings | {
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
                 "AIRFLOW__CORE__TASK_INSTANCE_HEARTBEAT_SEC": "2",
                 # A killed triggerer's triggers are taken over once it was silent for that long.
@@ -124,7 +151,7 @@ def cluster() -> Iterator[Cluster]:
             )
             airflow.prepare()
             airflow.start()
-            yield Cluster(airflow, library, locked)
+            yield Cluster(airflow, library, locked, counted)
             processes.stop()
         library.stop()
         locked.stop()
@@ -518,3 +545,19 @@ def test_a_key_that_vod_refuses_for_six_minutes(cluster: Cluster, locked_out: Lo
     )
     refused = sum(call["by_status"].get("401", 0) for call in counted["calls"].values())
     assert 1 <= refused <= 40, "few calls while the key is locked"
+
+
+def test_tasks_and_triggers_have_told_what_they_did(cluster: Cluster) -> None:
+    """After all other tests of this module."""
+    by_tasks = [
+        "vod.extractions.submitted",
+        "vod.extractions.finished,engine=vod",
+        "vod.assets.failed,task=audio",
+    ]
+    by_triggers = [
+        "vod.waiting.assets",
+        "vod.waiting.oldest",
+        "vod.calls.made,service=VOD,call=info,answer=ok",
+    ]
+    for name in (*by_tasks, *by_triggers):
+        assert any(each.startswith(f"airflow.{name}") for each in cluster.counted.names), name

@@ -42,6 +42,18 @@ T = TypeVar("T")
 PROJECT = "{project_id}"
 """Where the project's id belongs in a path."""
 
+observers: list[Callable[[str, str, str, float], None]] = []
+"""Called after each request with the name of the service, the quota, how it was answered (``ok``,
+``throttled``, ``refused``, ``failed``, ``lost``, ``unreachable``), and how many seconds it waited for the
+quota."""
+
+_ANSWERS = {
+    ThrottledError: "throttled",
+    ServiceError: "failed",
+    AnswerLostError: "lost",
+    NotSentError: "unreachable",
+}
+
 _MAX_TRIES = 5
 _MAX_LENGTH_MESSAGE, _MAX_LENGTH_ID = 500, 100
 _CODE = re.compile(r"[\w.-]{1,40}")
@@ -250,21 +262,26 @@ class Session:
         asset: str | None,
         before: Callable[[], None] | None,
     ) -> httpx.Response:
-        if quota is None:
-            if before:
-                before()
-            return await self._send(request, asset)
-        budget = budget_of(f"{self.endpoint}/{self._project_id}", quota, self.per_minute(quota))
-        delay = budget.reserve()
+        delay = 0.0
+        budget = None
+        if quota is not None:
+            budget = budget_of(f"{self.endpoint}/{self._project_id}", quota, self.per_minute(quota))
+            delay = budget.reserve()
         if delay:
             await self.runtime.sleep(delay)
         if before:
             before()
+        answer = "ok"
         try:
             return await self._send(request, asset)
-        except ThrottledError:
-            budget.throttled()
+        except CloudError as error:
+            answer = next((word for kind, word in _ANSWERS.items() if isinstance(error, kind)), "refused")
+            if budget and isinstance(error, ThrottledError):
+                budget.throttled()
             raise
+        finally:
+            for observe in observers:
+                observe(self.name, quota or "other", answer, delay)
 
     async def _send(self, request: httpx.Request, asset: str | None = None) -> httpx.Response:
         sent = time.time()

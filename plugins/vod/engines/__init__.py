@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from vod import metrics
 from vod.errors import VodError
-from vod.records import AssetFailure, PostponedExtraction, Record, SubmittedExtraction
+from vod.records import AssetFailure, ExtractedAudio, PostponedExtraction, Record, SubmittedExtraction
 
 Outcomes = dict[str, Record]
 """What has become of each asset so far, by the name that the caller gave it."""
@@ -74,6 +75,15 @@ class Engine(Protocol):
 
     def cancel(self) -> None:
         """Stop, from any thread and at any time. What is under way is ended where that is possible."""
+
+
+def count_extracted(record: ExtractedAudio) -> None:
+    """Count audio that was made just now."""
+    metrics.count("vod.extractions.finished", engine=record.engine)
+    metrics.count("vod.extractions.audio_seconds", record.duration or 0, engine=record.engine)
+    metrics.count("vod.extractions.fetched_bytes", record.fetched or 0)
+    if record.seconds is not None:
+        metrics.timing("vod.extractions.duration", record.seconds, engine=record.engine)
 
 
 def has_turn(outcome: Record) -> bool:

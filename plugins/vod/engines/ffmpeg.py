@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from vod import media
 from vod.batch.ledger import KillsItsProcessError, Ledger
 from vod.cores import cores
-from vod.engines import Outcomes
+from vod.engines import Outcomes, count_extracted
 from vod.engines.claims import EngineClaims
 from vod.engines.ffmpeg_asset import SPEECH_SUFFIX, AssetExtraction
 from vod.engines.ffmpeg_options import FfmpegOptions
@@ -238,6 +238,8 @@ class FfmpegEngine:
         self._ledger.finish(asset, record.to_json(), save=False)  # with the next that is begun, or at the end
         if self._register:
             self._register.finish({asset: record.to_json()}, {})
+        if not record.reused:
+            count_extracted(record)
         if self._on_record:
             self._on_record(record)
         return record

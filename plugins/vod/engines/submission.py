@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from vod import metrics
 from vod.batch.ledger import Ledger
 from vod.cloud import refusals
 from vod.cloud.assets import Asset, Readiness, Submission
@@ -154,6 +155,7 @@ class Submitter:
         """Note that VOD has accepted an extraction, here and for all."""
         now = time.time()
         self._ledger.accept(asset, audio_asset_id, now)
+        metrics.count("vod.extractions.submitted")
         if self._claims:
             self._claims.register.accept(asset, audio_asset_id, now)
         return self.submitted(asset, audio_asset_id, now)
@@ -190,6 +192,7 @@ class Submitter:
         :param watch: Whether it is worth asking as soon as the source is no longer being processed.
         :param other_engine: Whether another engine may extract it now.
         """
+        metrics.count("vod.extractions.postponed", outcome=error.outcome)
         failure = replace(AssetFailure.from_error(asset, error), other_engine=other_engine)
         earlier = postponed.get(asset)
         tries = earlier.tries if earlier else 0
@@ -233,6 +236,7 @@ class Submitter:
         return sources[:count], sources[count:]
 
     def _waiting_for_quota(self, asset: str) -> PostponedExtraction:
+        metrics.count("vod.extractions.postponed", outcome=QuotaUsedUpError.outcome)
         error = QuotaUsedUpError("VOD's quota of extractions was used up until the time was over.")
         return PostponedExtraction(
             asset=asset,

@@ -15,7 +15,7 @@ from vod.cloud.errors import (
     CloudError,
     ExtractionFailedError,
 )
-from vod.engines import Outcomes
+from vod.engines import Outcomes, count_extracted
 from vod.engines.audio_assets import (
     MAX_CONFIRMATIONS,
     collect,
@@ -394,6 +394,10 @@ class VodEngine:
             for asset, outcome in outcomes.items()
             if isinstance(outcome, ExtractedAudio) and asset in self._submitter.accepted_at
         }
+        for asset in ready:
+            outcome = outcomes[asset]
+            if isinstance(outcome, ExtractedAudio):
+                count_extracted(outcome)
         if self._register and ready:
             self._register.finish(ready, self._submitter.accepted_at)
 

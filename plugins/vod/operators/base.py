@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.configuration import conf
 
-from vod import allowed_formats
+from vod import allowed_formats, metrics
 from vod.batch.arguments import check_choice
 from vod.batch.outcomes import FailedAssets, conclude
 from vod.batch.progress import BatchProgress
@@ -88,6 +88,9 @@ class BatchOperator(DataIsNotRendered, BaseOperator):
         counts = Counter(
             "failed" if isinstance(record, AssetFailure) else record.outcome for record in records
         )
+        for record in records:
+            if isinstance(record, AssetFailure):
+                metrics.count("vod.assets.failed", task=self.event_key, outcome=record.outcome)
         progress = BatchProgress(context["task_state_store"], len(records))
         progress.count(records)
         summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in counts)

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from airflow.sdk.configuration import conf
 
-from vod import media
+from vod import media, metrics
 from vod.batch.arguments import choices, time_limit
 from vod.batch.ledger import MAX_BEGINNINGS, Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
@@ -414,7 +414,13 @@ class _Work:
             warnings.append("The answer to an order was lost: the service may bill this audio twice.")
         files.forget(fingerprint)
         seconds = time.monotonic() - started
-        return self._record(record, transcription, uris, seconds, reused=bool(found), warnings=warnings)
+        made = self._record(record, transcription, uris, seconds, reused=bool(found), warnings=warnings)
+        if not found:
+            tags = {"engine": made.engine, "model": made.model}
+            metrics.count("vod.transcriptions.finished", **tags, outcome=made.outcome)
+            metrics.count("vod.transcriptions.audio_seconds", made.duration, **tags)
+            metrics.gauge("vod.transcriptions.speed", made.duration / max(seconds, 0.001), **tags)
+        return made
 
     def _place(self, hearing: Hearing, record: ExtractedAudio) -> tuple[str, TranscriptFiles]:
         """What stands for the transcript to be, and where its files are."""

@@ -1,0 +1,166 @@
+"""What is counted arrives where Airflow's metrics go; documentation, dashboard and alerts name just that."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from airflow.sdk.observability import stats
+from airflow.sdk.observability.metrics import stats_utils
+
+from tests.conftest import DictStore, context_of
+from vod import metrics
+from vod.cloud.client import VodClient
+from vod.metrics import METRICS
+from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
+from vod.standin import Standin, faults
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture
+def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Gives all that was sent so far: the value last received, and how often, by name with tags."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.setblocking(False)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        settings = {"STATSD_ON": "True", "STATSD_HOST": "127.0.0.1", "STATSD_INFLUXDB_ENABLED": "True"}
+        settings["STATSD_PORT"] = str(server.getsockname()[1])
+        for name, value in settings.items():
+            monkeypatch.setenv(f"AIRFLOW__METRICS__{name}", value)
+        stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
+        found: dict[str, list[float]] = {}
+
+        def read() -> dict[str, list[float]]:
+            while True:
+                try:
+                    packet = server.recv(65536).decode()
+                except BlockingIOError:
+                    return found
+                for line in packet.splitlines():
+                    name, value = re.fullmatch(r"(.*):(-?[\d.]+)\|.*", line).groups()  # type: ignore[union-attr]
+                    found.setdefault(name.removeprefix("airflow."), []).append(float(value))
+
+        yield read
+    monkeypatch.undo()
+    stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
+
+
+def test_a_batch_of_vod(
+    received: Any, connection: str, client: VodClient, video: Path, standin: Standin
+) -> None:
+    assets = [client.upload(video, title=f"{number}") for number in range(3)]
+    standin.behaviour.faults = [
+        faults.Throttle(call="extract_audio", retry_after=1, count=1),
+        faults.Fail(asset=assets[2]),
+    ]
+    context = context_of(DictStore())
+    operator = ExtractAudioOperator(
+        task_id="extract", assets=assets, deferrable=False, poll_interval=0.05, failed_assets="return"
+    )
+    operator.execute(context)
+    found = received()
+    assert sum(found["vod.extractions.submitted"]) == 4, "one fails twice"
+    assert sum(found["vod.extractions.finished,engine=vod"]) == 2
+    assert sum(found["vod.extractions.audio_seconds,engine=vod"]) == 2 * 8
+    assert len(found["vod.extractions.duration,engine=vod"]) == 2
+    assert sum(found["vod.assets.failed,task=audio,outcome=extraction_failed"]) == 1
+    assert found["vod.waiting.assets"][-1] == found["vod.waiting.oldest"][-1] == 0
+    assert max(found["vod.waiting.assets"]) >= 2
+    assert max(found["vod.waiting.oldest"]) > 0
+    calls = {name: sum(values) for name, values in found.items() if name.startswith("vod.calls.made")}
+    assert calls["vod.calls.made,service=VOD,call=extract,answer=throttled"] == 1
+    assert calls["vod.calls.made,service=VOD,call=extract,answer=ok"] == 4
+
+
+def test_files_and_their_text(received: Any, video: Path, tmp_path: Path) -> None:
+    def run() -> None:
+        context = context_of(DictStore())
+        extract = ExtractAudioOperator(
+            task_id="extract", assets=[str(video)], engine="ffmpeg", destination=str(tmp_path)
+        )
+        hear = TranscribeAudioOperator(
+            task_id="hear", audio=extract.execute(context), model="tiny.en", destination=str(tmp_path)
+        )
+        hear.execute(context_of(DictStore()))
+
+    run()
+    found = dict(received())
+    assert found["vod.extractions.finished,engine=ffmpeg"] == [1]
+    assert found["vod.extractions.audio_seconds,engine=ffmpeg"] == [8]
+    assert found["vod.transcriptions.finished,engine=whisper,model=tiny.en,outcome=transcribed"] == [1]
+    assert found["vod.transcriptions.audio_seconds,engine=whisper,model=tiny.en"] == [8]
+    assert found["vod.transcriptions.speed,engine=whisper,model=tiny.en"][0] > 0
+    run()
+    again = received()
+    made = [name for name in again if name.startswith(("vod.extractions.f", "vod.transcriptions.f"))]
+    assert all(again[name] == [1] for name in made), "what is reused was not made"
+
+
+def test_with_metrics_off_nothing_happens() -> None:
+    metrics.count("vod.extractions.submitted")
+    metrics.gauge("vod.waiting.oldest", 1.0)
+    metrics.timing("vod.calls.quota_wait", 1.0, service="VOD", call="info")
+
+
+def test_a_name_or_a_tag_that_is_not_in_the_table_is_a_mistake() -> None:
+    with pytest.raises(KeyError):
+        metrics.count("vod.nothing")
+    with pytest.raises(AssertionError):
+        metrics.count("vod.assets.failed", outcome="gone")
+    with pytest.raises(AssertionError):
+        metrics.gauge("vod.extractions.submitted", 1)
+
+
+def test_every_metric_is_sent_somewhere() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "plugins").rglob("*.py") if path.name != "metrics.py")
+    assert [name for name in METRICS if f'"{name}"' not in code] == []
+
+
+def test_the_documentation_has_every_metric() -> None:
+    rows = re.findall(
+        r"^\| `(vod[.\w]+)` \| (\w+) \| ([^|]*) \| ([^|]+) \|$", (DOCS / "metrics.md").read_text(), re.M
+    )
+    told = {name: (kind, tuple(re.findall(r"`(\w+)`", tags)), meaning) for name, kind, tags, meaning in rows}
+    assert told == {name: (each.kind, each.tags, each.meaning) for name, each in METRICS.items()}
+
+
+def in_prometheus() -> set[str]:
+    """The names that statsd_exporter gives to what Airflow sends."""
+    names = set()
+    for name, metric in METRICS.items():
+        base = "airflow_" + name.replace(".", "_")
+        names |= {base, *({f"{base}_sum", f"{base}_count"} if metric.kind == "timer" else ())}
+    return names
+
+
+def test_the_dashboard_shows_what_there_is() -> None:
+    dashboard = json.loads((DOCS / "dashboard.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    shown = {name for text in expressions for name in re.findall(r"airflow_vod\w+", text)}
+    assert shown <= in_prometheus()
+    untold = {
+        name for name in METRICS if not any(f"airflow_{name}".replace(".", "_") in each for each in shown)
+    }
+    assert untold == set()
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    assert all(panel["title"] and panel.get("description") for panel in dashboard["panels"])
+
+
+def test_the_alerts_watch_what_there_is_and_say_what_to_do() -> None:
+    [group] = yaml.safe_load((DOCS / "alerts.yaml").read_text())["groups"]
+    for rule in group["rules"]:
+        names = re.findall(r"airflow_vod\w+", rule["expr"])
+        assert names
+        assert set(names) <= in_prometheus()
+        assert rule["for"]
+        assert rule["annotations"].keys() == {"summary", "description"}
+        assert f"| {rule['alert']} |" in (DOCS / "metrics.md").read_text()
