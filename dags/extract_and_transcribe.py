@@ -21,6 +21,8 @@ from vod.pipeline import forms, parts, planning, pools, reports
 
 with DAG(
     dag_id="extract_and_transcribe",
+    dag_display_name="Extract and transcribe videos",
+    description="Audio and text of the videos in the form.",
     schedule=None,
     tags=["vod"],
     default_args={"owner": "media", "retries": 2, "retry_delay": timedelta(seconds=30)},

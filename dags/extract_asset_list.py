@@ -24,6 +24,8 @@ from vod.pipeline import forms, manifest_runs, parts, reports
 
 with DAG(
     dag_id="extract_asset_list",
+    dag_display_name="Extract a list of videos",
+    description="The audio of the videos in a file: CSV, JSON lines or plain text.",
     schedule=None,
     max_active_runs=1,  # two runs of the same list would do the same work
     tags=["vod", "backfill"],

@@ -5,7 +5,8 @@ once, also those that arrive late, in runs that catch up after a downtime, and i
 backfill create`, docs/backfills.md). What another run or DAG has extracted is left out.
 
 The audio is announced as the Airflow asset `vod://audio`, on which `transcribe_extracted_audio` is
-scheduled. Set `FIRST_DAY` to the first day that it should process, then unpause it.
+scheduled. Once unpaused, it begins with the last complete day; with a date in `[vod] first_day` it begins with
+that day, and catches up after a downtime.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from vod.notifications import VodNotifier
 from vod.operators import ExtractAudioOperator
 from vod.pipeline import forms, parts, planning, reports
 
-FIRST_DAY = datetime(2026, 11, 1, tzinfo=timezone.utc)
+FIRST_DAY = forms.first_day()
 
 with DAG(
     dag_id="extract_new_assets",
-    # Not "@daily": that gives runs without an interval in Airflow 3.
-    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
-    start_date=FIRST_DAY,
-    catchup=True,
+    dag_display_name="Extract new videos, every night",
+    description="The audio of the videos that were created since the last night.",
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),  # "@daily" gives runs no interval
+    start_date=FIRST_DAY or datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=FIRST_DAY is not None,
     is_paused_upon_creation=True,
     max_active_runs=4,
     tags=["vod"],

@@ -20,6 +20,8 @@ from vod.sensors import AudioAssetSensor
 
 with DAG(
     dag_id="submit_then_wait",
+    dag_display_name="Submit, then wait",
+    description="The extraction in one task, the wait in a sensor: a sample of both.",
     schedule=None,
     tags=["vod"],
     default_args={"owner": "media", "retries": 2, "retry_delay": timedelta(seconds=30)},

@@ -21,6 +21,8 @@ AUDIO, TRANSCRIPTS = Asset("vod://audio"), Asset("vod://transcripts")
 
 with DAG(
     dag_id="transcribe_extracted_audio",
+    dag_display_name="Transcribe extracted audio",
+    description="Text of the audio that the other DAGs have extracted, as soon as it is there.",
     schedule=[AUDIO],
     catchup=False,
     max_active_runs=4,

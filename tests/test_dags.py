@@ -178,11 +178,9 @@ def test_a_form_with_valid_values_is_taken(dags: dict[str, DAG], dag: str, given
         ("extract_and_transcribe", {"assets": ASSET}),
         ("extract_and_transcribe", {"assets": [1]}),
         ("extract_and_transcribe", {"assets": []}),
-        ("extract_and_transcribe", {"language": "German"}),
-        ("extract_and_transcribe", {"destination": "audio"}),
         ("extract_and_transcribe", {"batch_size": 151}),
         ("extract_and_transcribe", {"force": "perhaps"}),
-        ("extract_asset_list", {"manifest": "list.csv"}),
+        ("extract_asset_list", {"manifest": ""}),
         ("extract_asset_list", {"manifest": None}),
         ("extract_asset_list", {"from_date": "yesterday"}),
     ],
@@ -190,6 +188,24 @@ def test_a_form_with_valid_values_is_taken(dags: dict[str, DAG], dag: str, given
 def test_a_form_refuses_what_cannot_work(dags: dict[str, DAG], dag: str, given: dict[str, Any]) -> None:
     with pytest.raises(ParamValidationError):
         filled(dags[dag], {**VALID[dag], **given})
+
+
+def test_people_see_names_and_not_ids(dags: dict[str, DAG]) -> None:
+    for name, dag in dags.items():
+        assert dag.dag_display_name not in ("", name)
+        assert dag.description
+        assert dag.description.endswith(".")
+
+
+@pytest.mark.parametrize("first_day", ["", "2026-11-01"])
+def test_unpausing_starts_no_burst_unless_a_first_day_asks_for_it(
+    first_day: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow starts the last complete interval alone without catch-up."""
+    monkeypatch.setenv("AIRFLOW__VOD__FIRST_DAY", first_day)
+    dag = runpy.run_path(str(DAGS / "extract_new_assets.py"))["dag"]
+    assert dag.catchup is bool(first_day)
+    assert f"{dag.start_date:%Y-%m-%d}" == (first_day or "2026-01-01")
 
 
 def test_only_what_most_people_need_is_unfolded(dags: dict[str, DAG]) -> None:

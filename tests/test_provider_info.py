@@ -118,6 +118,7 @@ def test_the_settings_have_their_defaults_without_any_configuration() -> None:
     assert {name: conf.get("vod", name) for name in options} == {
         "media_queue": "",
         "speech_queue": "",
+        "first_day": "",
         "speech_pool": "",
         "speech": "",
         "allowed_locations": "",

@@ -7,12 +7,9 @@ Nothing is sent, and nothing is lost but figures, where Airflow's metrics are of
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
-from typing import Literal
-
-from airflow.sdk.configuration import conf
-from airflow.sdk.observability import stats
-from airflow.sdk.observability.metrics import stats_utils
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,10 @@ _started_in: int | None = None
 
 def start_in_triggerer() -> None:
     """Set up Airflow's metrics for triggers: Airflow 3.3 does so for tasks, and for the triggerer itself."""
+    from airflow.sdk.configuration import conf
+    from airflow.sdk.observability import stats
+    from airflow.sdk.observability.metrics import stats_utils
+
     global _started_in
     if _started_in != os.getpid():
         _started_in = os.getpid()
@@ -83,20 +84,23 @@ def start_in_triggerer() -> None:
 def count(name: str, number: float = 1, /, **tags: str) -> None:
     """Add to a counter. Parts of one are lost."""
     if int(number) > 0:
-        stats.incr(_known(name, "counter", tags), int(number), tags=tags)
+        _send("counter", "incr", name, int(number), tags)
 
 
 def gauge(name: str, value: float, /, **tags: str) -> None:
     """Say how something is now."""
-    stats.gauge(_known(name, "gauge", tags), round(value, 3), tags=tags)
+    _send("gauge", "gauge", name, round(value, 3), tags)
 
 
 def timing(name: str, seconds: float, /, **tags: str) -> None:
     """Say how long something took."""
-    stats.timing(_known(name, "timer", tags), round(seconds * 1000, 3), tags=tags)
+    _send("timer", "timing", name, round(seconds * 1000, 3), tags)
 
 
-def _known(name: str, kind: str, tags: dict[str, str]) -> str:
+def _send(kind: str, function: str, name: str, value: Any, tags: dict[str, str]) -> None:
     metric = METRICS[name]
     assert (metric.kind, set(metric.tags)) == (kind, set(tags)), name
-    return name
+    if sys.modules.get("airflow"):  # the commands run without it
+        from airflow.sdk.observability import stats
+
+        getattr(stats, function)(name, value, tags=tags)

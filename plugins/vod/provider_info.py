@@ -107,6 +107,15 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "180",
                     },
+                    "first_day": {
+                        "description": "The first day of the sample DAG extract_new_assets, in UTC: it "
+                        "begins with that day, and after a downtime catches up with the days in between. "
+                        "Empty: it begins with the last complete day.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "2026-11-01",
+                        "default": "",
+                    },
                     "speech_pool": {
                         "description": "Pool for the transcriptions of the sample DAGs: as many slots as "
                         "may run at once, for example one for each GPU. The pool must exist. Empty: "

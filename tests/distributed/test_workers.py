@@ -1,9 +1,10 @@
-"""On three workers without a common disk all is done, once, and visible only when it is whole."""
+"""On five workers without a common disk all is done, once, and visible only when it is whole."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.conftest import stats
 from tests.distributed.conftest import AUDIO, WORKERS, Lab
 from tests.object_store import BUCKET
 
@@ -12,7 +13,9 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture(autouse=True)
 def _calm(lab: Lab) -> None:
-    lab.standin.behaviour.queue_seconds = lab.standin.behaviour.running_seconds = 0
+    behaviour = lab.standin.behaviour
+    behaviour.queue_seconds = behaviour.running_seconds = 0
+    behaviour.quota_scale = 100
 
 
 def test_work_is_spread_and_its_results_lie_in_the_store(lab: Lab) -> None:
@@ -24,7 +27,8 @@ def test_work_is_spread_and_its_results_lie_in_the_store(lab: Lab) -> None:
         assert lab.api.await_run("lab", run, 400) == "success"
         assert [record["asset"] for record in lab.records(run)] == assets
     assert lab.submissions(virtual + uploads) == dict.fromkeys(virtual + uploads, 1)
-    assert set(lab.machines(in_vod) + lab.machines(by_ffmpeg)) == set(WORKERS), "each has done some of it"
+    machines = lab.machines(in_vod) + lab.machines(by_ffmpeg) + lab.machines(by_ffmpeg, "transcribe")
+    assert set(machines) == set(WORKERS), "each has done some of it"
     sizes = lab.store.sizes("audio/")
     for record in lab.records(copied) + lab.records(by_ffmpeg):
         assert sizes[record["uri"].removeprefix(f"obs://vod_store@{BUCKET}/")] == record["size"]
@@ -84,7 +88,7 @@ def test_a_worker_killed_while_it_submits(lab: Lab) -> None:
     sources = lab.sources(60)
     run = lab.run(sources, 20)
     lab.api.await_(lambda: 5 <= len(lab.submissions(sources)) < 60, "the first submissions", 120)
-    for name in WORKERS[:2]:
+    for name in ("worker-1", "worker-2"):
         lab.kill_worker(name)
         lab.start_worker(name)
     assert lab.api.await_run("lab", run, 400) == "success"
@@ -105,6 +109,48 @@ def test_redis_and_the_store_fail_for_a_while(lab: Lab) -> None:
         assert [record["asset"] for record in lab.records(run)] == assets
     assert lab.submissions(sources) == dict.fromkeys(sources, 1)
     assert not lab.watcher.odd
+
+
+def test_postgresql_restarts_and_the_triggerer_dies(lab: Lab) -> None:
+    lab.standin.behaviour.running_seconds = 20
+    sources, objects = lab.sources(20), lab.objects(6)
+    runs = {lab.run(sources, 5): sources, lab.run(objects, 2, engine="ffmpeg"): objects}
+    lab.api.await_(lambda: len(lab.submissions(sources)) == len(sources), "all submissions", 120)
+    lab.restart_postgres()
+    lab.airflow.kill_part("triggerer")
+    lab.airflow.start_part("triggerer")
+    for run, assets in runs.items():
+        assert lab.api.await_run("lab", run, 400) == "success"
+        assert [record["asset"] for record in lab.records(run)] == assets
+    assert lab.submissions(sources) == dict.fromkeys(sources, 1)
+    assert not lab.watcher.odd
+
+
+def test_a_worker_that_is_asked_to_stop_ends_what_it_does(lab: Lab) -> None:
+    assets = lab.objects(6)
+    run = lab.run(assets, 2, engine="ffmpeg", transcribe=True)
+    name = lab.worker_with("vod.speech.child")
+    lab.ask_worker_to_stop(name)
+    lab.await_end_of(name, 120)
+    lab.start_worker(name)
+    assert lab.api.await_run("lab", run, 400) == "success"
+    assert len(lab.records(run, "transcribe")) == len(assets)
+    tasks = [task for task in lab.api.tasks("lab", run) if task["task_id"] == "transcribe"]
+    assert {task["try_number"] for task in tasks} == {1}, "none was torn away"
+    assert not lab.watcher.odd
+
+
+def test_workers_together_keep_to_the_quota(lab: Lab) -> None:
+    def refused() -> int:
+        calls = stats(lab.standin)["calls"].get("extract_audio", {"by_status": {}})
+        return int(calls["by_status"].get("429", 0))
+
+    lab.standin.behaviour.quota_scale = 1
+    sources, before = lab.sources(150), refused()
+    run = lab.run(sources, 15, connection="vod_limited")
+    assert lab.api.await_run("lab", run, 400) == "success"
+    assert lab.submissions(sources) == dict.fromkeys(sources, 1)
+    assert refused() - before <= 0.05 * len(sources)
 
 
 def any_waits(lab: Lab, runs: dict[str, list[str]]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import pytest
 from airflow.sdk import DAG
 
@@ -22,6 +24,16 @@ def test_what_is_left_to_the_connection_is_none() -> None:
 def test_a_misspelt_field_is_refused_with_the_fields_there_are() -> None:
     with pytest.raises(InvalidInputError, match=r"no field from_dat, to\. Its fields are from_date, engine"):
         forms.read({"from_date": None, "engine": "vod", "from_dat": "2024-03-01", "to": 1}, DAG_WITH_FORM)
+
+
+def test_the_first_day_of_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert forms.first_day() is None
+    monkeypatch.setenv("AIRFLOW__VOD__FIRST_DAY", " 2026-11-01 ")
+    assert forms.first_day() == datetime(2026, 11, 1, tzinfo=timezone.utc)
+    for wrong in ("yesterday", "01.11.2026", "2026-13-01"):
+        monkeypatch.setenv("AIRFLOW__VOD__FIRST_DAY", wrong)
+        with pytest.raises(InvalidInputError, match=f"first_day is '{wrong}'"):
+            forms.first_day()
 
 
 def test_the_form_holds_no_assets_of_its_own() -> None:

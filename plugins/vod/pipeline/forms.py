@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow.sdk import Param
@@ -12,9 +13,6 @@ from airflow.sdk.configuration import conf
 from vod.errors import InvalidInputError
 from vod.records import AUDIO_FORMATS
 from vod.text import printable
-
-PATH_OR_URL = r"^(/|[a-z][a-z0-9+.-]*://).+$"
-"""An absolute path, or a URL that Airflow's ``ObjectStoragePath`` knows."""
 
 ADVANCED = "Files and batches"
 """The section for what most people need not see; Airflow shows named sections collapsed."""
@@ -29,6 +27,31 @@ DEFAULT_ENGINE = "default"
 """The choice that leaves the engine to the connection: Airflow cannot show an empty one."""
 
 _FORMATS = {"MP3": "MP3, plays anywhere", "AAC": "AAC, better sound at the same size"}
+
+_LANGUAGES = {
+    "zh": "Chinese",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "de": "German",
+    "pt": "Portuguese",
+    "ru": "Russian",
+    "ar": "Arabic",
+    "hi": "Hindi",
+    "ja": "Japanese",
+    "ko": "Korean",
+}
+"""Those that the form offers. Any other code may be typed."""
+
+_MODELS = {
+    "base": "many languages, quick",
+    "small": "many languages, fewer errors, slower",
+    "medium": "many languages, still fewer errors, slow without a GPU",
+    "turbo": "many languages, for GPUs",
+    "large-v3": "many languages, fewest errors, for GPUs",
+    "tiny.en": "English only, quickest, rough",
+}
+"""Those that the form offers. Any other name or folder may be typed."""
 
 
 def read(params: Mapping[str, Any], dag: Any) -> dict[str, Any]:
@@ -80,15 +103,15 @@ def audio_format(**schema: Any) -> Param:
 
 
 def language() -> Param:
-    """ISO 639-1, or none."""
+    """A code, or none. The task that plans says in words what is wrong with one; a pattern would not."""
     return Param(
         None,
         type=["string", "null"],
-        pattern="^[a-z]{2}$",
         title="Language spoken",
-        description="Two-letter code such as de. Empty: detected, with models that do not end in .en. With "
-        "ffmpeg it also chooses the audio track.",
-        examples=["en", "de", "fr", "es", "zh"],
+        description="Code such as de. Empty: detected, with models that do not end in .en. With ffmpeg it "
+        "also chooses the audio track.",
+        examples=[*_LANGUAGES],
+        values_display={code: f"{code}: {name}" for code, name in _LANGUAGES.items()},
     )
 
 
@@ -102,9 +125,9 @@ def model() -> Param:
         site.get("model", "base") if isinstance(site, dict) else "base",
         type=["string", "null"],
         title="Speech model",
-        description="base: many languages, quick. small, medium: fewer errors, slower. turbo, large-v3: for "
-        "GPUs. tiny.en: English only, quickest, rough. Empty: the connection's.",
-        examples=["base", "small", "medium", "turbo", "large-v3", "tiny.en"],
+        description="Which model recognises the speech. Empty: the connection's.",
+        examples=[*_MODELS],
+        values_display={name: f"{name}: {text}" for name, text in _MODELS.items()},
     )
 
 
@@ -113,7 +136,6 @@ def destination() -> Param:
     return Param(
         None,
         type=["string", "null"],
-        pattern=PATH_OR_URL,
         title="Destination",
         description="Absolute path or URL for the files. Empty: the connection's.",
         section=ADVANCED,
@@ -144,10 +166,24 @@ def manifest() -> Param:
     """A list of assets in a file (:mod:`vod.pipeline.manifests`)."""
     return Param(
         type="string",
-        pattern=PATH_OR_URL,
+        minLength=1,
         title="List",
         description="Absolute path or URL of a .csv, .jsonl or plain text file.",
     )
+
+
+def first_day() -> datetime | None:
+    """The first day of the schedule of new videos, in UTC, as ``[vod] first_day`` says.
+
+    :raises InvalidInputError: it is not a date.
+    """
+    text = conf.get("vod", "first_day", fallback="").strip()
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc) if text else None
+    except ValueError:
+        raise InvalidInputError(
+            f"[vod] first_day is {printable(text)!r}.", remedy="Write a date such as 2026-11-01."
+        ) from None
 
 
 def day(title: str) -> Param:

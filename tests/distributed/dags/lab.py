@@ -15,6 +15,7 @@ with DAG(
         "batches": Param(type="array"),
         "engine": Param("vod", type="string"),
         "destination": Param("", type="string"),
+        "connection": Param("vod_default", type="string"),
         "transcribe": Param(False, type="boolean"),
     },
     default_args={"retries": 5, "retry_delay": timedelta(seconds=1)},
@@ -32,6 +33,7 @@ with DAG(
         task_id="extract",
         engine="{{ params.engine }}",
         destination="{{ params.destination }}",
+        vod_conn_id="{{ params.connection }}",
         deferrable=True,
         poll_interval=2.0,
     ).expand(assets=plan())
