@@ -5,8 +5,8 @@ once, also those that arrive late, in runs that catch up after a downtime, and i
 backfill create`, docs/backfills.md). What another run or DAG has extracted is left out.
 
 The audio is announced as the Airflow asset `vod://audio`, on which `transcribe_extracted_audio` is
-scheduled. Once unpaused, it begins with the last complete day; with a date in `[vod] first_day` it begins with
-that day, and catches up after a downtime.
+scheduled. Once unpaused, it begins with the last complete day; with a date in `[vod] first_day`, with that
+day, and catches up after a downtime.
 """
 
 from __future__ import annotations

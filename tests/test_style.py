@@ -100,3 +100,11 @@ def test_every_document_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
     for path in (ROOT / "docs").glob("*.md"):
         assert path.name == "README.md" or f"({path.name})" in index, path.name
+
+
+def test_the_chinese_readme_has_the_code_links_and_sections_of_the_english_one() -> None:
+    english, chinese = ((ROOT / name).read_text() for name in ("README.md", "README.zh.md"))
+    for pattern in (r"(?s)```.*?```", r"\]\((?!README)([^)]+)\)", r"(?m)^#+ "):
+        assert re.findall(pattern, chinese) == re.findall(pattern, english)
+    paragraphs = [len(re.sub(r"(?s)```.*?```", "", text).split("\n\n")) for text in (english, chinese)]
+    assert paragraphs[0] == paragraphs[1]
