@@ -11,7 +11,7 @@ LOCK := --universal --python-version 3.10 --generate-hashes --quiet
 override export VIDEO := $(value VIDEO)
 override export MEDIA := $(value MEDIA)
 
-.PHONY: help setup demo up down test test-lowest test-next test-slow test-hostile check-media test-system test-distributed bench bench-speech lint requirements wheel clean
+.PHONY: help setup demo up down test test-lowest test-next test-slow test-hostile check-media test-system test-distributed bench bench-speech lint requirements reference wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,9 @@ lint: $(READY) ## formatting, lint, types, borders
 requirements: ## pins anew what pyproject.toml asks for (needs uv)
 	uv pip compile pyproject.toml $(RUNTIME) $(LOCK) -o requirements-runtime.txt
 	uv pip compile pyproject.toml --all-extras $(LOCK) -o requirements.txt
+
+reference: $(READY) ## docs/reference.md, from the code
+	@PYTHONPATH=plugins $(BIN)/python -m dev.reference
 
 wheel: $(READY) ## the package as a file to install elsewhere, in dist/
 	@$(BIN)/python -m hatchling build -t wheel

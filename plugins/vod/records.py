@@ -53,6 +53,8 @@ class ExtractedAudio(_Record):
     :param duration: Seconds; ``None`` when VOD did not say.
     :param size: Bytes; 0 when VOD did not say.
     :param sample_rate: Hz.
+    :param channels: How many it has; ``None`` when nobody said.
+    :param title: What the source is called in VOD, with the ``vod`` engine.
     :param engine: Which engine made it, ``vod`` or ``ffmpeg``.
     :param audio_asset_id: The VOD asset that holds the audio, with the ``vod`` engine.
     :param seconds: What the extraction took: by the worker's clock, or from creation to last change by VOD's,

@@ -1,0 +1,192 @@
+"""`make reference`: docs/reference.md, from the docstrings and tables of the package itself."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+
+import vod
+from dev import stack
+from vod.connection import DEFAULT_CONNECTION
+from vod.engines.ffmpeg_options import FfmpegOptions
+from vod.errors import VodError
+from vod.hooks import VodHook
+from vod.notifications import VodNotifier
+from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
+from vod.provider_info import get_provider_info
+from vod.records import AssetFailure, ExtractedAudio, SubmittedExtraction, Transcript
+from vod.sensors import AudioAssetSensor
+from vod.speech import SpeechOptions
+
+PAGE = stack.ROOT / "docs" / "reference.md"
+
+_TASKS = (ExtractAudioOperator, TranscribeAudioOperator, AudioAssetSensor, VodNotifier, VodHook)
+_OPTIONS = (FfmpegOptions, SpeechOptions)
+_RECORDS = (ExtractedAudio, SubmittedExtraction, Transcript, AssetFailure)
+_FIELD = re.compile(r"^:(?P<kind>param|raises) ?(?P<name>[^:]*):(?P<text>.*(?:\n(?!:).*)*)", re.MULTILINE)
+
+_INTRODUCTION = """What there is, by name. `make reference` makes this page from the code; the other pages say
+how it is used."""
+_OF_OUTCOMES = """Why an asset or a task failed: `outcome` of the record, and in brackets at the end of a
+message. *Again* says whether a retry may help; a single failure may know better. VOD's own error codes, such
+as `VOD.10053`, are outcomes as well."""
+_OF_SETTINGS = """In Airflow's configuration, section `[vod]`, or as environment variables such as
+`AIRFLOW__VOD__SPEECH_POOL`."""
+_ROLE = re.compile(r":\w+:`~?([^`]+)`")
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [
+        "# Reference",
+        _INTRODUCTION,
+        "## Operators, sensor, notifier and hook",
+        "Besides these parameters, each takes those of Airflow's own base class.",
+        *(_class(kind) for kind in _TASKS),
+        "## Options",
+        *(_class(kind) for kind in _OPTIONS),
+        "## Records",
+        "What tasks return and asset events carry, as JSON; what is at its default is left out.",
+        *(_class(kind) for kind in _RECORDS),
+        "## Outcomes",
+        _OF_OUTCOMES,
+        _table(("outcome", "what happened", "again", "what to do"), _outcomes()),
+        "## Settings",
+        _OF_SETTINGS,
+        _table(("setting", "default", "meaning"), _settings()),
+        "## Connection",
+        f"Of type `vod`, by default `{DEFAULT_CONNECTION}`. Examples: [connection.md](connection.md).",
+        _table(("field of the extra", "meaning"), _connection()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _class(kind: type) -> str:
+    text = inspect.getdoc(kind) or ""
+    before = text[: match.start()] if (match := _FIELD.search(text)) else text
+    defaults = dict(_defaults(kind))
+    rows, raised = [], []
+    for found in _FIELD.finditer(text):
+        if found["kind"] == "raises":
+            raised.append((f"`{found['name']}`", found["text"]))
+            continue
+        names = [name.strip() for name in found["name"].split(",")]
+        rows += [(f"`{name}`", defaults.get(name, ""), found["text"]) for name in names]
+    parts = [f"### {kind.__name__}", f"`{_import_of(kind)}`", _prose(before)]
+    if rows:
+        parts.append(_table(("name", "default", "meaning"), rows))
+    if raised:
+        parts.append(_table(("raises", "when"), raised))
+    return "\n\n".join(parts)
+
+
+def _import_of(kind: type) -> str:
+    package = "vod.speech" if kind is SpeechOptions else kind.__module__
+    if kind.__module__.startswith("vod.operators"):
+        package = "vod.operators"
+    return f"from {package} import {kind.__name__}"
+
+
+def _defaults(kind: type) -> Iterator[tuple[str, str]]:
+    if kind not in _TASKS and is_dataclass(kind):  # Airflow's operators are dataclasses, too
+        for entry in fields(kind):
+            if entry.default is not MISSING:
+                yield entry.name, f"`{entry.default!r}`"
+            elif entry.default_factory is not MISSING:
+                yield entry.name, f"`{entry.default_factory()!r}`"
+        return
+    # Airflow wraps the constructor, which hides its signature.
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    for function in body.body:
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__":
+            given = function.args
+            defaults = zip(
+                given.args[-len(given.defaults) :] if given.defaults else [], given.defaults, strict=True
+            )
+            for argument, default in (*defaults, *zip(given.kwonlyargs, given.kw_defaults, strict=True)):
+                if argument.arg == "deferrable":
+                    yield argument.arg, "Airflow's"
+                elif default is not None:
+                    scope = vars(importlib.import_module(kind.__module__))
+                    value = eval(ast.unparse(default), scope)  # noqa: S307 - our own code
+                    yield argument.arg, f"`{value!r}`"
+
+
+def _outcomes() -> list[tuple[str, ...]]:
+    rows = []
+    for kind in errors():
+        first = (inspect.getdoc(kind) or "").split("\n\n")[0]
+        rows.append((f"`{kind.outcome}`", first, "yes" if kind.retryable else "no", kind.remedy or ""))
+    return sorted(set(rows))
+
+
+def errors() -> list[type[VodError]]:
+    """All failures of the package that have an outcome of their own."""
+    for module in pkgutil.walk_packages(vod.__path__, "vod."):
+        if not module.name.startswith(("vod.ui", "vod.standin", "vod.__main__", "vod.vod_plugin")):
+            importlib.import_module(module.name)
+    found, waiting = [], [VodError]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        if "outcome" in vars(kind) and kind.__module__.startswith("vod."):
+            found.append(kind)
+    return found
+
+
+def _settings() -> list[tuple[str, ...]]:
+    options = get_provider_info()["config"]["vod"]["options"]
+    return [
+        (f"`{name}`", f"`{each['default']}`" if each["default"] else "", each["description"])
+        for name, each in options.items()
+    ]
+
+
+def _connection() -> list[tuple[str, ...]]:
+    [connection] = get_provider_info()["connection-types"]
+    rows = []
+    for name, field in connection["conn-fields"].items():
+        text = field.get("description") or field.get("label", "")
+        rows.append((f"`{name}`", text))
+    return rows
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [heads, tuple("--" for _ in heads), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return _prose(" ".join(text.split())).replace("|", "\\|")
+
+
+def _prose(text: str) -> str:
+    """reStructuredText as it stands in docstrings, in Markdown."""
+    text = _ROLE.sub(lambda role: f"`{role[1].rpartition('.')[2]}`", text.strip())
+    text = re.sub(r"``([^`]+)``", r"`\1`", text)
+    lines = text.split("\n")
+    made, code = [], False
+    for line in lines:
+        if line.endswith("::"):
+            line = line[:-1]
+        indented = line.startswith("    ") and bool(made)
+        if indented and not code:
+            made.append("```python")
+        if code and line and not indented:
+            made[-1:] = ["```", ""] if not made[-1] else [made[-1], "```"]
+        code = indented or (code and not line)
+        made.append(line[4:] if code else line)
+    if code:
+        made.append("```")
+    return "\n".join(made)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
