@@ -26,6 +26,8 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import pytest
+
 import vod
 from tests.conftest import SAMPLES, DictStore, connection_json, context_of, first_event
 from vod.standin import Standin, StandinSettings, running
@@ -58,6 +60,7 @@ LOOKS_LIKE_A_SECRET = (
 )
 
 
+@pytest.mark.slow
 def test_a_full_run_tells_no_secret(tmp_path: Path) -> None:
     """One test, because parallel workers would each make the run for theirs."""
     output, secrets, access_key = run(tmp_path)

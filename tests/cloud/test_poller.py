@@ -103,6 +103,7 @@ async def test_the_interval_grows(standin: Standin, poller: Poller, audio: list[
     assert 4 <= stats(standin)["calls"]["info"]["total"] <= 9, "0, 0.1, 0.25, 0.48, 0.81, 1.3, 2.1 s"
 
 
+@pytest.mark.slow
 async def test_intervals_stretch_evenly_to_what_the_quota_allows(standin: Standin, audio: list[str]) -> None:
     keys = Credentials(ak=standin.settings.access_key, sk=standin.settings.secret_key)
     # 40 ids take a second, and want to be asked ten times a second.
@@ -136,6 +137,7 @@ async def test_a_passing_fault_postpones_and_is_told_once(
     assert caplog.text.count("VOD cannot be read, trying on") == 1
 
 
+@pytest.mark.slow
 async def test_while_a_key_is_refused_one_call_is_made_for_all_at_growing_intervals(
     standin: Standin, audio: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -78,13 +78,15 @@ def test_signs_of_life_claims_and_failures_go_by_their_age(connection: str, regi
     keep(register, ("alive_1", 1.0), *((f"audio_{n}", {"asset": "a", "holder": "t"}) for n in range(5)))
     keep(register, ("audio_failed", {"asset": "b", "failure": {"outcome": "no_audio_track"}}))
     now = datetime.now(timezone.utc)
+    keep(register, ("order_1", {"asset": "d", "holder": "t"}))
+    keep(register, ("order_2", {"asset": "d", "holder": "t"}), at=now)
     keep(register, ("alive_2", 1.0), ("audio_new", {"asset": "c", "holder": "t"}), at=now)
     keep(register, ("pace_1", {"sent": []}), ("index_abc", {}))
     everything = keys()
     assert main(["cleanup", "--dry-run"]) == 0
     assert keys() == everything
     assert main(["cleanup"]) == 0
-    assert keys() == {"alive_2", "audio_new", "pace_1", "index_abc"}
+    assert keys() == {"alive_2", "audio_new", "order_2", "pace_1", "index_abc"}
     with create_session() as session:
         assert session.scalar(select(AssetStateStoreModel.key)) is not None
         left = session.scalars(select(AssetStateStoreModel.key)).all()

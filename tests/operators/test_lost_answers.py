@@ -42,7 +42,7 @@ def killed_before_it_was_sent(asset: str) -> CrashingStore:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("ahead", [-600, 0, 600])
+@pytest.mark.parametrize("ahead", [-600, pytest.param(0, marks=pytest.mark.slow), 600])
 def test_clocks_that_are_ten_minutes_apart(standin: Standin, ahead: int, killed: bool) -> None:
     standin.behaviour.clock_ahead = ahead
     assets, store = [video(standin, f"title {number}") for number in range(3)], CrashingStore(0, after=True)
@@ -57,7 +57,7 @@ def test_clocks_that_are_ten_minutes_apart(standin: Standin, ahead: int, killed:
 
 
 @pytest.mark.parametrize("duration", [3600, 62])
-@pytest.mark.parametrize("audio_format", ["MP3", "AAC"])
+@pytest.mark.parametrize("audio_format", ["MP3", pytest.param("AAC", marks=pytest.mark.slow)])
 def test_the_audio_of_another_video_of_that_title_is_not_taken(
     standin: Standin, client: VodClient, audio_format: str, duration: float
 ) -> None:
@@ -88,9 +88,11 @@ def test_a_video_of_the_same_title_and_length_makes_it_a_guess(
     ("of_extractions", "of_video", "of_upload"),
     [
         (EXTRACTED_DESCRIPTION, "recorded on Monday", None),
-        (EXTRACTED_DESCRIPTION, "recorded on Monday", "recorded on Monday"),
+        pytest.param(
+            *(EXTRACTED_DESCRIPTION, "recorded on Monday", "recorded on Monday"), marks=pytest.mark.slow
+        ),
         (EXTRACTED_DESCRIPTION, EXTRACTED_DESCRIPTION, EXTRACTED_DESCRIPTION),
-        ("", "recorded on Monday", None),
+        pytest.param("", "recorded on Monday", None, marks=pytest.mark.slow),
     ],
     ids=["none", "the video's", "the video's, which is that of extractions", "none, like extractions"],
 )
@@ -159,6 +161,7 @@ def test_an_earlier_audio_of_the_video_is_not_taken_for_the_one_that_was_lost(
     assert stats(standin)["submissions"] == {source: 2}
 
 
+@pytest.mark.slow
 def test_a_list_that_lags(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__VOD__LOST_ANSWER_WINDOW", "6")
     standin.behaviour.list_lag = 3
@@ -175,7 +178,7 @@ def test_a_list_that_lags(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> 
     [
         (" Weekly  meeting ", "trimmed"),
         ("Re\u0301union du conseil", "NFC"),
-        ("R\u00e9union du conseil", "NFD"),
+        pytest.param("R\u00e9union du conseil", "NFD", marks=pytest.mark.slow),
     ],
 )
 def test_titles_that_the_list_shows_in_another_way(standin: Standin, title: str, style: str) -> None:
@@ -253,6 +256,7 @@ def test_intents_are_noted_by_the_clock_of_vod_which_all_workers_share(standin: 
     assert [value["intended"] for value in shared] == [entry["intended"]]
 
 
+@pytest.mark.slow
 def test_what_the_register_says_is_the_audio_of_another_video_is_no_candidate(standin: Standin) -> None:
     mine, other, register = video(standin), video(standin), DictStore()
     store = CrashingStore(1, after=True)
@@ -265,6 +269,7 @@ def test_what_the_register_says_is_the_audio_of_another_video_is_no_candidate(st
     assert stats(standin)["submissions"] == {mine: 1, other: 1}
 
 
+@pytest.mark.slow
 def test_how_vod_describes_extractions_is_learnt_from_those_that_the_register_knows(
     standin: Standin, client: VodClient
 ) -> None:

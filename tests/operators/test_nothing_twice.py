@@ -104,6 +104,7 @@ def test_a_submission_that_did_not_arrive_is_sent_again(
     assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
 
 
+@pytest.mark.slow
 def test_once_vod_is_out_of_order_the_rest_of_the_batch_is_left_for_later(
     standin: Standin, connection: str, context: Context, client: VodClient, video: Path
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_cleared_success_makes_one_call_for_ten_assets(
     assert stats(standin)["calls"]["info"]["total"] == before + 1
 
 
+@pytest.mark.slow
 def test_a_submission_that_was_on_its_way_is_waited_for(
     standin: Standin,
     connection: str,

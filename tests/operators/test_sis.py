@@ -414,6 +414,7 @@ def test_of_tasks_that_want_the_same_text_at_once_one_orders(
     assert [key for key in register.values if key.startswith(("order_", "alive_"))] == []
 
 
+@pytest.mark.slow
 def test_a_task_that_died_while_it_ordered_holds_up_the_others_for_its_lease(
     standin: Standin, audio: list[dict[str, Any]], orders: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,9 +97,10 @@ class Cleanup:
             ) from None
 
     def signs_of_life(self) -> int:
-        """Those of tasks that have ended: older than a day."""
+        """Those of tasks that have ended, and their claims of orders: older than a day."""
         day = datetime.now(timezone.utc) - timedelta(days=1)
-        return sum(self._remove([key for key, _ in rows]) for rows in self._rows("alive_", before=day))
+        found = (rows for prefix in ("alive_", "order_") for rows in self._rows(prefix, before=day))
+        return sum(self._remove([key for key, _ in rows]) for rows in found)
 
     def entries_without_audio(self) -> int:
         """Claims and failures that nobody has touched for so long."""
