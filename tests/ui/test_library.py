@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timezone
 from html import unescape
 from typing import Any
 
 import pytest
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.models.asset_state_store import AssetStateStoreModel
+from airflow.utils.session import create_session
+from sqlalchemy import update
 
 from tests.conftest import DictStore
 from tests.ui.conftest import DAG, RUN, Site
@@ -121,6 +124,36 @@ def test_whatever_a_title_says_is_text_and_can_be_found(site: Site, title: str) 
 def test_a_search_finds_titles_and_names_and_nothing_else(site: Site, text: str) -> None:
     site.extract("d" * 32, "vod://vod_default/1", title="Lecture 1")
     assert titles(site.person().get("/library", params={"text": text}).text) == []
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "found"),
+    [
+        ("2026-03-02", "", 2),
+        ("", "2026-03-02", 2),
+        ("2026-03-02", "2026-03-02", 1),
+        ("2026-03-04", "", 0),
+        ("2026-03-03", "2026-03-01", 0),
+        ("soon", "2026-02-30", 3),
+        ("0001-01-01", "9999-12-31", 3),
+    ],
+)
+def test_by_day(site: Site, since: str, until: str, found: int) -> None:
+    with create_session() as session:
+        for day in (1, 2, 3):
+            audio = site.extract(f"{day}" * 32, f"vod://vod_default/{day}", title=f"day {day}")
+            session.execute(
+                update(AssetStateStoreModel)
+                .where(AssetStateStoreModel.key == audio.entry)
+                .values(updated_at=datetime(2026, 3, day, 23, 59, tzinfo=timezone.utc))
+            )
+            session.commit()
+    asked = {"since": since, "until": until}
+    page = site.person().get("/library", params=asked).text
+    assert len(titles(page)) == found
+    if found == 1:
+        assert 'value="2026-03-02"' in page
+        assert "since=2026-03-02&amp;until=2026-03-02" in page, "the states keep the days"
 
 
 def test_a_search_by_file_name_and_id(site: Site) -> None:

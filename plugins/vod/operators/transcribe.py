@@ -182,6 +182,9 @@ class TranscribeAudioOperator(BatchOperator):
                 try:
                     ordered = work.order([each for each in records if _is_open(each, ledger)])
                     if may_defer and ordered:
+                        if texts:
+                            for order in ordered:
+                                texts.begin(order.record)
                         self._wait_elsewhere(progress, ordered, work.waits_until(ordered))
                     # What may have killed an earlier try comes last.
                     for record in sorted(records, key=lambda record: ledger.begun(_key(record))):

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 from urllib.parse import unquote
 
@@ -142,12 +142,16 @@ class Wanted:
     :param text: Part of a title, a name or an id.
     :param dag_id: Only what this DAG wrote last.
     :param run_id: Only what this run wrote last.
+    :param since: Only what was changed on this day or later, in UTC.
+    :param until: Only what was changed on this day or before.
     """
 
     state: str = ""
     text: str = field(default="", repr=False)
     dag_id: str = ""
     run_id: str = ""
+    since: date | None = None
+    until: date | None = None
 
 
 class Library:
@@ -213,6 +217,10 @@ class Library:
             conditions.append(Stored.last_updated_by_dag_id == wanted.dag_id)
         if wanted.run_id:
             conditions.append(Stored.last_updated_by_run_id == wanted.run_id)
+        if wanted.since:
+            conditions.append(Stored.updated_at >= _midnight(wanted.since))
+        if wanted.until:
+            conditions.append(Stored.updated_at < _midnight(wanted.until) + timedelta(days=1))
         if wanted.text:
             conditions.append(Stored.value.like(_titled(wanted.text), escape=_ESCAPE))
         if wanted.state:
@@ -249,6 +257,10 @@ def name_of(asset: str) -> str:
     if is_asset_id(asset):
         return asset
     return unquote(asset.partition("?")[0].rstrip("/").rpartition("/")[2]) or asset
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), timezone.utc)
 
 
 def _begins(state: str, stored: type[Stored] = Stored) -> ColumnElement[bool]:

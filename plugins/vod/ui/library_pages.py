@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any
 
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -38,13 +39,22 @@ def library(
     text: str = "",
     of_dag: str = "",
     of_run: str = "",
+    since: str = "",
+    until: str = "",
     page: Annotated[int, Query(ge=0, le=_MOST_PAGES)] = 0,
 ) -> Response:
     """All videos that the user may see, newest first."""
     stored = Library(session)
     counts = stored.counts()
     dag_ids = rights.readable(sorted(counts))
-    wanted = Wanted(state=state if state in STATES else "", text=text.strip(), dag_id=of_dag, run_id=of_run)
+    wanted = Wanted(
+        state=state if state in STATES else "",
+        text=text.strip(),
+        dag_id=of_dag,
+        run_id=of_run,
+        since=_day(since),
+        until=_day(until),
+    )
     entries = stored.page(wanted, dag_ids, page * PAGE)
     by_state = shown_counts(counts, dag_ids)
     whole = sum(by_state.values())
@@ -116,6 +126,15 @@ def states(session: SessionDep, rights: RightsDep) -> JSONResponse:
     """How many videos are in which state, for scripts."""
     counts = Library(session).counts()
     return JSONResponse(shown_counts(counts, rights.readable(sorted(counts))))
+
+
+def _day(text: str) -> date | None:
+    """A day that somebody chose; none for what is no day, or beyond what a calendar has."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if 1970 <= day.year <= 9000 else None
 
 
 def _find(session: Session, rights: Rights, key: str) -> Entry:

@@ -23,6 +23,8 @@ CHINESE = {
     "Videos": "视频",
     "All videos": "全部视频",
     "Title, file name or id": "标题、文件名或 ID",
+    "From": "从",
+    "To": "到",
     "Search": "搜索",
     "State": "状态",
     "all": "全部",
