@@ -246,7 +246,7 @@ def test_videos_of_three_titles_and_a_worker_killed_ten_times(cluster: Cluster) 
             return len(cluster.submissions(sources)) >= wanted or not victim.is_running()
 
         Api.await_(is_that_far, f"{wanted} submissions, or the end of the task", 90)
-        time.sleep(dice.random())  # anywhere between two of them
+        time.sleep(dice.random() / 5)  # anywhere between two of them
         with suppress(psutil.NoSuchProcess):
             victim.kill()
             psutil.wait_procs([victim], timeout=10)
