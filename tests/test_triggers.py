@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from airflow.sdk._shared.module_loading import import_string
+from cryptography.fernet import Fernet
 
 from tests.conftest import settle, stats
 from vod.cloud.client import VodClient
-from vod.records import AssetFailure, SubmittedExtraction
+from vod.engines import ClaimedElsewhereError
+from vod.records import AssetFailure, PostponedExtraction, SubmittedExtraction
 from vod.standin import Standin
 from vod.triggers import AudioAssetTrigger
 
@@ -41,6 +45,28 @@ def test_it_survives_a_restart_of_the_triggerer_and_carries_no_secret() -> None:
     assert type(again) is AudioAssetTrigger
     assert again.serialize() == (path, arguments)
     assert "secret" not in str(arguments)
+
+
+@pytest.mark.parametrize("kind", ["submitted", "postponed"])
+def test_a_large_batch_fits_where_mysql_keeps_triggers(kind: str) -> None:
+    """In a column of 65,535 bytes, encrypted; what is open of 500 assets."""
+
+    def record(number: int) -> SubmittedExtraction | PostponedExtraction:
+        asset, at = uuid4().hex, time.time() + number / 7
+        if kind == "submitted":
+            return SubmittedExtraction(
+                asset=asset, audio_asset_id=uuid4().hex, audio_format="MP3", accepted=at
+            )
+        failure = AssetFailure.from_error(asset, ClaimedElsewhereError("dag/run/task/12")).to_json()
+        key = f"audio_{uuid4().hex}"
+        return PostponedExtraction(
+            asset=asset, again=at, tries=1, watch=False, failure=failure, key=key, holder="dag/run/task/12"
+        )
+
+    trigger = trigger_of(*map(record, range(500)))
+    kept = Fernet(Fernet.generate_key()).encrypt(json.dumps(trigger.serialize()[1]).encode())
+    assert 10_000 < len(kept) < 65_535
+    assert AudioAssetTrigger(**trigger.serialize()[1]).records == trigger.records
 
 
 @pytest.mark.anyio

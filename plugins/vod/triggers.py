@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import time
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -42,7 +45,8 @@ class AudioAssetTrigger(BaseTrigger):
     the keyword arguments of ``defer`` (Airflow 3.3.2).
 
     :param vod_conn_id: Connection of type ``vod``; no credential is serialised.
-    :param records: Records of the batch that say ``submitted`` or ``postponed``.
+    :param records: Records of the batch that say ``submitted`` or ``postponed``; text as :meth:`serialize`
+        makes it, because MySQL keeps no more than 64 kB of a trigger.
     :param deadline: Seconds since the epoch, so that a restarted triggerer keeps it.
     :param poll_interval: Seconds from the last acceptance to the first look, and to the next; it grows to 30.
     :param cancel_on_kill: Cancel what is queued when a person ends or clears the task.
@@ -56,7 +60,7 @@ class AudioAssetTrigger(BaseTrigger):
     def __init__(
         self,
         vod_conn_id: str,
-        records: list[dict[str, Any]],
+        records: list[dict[str, Any]] | str,
         deadline: float,
         poll_interval: float = 5.0,
         cancel_on_kill: bool = True,
@@ -66,7 +70,7 @@ class AudioAssetTrigger(BaseTrigger):
     ) -> None:
         super().__init__()
         self.vod_conn_id = vod_conn_id
-        self.records = records
+        self.records = _unpacked(records) if isinstance(records, str) else records
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
@@ -82,7 +86,7 @@ class AudioAssetTrigger(BaseTrigger):
             "vod.triggers.AudioAssetTrigger",
             {
                 "vod_conn_id": self.vod_conn_id,
-                "records": self.records,
+                "records": _packed(self.records),
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
@@ -211,6 +215,15 @@ class AudioAssetTrigger(BaseTrigger):
     def _of(self, kind: type[R]) -> list[R]:
         records = [parse_record(record) for record in self.records]
         return [record for record in records if isinstance(record, kind)]
+
+
+def _packed(records: list[dict[str, Any]]) -> str:
+    return base64.b64encode(zlib.compress(json.dumps(records).encode(), 9)).decode()
+
+
+def _unpacked(text: str) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = json.loads(zlib.decompress(base64.b64decode(text)))
+    return records
 
 
 def _count_waiting() -> None:
