@@ -86,6 +86,8 @@ class Orders:
             mine = self._claimed(left)
             for fingerprint in mine:
                 order = left.pop(fingerprint)
+                if self._register:
+                    self._register.sign()  # with a service in trouble all together may take long
                 try:
                     self._give(engine, options, order)
                 finally:

@@ -326,21 +326,26 @@ async def await_orders(
     try:
         while running and (left := until - time.time()) > 0:
             await asyncio.sleep(min(pause, left))
-            running = [job for job in running if await _is_running(session, job)]
+            running = await _still_running(session, running)
             pause = min(pause * _GROWTH, _LONGEST_PAUSE)
     finally:
         await session.http.aclose()
 
 
-async def _is_running(session: Session, job: str) -> bool:
-    try:
-        answer = await session.call("GET", _job_path(job), _status, quota="speech", version="v1")
-    except _PASSING as error:
-        log.warning("SIS does not say how far the order %s is (%s).", job, error.code or error.outcome)
-        return True
-    except _UNKNOWN_JOB:  # the task asks again, and says so
-        return False
-    return answer["status"] not in ("FINISHED", "ERROR")
+async def _still_running(session: Session, jobs: Sequence[str]) -> list[str]:
+    """Those of the orders that SIS has not ended, or of which it did not say so."""
+    running: list[str] = []
+    for number, job in enumerate(jobs):
+        try:
+            answer = await session.call("GET", _job_path(job), _status, quota="speech", version="v1")
+        except _PASSING as error:  # the call has repeated itself, and the next would do so as well
+            log.warning("SIS does not say how far the order %s is (%s).", job, error.code or error.outcome)
+            return [*running, *jobs[number:]]
+        except _UNKNOWN_JOB:  # the task asks again, and says so
+            continue
+        if answer["status"] not in ("FINISHED", "ERROR"):
+            running.append(job)
+    return running
 
 
 def _session(service: ServiceSettings, runtime: LoopRuntime) -> Session:
