@@ -52,7 +52,7 @@ check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/
 test-system: $(READY) ## whole Airflow with real processes, and its UI in headless Chromium
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'system or browser' tests/system
 
-test-distributed: $(READY) ## Airflow with Celery and Redis (needs redis-server and root), three workers, no common disk
+test-distributed: $(READY) ## Airflow with Celery and Redis (needs redis-server and root), five workers, no common disk
 	@$(BIN)/python -m pytest -q -m distributed tests/distributed
 
 bench: $(READY) ## measures all and renews docs/performance.md; PARTS="side_by_side growth under_quota waiting": these
