@@ -108,3 +108,12 @@ def test_the_chinese_readme_has_the_code_links_and_sections_of_the_english_one()
         assert re.findall(pattern, chinese) == re.findall(pattern, english)
     paragraphs = [len(re.sub(r"(?s)```.*?```", "", text).split("\n\n")) for text in (english, chinese)]
     assert paragraphs[0] == paragraphs[1]
+
+
+def test_the_sentences_of_troubleshooting_are_said_somewhere() -> None:
+    sources = " ".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    sources = re.sub(r'(?s)""".*?"""', "", sources)
+    said = re.sub(r'"\s+f?"', "", sources)  # sentences go on on the next line
+    rows = re.findall(r"(?m)^\| `([^`]+)`.*?\|", (ROOT / "docs" / "troubleshooting.md").read_text())
+    assert len(rows) > 8
+    assert [row for row in rows if row not in said] == []
