@@ -126,6 +126,7 @@ async def test_intervals_stretch_evenly_to_what_the_quota_allows(standin: Standi
     assert {len(moments) for moments in looks.values()} <= {calls // 4 - 1, calls // 4, calls // 4 + 1}
 
 
+@pytest.mark.slow
 async def test_a_passing_fault_postpones_and_is_told_once(
     standin: Standin, poller: Poller, audio: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

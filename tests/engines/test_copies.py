@@ -154,6 +154,7 @@ def test_one_copy_that_fails_costs_only_itself_and_is_tried_again(
     assert batch.downloads == 4
 
 
+@pytest.mark.slow
 def test_a_task_that_is_cancelled_stops_copying(
     task: Callable[[int], Task], tmp_path: Path, standin: Standin
 ) -> None:
@@ -208,6 +209,7 @@ def test_a_task_that_runs_out_of_time_stops_copying_and_keeps_what_is_whole(
     assert batch.downloads - begun == len(batch.assets) - 2
 
 
+@pytest.mark.slow
 def test_a_store_that_is_out_of_reach_while_copying_loses_nothing(
     task: Callable[[int], Task], standin: Standin, store: ObjectStore
 ) -> None:

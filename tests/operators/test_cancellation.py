@@ -133,6 +133,7 @@ def test_when_the_time_is_up_and_vod_is_out_of_order_the_others_are_not_lost(
     assert stats(standin)["submissions"] == dict.fromkeys(uploaded, 1)
 
 
+@pytest.mark.slow
 def test_nobody_cancels_a_thousand_times_what_is_refused(
     standin: Standin, connection: str, context: Context
 ) -> None:

@@ -129,6 +129,7 @@ def test_an_unknown_exception_of_ffmpeg_is_a_reason_to_try_again(
     assert record["outcome"] == "extracted"
 
 
+@pytest.mark.slow
 def test_an_outage_while_transcribing_loses_nothing(
     video: Path, tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ def test_a_doubtful_transcript_says_why(
     assert (record["confidence"], record["language_probability"]) == (0.3, 0.4)
 
 
+@pytest.mark.slow
 def test_an_audio_that_kills_the_recogniser_costs_itself(
     audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

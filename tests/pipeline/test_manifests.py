@@ -117,6 +117,7 @@ def test_a_list_on_object_storage() -> None:
         memory.rm("/bucket", recursive=True)
 
 
+@pytest.mark.slow
 def test_a_million_lines_are_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__VOD__MAX_MANIFEST_BYTES", str(1 << 30))
     path = tmp_path / "list.csv"

@@ -36,6 +36,7 @@ def look(**environment: str) -> dict[str, Any]:
     return seen
 
 
+@pytest.mark.slow
 def test_the_policy_is_off_and_cheap_until_a_pool_is_configured() -> None:
     seen = look()
     assert (seen["registered"], seen["asked"]) == ([], False)

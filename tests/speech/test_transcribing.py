@@ -172,6 +172,7 @@ def test_two_who_speak_at_once_are_told_apart(
     assert word_error_rate(only.text, samples["lake.mov"]) < 0.2
 
 
+@pytest.mark.slow
 def test_voices_of_a_window_go_on_after_a_kill(
     hear: Transcribe, engine: WhisperEngine, two_voices: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_killed_process_costs_one_audio(own: WhisperEngine, video: Path) -> No
 
 
 @pytest.mark.usefixtures("small_windows")
+@pytest.mark.slow
 def test_a_retry_goes_on_behind_the_last_window(own: WhisperEngine, long: Path) -> None:
     whole = transcribe(long, own, TINY)
     kept: list[str] = []
