@@ -53,7 +53,7 @@ test-system: $(READY) ## whole Airflow with real processes, and its UI in headle
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'system or browser' tests/system
 
 test-distributed: $(READY) ## Airflow with Celery and Redis (needs redis-server and root), five workers, no common disk
-	@$(BIN)/python -m pytest -q -m distributed tests/distributed
+	@$(BIN)/python -m pytest -q --durations=15 -m distributed tests/distributed
 
 bench: $(READY) ## measures all and renews docs/performance.md; PARTS="side_by_side growth under_quota waiting": these
 	@$(if $(PARTS),,$(BIN)/python -m benchmarks.parse_time && $(BIN)/python -m benchmarks.sandbox && $(BIN)/python -m benchmarks.extraction && $(BIN)/python -m benchmarks.remote)

@@ -274,7 +274,7 @@ def stop_postgres(data: Path) -> None:
 def free_port(wanted: int) -> int:
     """The port wanted, if it is free on the loopback, else another."""
     # Two parallel tests would both find it free, and take it half a minute later.
-    for port in (0,) if "PYTEST_XDIST_WORKER" in os.environ else (wanted, 0):
+    for port in (0,) if "PYTEST_CURRENT_TEST" in os.environ else (wanted, 0):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
