@@ -146,7 +146,7 @@ def test_workers_together_keep_to_the_quota(lab: Lab) -> None:
         return int(calls["by_status"].get("429", 0))
 
     lab.standin.behaviour.quota_scale = 1
-    sources, before = lab.sources(150), refused()
+    sources, before = lab.sources(120), refused()
     run = lab.run(sources, 15, connection="vod_limited")
     assert lab.api.await_run("lab", run, 400) == "success"
     assert lab.submissions(sources) == dict.fromkeys(sources, 1)
