@@ -25,6 +25,8 @@ from rapidfuzz.distance import Levenshtein
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="vod-tests-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE"] = "True"
+# Airflow keeps what signs and what checks logins: both must have been made with the same secret.
+os.environ["AIRFLOW__API_AUTH__JWT_SECRET"] = "of the tests " * 6
 for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
     del os.environ[name]
 # What a shell starts in the background ignores Ctrl-C, and so would those that the tests end by it.

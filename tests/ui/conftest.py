@@ -140,7 +140,6 @@ def site(_logins: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     engine = sqlalchemy.create_engine(
         "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
     )
-    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "of the tests " * 6)
     import_all_models()
     Base.metadata.create_all(engine)
     make = sessionmaker(engine, expire_on_commit=False)
