@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from importlib import import_module
 from typing import Annotated, Any
 
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -10,7 +11,6 @@ from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.taskinstancehistory import TaskInstanceHistory
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from sqlalchemy import select
@@ -159,21 +159,30 @@ def _history(session: Session, entry: Entry) -> list[dict[str, Any]]:
     for what, writer in (("Audio extraction", entry.written), ("Transcription", entry.text_written)):
         if writer is None:
             continue
-        for model in (TaskInstance, TaskInstanceHistory):
-            rows = session.execute(
-                select(model.try_number, model.state, model.start_date, model.end_date).where(
-                    model.dag_id == writer.dag_id,
-                    model.run_id == writer.run_id,
-                    model.task_id == writer.task_id,
-                    model.map_index == writer.map_index,
-                )
+        for model in _tries_of():
+            wanted = select(model.try_number, model.state, model.start_date, model.end_date).where(
+                model.dag_id == writer.dag_id,
+                model.run_id == writer.run_id,
+                model.task_id == writer.task_id,
+                model.map_index == writer.map_index,
             )
+            rows = session.execute(wanted.execution_options(include_all_attempts=True))
             tries += [
                 {"what": what, "writer": writer, "number": number, "state": state, "start": start, "end": end}
                 for number, state, start, end in rows
             ]
     unique = {(each["what"], each["number"]): each for each in tries}
     return sorted(unique.values(), key=lambda each: (each["what"], -(each["number"] or 0)), reverse=False)
+
+
+def _tries_of() -> list[Any]:
+    """Where Airflow keeps the tries of tasks: 3.3 has the earlier ones in a table of their own, 3.4 in the
+    same, of which a query has to ask for all."""
+    try:
+        history = import_module("airflow.models.taskinstancehistory")
+    except ModuleNotFoundError:
+        return [TaskInstance]
+    return [TaskInstance, history.TaskInstanceHistory]
 
 
 def _again(session: Session, rights: Rights, entry: Entry) -> dict[str, Any] | None:

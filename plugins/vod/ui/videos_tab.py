@@ -38,9 +38,11 @@ def _read(session: Session, dag_id: str, run_id: str) -> tuple[DagRun, RunProgre
         raise not_found()
     reported: dict[tuple[str, int], Any] = {}
     plans = []
+    # Airflow 3.4 calls the place of a mapped task another name here.
+    place = "map_index" if hasattr(TaskStateStoreModel, "map_index") else "region_index"
     notes = select(
         TaskStateStoreModel.task_id,
-        TaskStateStoreModel.map_index,
+        getattr(TaskStateStoreModel, place),
         TaskStateStoreModel.key,
         TaskStateStoreModel.value,
     ).where(TaskStateStoreModel.dag_run_id == run.id, TaskStateStoreModel.key.in_([PROGRESS_KEY, PLAN_KEY]))
