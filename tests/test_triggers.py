@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -102,10 +103,12 @@ async def test_after_a_while_a_quarter_of_the_audio_is_worth_collecting(
 async def test_its_first_look_is_an_interval_after_the_last_acceptance(
     standin: Standin, connection: str, client: VodClient, video: Path
 ) -> None:
-    extraction = submit(client, video)
+    submitted = submit(client, video)
+    settle(client, submitted.audio_asset_id)  # on a busy machine it might take longer than the interval
+    extraction, before = replace(submitted, accepted=time.time()), stats(standin)["calls"]["info"]["total"]
     await event_of(trigger_of(extraction, poll_interval=1.0))
     assert time.time() >= extraction.accepted + 1.0
-    assert stats(standin)["calls"]["info"]["total"] == 1
+    assert stats(standin)["calls"]["info"]["total"] == before + 1
 
 
 @pytest.mark.anyio
