@@ -20,13 +20,15 @@ from vod.batch.outcomes import AssetsFailedError
 from vod.cloud import session
 from vod.cloud.client import VodClient
 from vod.library.register import Register
-from vod.library.transcripts import OrderNote
+from vod.library.transcripts import OrderNote, TranscriptFiles
+from vod.locations import file_stem
 from vod.operators import TranscribeAudioOperator
 from vod.speech import Transcription
 from vod.speech.engines import sis
 from vod.speech.engines.sis import SisEngine
 from vod.speech.errors import CancelledError
 from vod.standin import Standin, faults
+from vod.storage.errors import StorageError
 from vod.triggers import SpeechOrdersTrigger
 
 SIS = {"engine": "sis", "language": "zh-CN"}
@@ -412,6 +414,39 @@ def test_of_tasks_that_want_the_same_text_at_once_one_orders(
         assert list(pool.map(hear, range(6))) == [["transcribed"] * 3] * 6
     assert orders() == 3
     assert [key for key in register.values if key.startswith(("order_", "alive_"))] == []
+
+
+def test_a_store_that_does_not_answer_for_one_audio_costs_only_that(
+    standin: Standin, orders: Any, context: Context, uploaded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = extract(context, uploaded)
+    standin.settings.virtual = True
+    find = TranscriptFiles.find
+
+    def unreadable(files: TranscriptFiles, fingerprint: str) -> Any:
+        if files._stem == file_stem(uploaded[1]):
+            raise StorageError("The store does not answer.")
+        return find(files, fingerprint)
+
+    monkeypatch.setattr(TranscriptFiles, "find", unreadable)
+    records = transcribe(audio, failed_assets="return")
+    assert [record["outcome"] for record in records] == ["transcribed", "storage", "transcribed"]
+    assert orders() == 2
+
+
+def test_a_text_that_another_task_finishes_meanwhile_is_not_ordered_again(
+    audio: list[dict[str, Any]], orders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transcribe(audio)
+    find, looks = TranscriptFiles.find, []
+
+    def late(files: TranscriptFiles, fingerprint: str) -> Any:
+        looks.append(fingerprint)  # both first looks: of the batch, and of the audio itself
+        return None if len(looks) in (1, 3) else find(files, fingerprint)
+
+    monkeypatch.setattr(TranscriptFiles, "find", late)
+    [record] = transcribe(audio)
+    assert (record["outcome"], orders()) == ("transcribed", 1)
 
 
 @pytest.mark.slow

@@ -44,8 +44,8 @@ PROJECT = "{project_id}"
 
 observers: list[Callable[[str, str, str, float], None]] = []
 """Called after each request with the name of the service, the quota, how it was answered (``ok``,
-``throttled``, ``refused``, ``failed``, ``lost``, ``unreachable``), and how many seconds it waited for the
-quota."""
+``throttled``, ``refused``, ``failed``, ``lost``, ``unreachable``, ``cancelled``), and how many seconds it
+waited for the quota."""
 
 _ANSWERS = {
     ThrottledError: "throttled",
@@ -271,14 +271,17 @@ class Session:
             await self.runtime.sleep(delay)
         if before:
             before()
-        answer = "ok"
+        answer = "cancelled"
         try:
-            return await self._send(request, asset)
+            response = await self._send(request, asset)
         except CloudError as error:
             answer = next((word for kind, word in _ANSWERS.items() if isinstance(error, kind)), "refused")
             if budget and isinstance(error, ThrottledError):
                 budget.throttled()
             raise
+        else:
+            answer = "ok"
+            return response
         finally:
             for observe in observers:
                 observe(self.name, quota or "other", answer, delay)

@@ -16,7 +16,7 @@ from vod.errors import InvalidInputError, VodError
 from vod.logs import get_logger
 from vod.media import EXTENSIONS
 from vod.speech import SpeechOptions, script
-from vod.speech.engines import ENGINES, RemoteAudio, SpeechEngine, engine
+from vod.speech.engines import ENGINES, OrderingEngine, RemoteAudio, SpeechEngine, engine
 from vod.speech.errors import ServerRefusedError
 
 if TYPE_CHECKING:
@@ -106,6 +106,11 @@ class Hearing:
     engine: SpeechEngine
     options: SpeechOptions
     instead_of: str = ""
+
+    @property
+    def service(self) -> OrderingEngine | None:
+        """The engine, if it is a service that works elsewhere."""
+        return self.engine if isinstance(self.engine, OrderingEngine) else None
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from vod.hooks import VodHook
-    from vod.library.transcripts import TranscriptFiles
+    from vod.library.transcripts import OrderNote, TranscriptFiles
     from vod.records import ExtractedAudio
     from vod.speech import SpeechOptions
     from vod.speech.engines import OrderingEngine, Watch
+    from vod.speech.passages import Passage
 
 log = get_logger(__name__)
 
@@ -41,14 +42,28 @@ class Order:
     files: TranscriptFiles
 
     @property
-    def job(self) -> str:
-        """What the service calls the order; empty when it was not given."""
-        return str(self.files.note(self.fingerprint).read().get("job") or "")
+    def note(self) -> OrderNote:
+        """What is known of the order, for every task that wants the same text."""
+        return self.files.note(self.fingerprint)
 
     @property
     def is_given(self) -> bool:
         """Whether nothing is to be ordered: it was, or the text is there."""
-        return bool(self.job) or self.files.find(self.fingerprint) is not None
+        return "job" in self.note.read() or self.files.find(self.fingerprint) is not None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a service works on.
+
+    :param records: The audio.
+    :param jobs: What the service calls the orders.
+    :param until: Until when they are waited for, seconds since the epoch.
+    """
+
+    records: Sequence[ExtractedAudio]
+    jobs: Sequence[str]
+    until: float
 
 
 class Orders:
@@ -64,60 +79,88 @@ class Orders:
         self._hook = hook
         self._watch = watch
         self._register = register
-        self.refused: dict[str, VodError] = {}
-        """Why an audio was not ordered, by fingerprint."""
+        self._not_given: dict[str, VodError] = {}
+        """Why, by fingerprint: told when the audio's own turn comes."""
 
-    def give(self, engine: OrderingEngine, options: SpeechOptions, orders: list[Order]) -> None:
-        """Order each audio unless somebody has. What is refused costs only itself.
+    def give(self, engine: OrderingEngine, options: SpeechOptions, orders: Iterable[Order]) -> None:
+        """Order each audio unless somebody has. What cannot be ordered costs only itself.
 
         :raises vod.speech.errors.CancelledError: the task was ended.
         """
-        left = {order.fingerprint: order for order in orders if not order.is_given}
+        left = self._not_yet_given(orders)
         if not left:
             return
         try:
-            self._give_all(engine, options, left)
+            while left:
+                for fingerprint in self._claimed(left):
+                    self._give(engine, options, left.pop(fingerprint))
+                left = self._not_yet_given(left.values())
+                if left:
+                    log.info("%d audio files are being ordered by another task.", len(left))
+                    self._watch.wait(_LOOK_AGAIN)
         finally:
             if self._register:
                 self._register.leave()
 
-    def _give_all(self, engine: OrderingEngine, options: SpeechOptions, left: dict[str, Order]) -> None:
-        while left:
-            mine = self._claimed(left)
-            for fingerprint in mine:
-                order = left.pop(fingerprint)
-                if self._register:
-                    self._register.sign()  # with a service in trouble all together may take long
-                try:
-                    self._give(engine, options, order)
-                finally:
-                    if self._register:
-                        self._register.drop([fingerprint])
-            left = {fingerprint: order for fingerprint, order in left.items() if not order.is_given}
-            if left:
-                log.info("%d audio files are being ordered by another task.", len(left))
-                self._wait(_LOOK_AGAIN)
+    def waiting(
+        self, engine: OrderingEngine, options: SpeechOptions, orders: Iterable[Order]
+    ) -> Waiting | None:
+        """What the service works on of these; ``None`` when it is nothing."""
+        known = []
+        for order in orders:
+            with suppress(VodError):  # told when the audio's own turn comes
+                if "job" in (values := order.note.read()):
+                    known.append((order.record, values))
+        if not known:
+            return None
+        return Waiting(
+            records=[record for record, _ in known],
+            jobs=[values["job"] for _, values in known],
+            until=max(engine.waits_until(options, values) for _, values in known),
+        )
+
+    def result(self, engine: OrderingEngine, options: SpeechOptions, order: Order) -> Passage | None:
+        """What the service recognised, ordered before or now.
+
+        :returns: ``None`` when another task has the text meanwhile.
+        :raises vod.speech.errors.SpeechError: there is no text, or not yet.
+        """
+        if order.fingerprint not in self._not_given:
+            self.give(engine, options, [order])
+        if order.fingerprint in self._not_given:
+            raise self._not_given.pop(order.fingerprint)
+        if "job" not in order.note.read():
+            return None
+        return engine.result(remote_audio(order.record, self._hook), options, order.note, self._watch)
+
+    def _not_yet_given(self, orders: Iterable[Order]) -> dict[str, Order]:
+        left = {}
+        for order in orders:
+            try:
+                if not order.is_given:
+                    left[order.fingerprint] = order
+            except VodError as error:  # of the store
+                self._not_given[order.fingerprint] = error
+        return left
 
     def _claimed(self, orders: Mapping[str, Order]) -> list[str]:
         return [*self._register.claim(orders).granted] if self._register else [*orders]
 
     def _give(self, engine: OrderingEngine, options: SpeechOptions, order: Order) -> None:
-        if order.is_given:  # by the task that had the claim before
-            return
-        audio, note = remote_audio(order.record, self._hook), order.files.note(order.fingerprint)
+        if self._register:
+            self._register.sign()  # with a service in trouble all together may take long
         try:
-            engine.order(audio, options, note, self._watch)
+            # The engine reads the note; the text may be there since.
+            if not order.files.find(order.fingerprint):
+                audio = remote_audio(order.record, self._hook)
+                engine.order(audio, options, order.note, self._watch)
         except CancelledError:
             raise
         except VodError as error:
-            self.refused[order.fingerprint] = error
-
-    def _wait(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if self._watch.cancelled():
-                raise CancelledError("The recognition was cancelled.")
-            time.sleep(min(0.25, left))
+            self._not_given[order.fingerprint] = error
+        finally:
+            if self._register:
+                self._register.drop([order.fingerprint])
 
 
 def claims_of_orders(context: Context, store: Store | None) -> Register | None:

@@ -28,8 +28,8 @@ from vod.library.transcripts import TranscriptFiles
 from vod.links import TranscriptLink
 from vod.logs import get_logger
 from vod.operators.base import TRIGGER_DELAY, BatchOperator
-from vod.operators.hearing import Hearing, SpeechSettings, hearings, reason, remote_audio
-from vod.operators.orders import Order, Orders, claims_of_orders
+from vod.operators.hearing import Hearing, SpeechSettings, hearings, reason
+from vod.operators.orders import Order, Orders, Waiting, claims_of_orders
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
 from vod.speech import WRITERS, SpeechOptions, Transcription, write
 from vod.speech.engines import OrderingEngine, Watch
@@ -170,8 +170,7 @@ class TranscribeAudioOperator(BatchOperator):
                 ledger = Ledger(LedgerPages(context["task_state_store"]), inputs, attempt)
                 outcomes: dict[str, Record] = {}
                 registered = any(isinstance(record, ExtractedAudio) and record.entry for record in records)
-                orders_audio = isinstance(engines[0].engine, OrderingEngine)
-                wanted = registered or orders_audio or not on_one_machine()
+                wanted = registered or bool(engines[0].service) or not on_one_machine()
                 store = store_of(context.get("asset_state_store")) if wanted else None
                 if store:
                     check_shared(destination, store)
@@ -180,12 +179,9 @@ class TranscribeAudioOperator(BatchOperator):
                 orders = Orders(self.hook, watch, claims_of_orders(context, store))
                 work = _Work(self, engines, destination, captions, progress, watch, orders)
                 try:
-                    ordered = work.order([each for each in records if _is_open(each, ledger)])
-                    if may_defer and ordered:
-                        if texts:
-                            for order in ordered:
-                                texts.begin(order.record)
-                        self._wait_elsewhere(progress, ordered, work.waits_until(ordered))
+                    waiting = work.order([each for each in records if _is_open(each, ledger)])
+                    if may_defer and waiting:
+                        self._wait_elsewhere(progress, waiting, texts)
                     # What may have killed an earlier try comes last.
                     for record in sorted(records, key=lambda record: ledger.begun(_key(record))):
                         if isinstance(record, ExtractedAudio):
@@ -201,18 +197,19 @@ class TranscribeAudioOperator(BatchOperator):
                 context, [outcomes[asset] for asset in dict.fromkeys(record.asset for record in records)]
             )
 
-    def _wait_elsewhere(self, progress: BatchProgress, ordered: Sequence[Order], until: float) -> None:
+    def _wait_elsewhere(self, progress: BatchProgress, waiting: Waiting, texts: Texts | None) -> None:
         """:raises TaskDeferred: there is time left to wait."""
         from vod.triggers import SpeechOrdersTrigger  # loads an HTTP client: not to parse a DAG file
 
-        left = time_limit(until - time.time(), self.execution_timeout)
+        left = time_limit(waiting.until - time.time(), self.execution_timeout)
         if left <= 0:
             return
-        progress.report(f"Waiting for SIS: {len(ordered)} audio files are ordered.")
+        if texts:
+            for record in waiting.records:
+                texts.begin(record)
+        progress.report(f"Waiting for SIS: {len(waiting.jobs)} audio files are ordered.")
         trigger = SpeechOrdersTrigger(
-            vod_conn_id=self.vod_conn_id,
-            jobs=[order.job for order in ordered],
-            deadline=time.time() + left,
+            vod_conn_id=self.vod_conn_id, jobs=[*waiting.jobs], deadline=time.time() + left
         )
         spare = timedelta(seconds=left) + TRIGGER_DELAY
         self.defer(trigger=trigger, method_name="execute_complete", timeout=spare)
@@ -309,30 +306,20 @@ class _Work:
     @property
     def only_waits(self) -> bool:
         """Whether the first engine is a service that works elsewhere."""
-        return isinstance(self.engines[0].engine, OrderingEngine)
+        return self.engines[0].service is not None
 
-    def order(self, records: Sequence[ExtractedAudio]) -> list[Order]:
-        """Order all audio of a service before the first is waited for; returns what is under way."""
-        hearing = self.engines[0]
-        if not isinstance(hearing.engine, OrderingEngine):
-            return []
-        orders = []
+    def order(self, records: Sequence[ExtractedAudio]) -> Waiting | None:
+        """Order all audio of a service before the first is waited for; returns what it works on."""
+        hearing, orders = self.engines[0], []
+        if hearing.service is None:
+            return None
         for record in records:
             with suppress(VodError):  # it is told when its turn comes
                 fingerprint, files = self._place(hearing, record)
                 if not record.silent:
                     orders.append(Order(record, fingerprint, files))
-        self.orders.give(hearing.engine, hearing.options, orders)
-        return [order for order in orders if order.job]
-
-    def waits_until(self, ordered: Sequence[Order]) -> float:
-        """Until when orders are waited for: seconds since the epoch."""
-        hearing = self.engines[0]
-        assert isinstance(hearing.engine, OrderingEngine)
-        return max(
-            hearing.engine.waits_until(hearing.options, order.files.note(order.fingerprint))
-            for order in ordered
-        )
+        self.orders.give(hearing.service, hearing.options, orders)
+        return self.orders.waiting(hearing.service, hearing.options, orders)
 
     def transcribe(self, record: ExtractedAudio) -> Transcript:
         """Transcripts of an audio and of its other tracks."""
@@ -413,7 +400,7 @@ class _Work:
             self.destination.uri(transcript) if found else files.write(transcript, transcription.to_json())
         )
         warnings = doubts(transcription)
-        if isinstance(hearing.engine, OrderingEngine) and files.note(fingerprint).read().get("lost"):
+        if hearing.service and files.note(fingerprint).read().get("lost"):
             warnings.append("The answer to an order was lost: the service may bill this audio twice.")
         files.forget(fingerprint)
         seconds = time.monotonic() - started
@@ -435,8 +422,8 @@ class _Work:
     def _recognise(
         self, hearing: Hearing, record: ExtractedAudio, fingerprint: str, files: TranscriptFiles
     ) -> Transcription:
-        if isinstance(hearing.engine, OrderingEngine):
-            return self._ordered(hearing.engine, hearing.options, record, fingerprint, files)
+        if hearing.service:
+            return self._ordered(hearing.service, hearing.options, Order(record, fingerprint, files))
         done = files.heard(fingerprint)
         if done:
             log.info("%s: going on after %.0f s that an earlier try heard.", record.asset, done[-1].end)
@@ -465,27 +452,25 @@ class _Work:
         self,
         engine: OrderingEngine,
         options: SpeechOptions,
-        record: ExtractedAudio,
-        fingerprint: str,
-        files: TranscriptFiles,
+        order: Order,
     ) -> Transcription:
-        """What a service recognised, ordered before or now."""
+        """What a service recognised, or another task has of it meanwhile."""
+        record, passage = order.record, None
         if record.silent:  # nothing to pay for
             passage = Passage(start=0.0, end=record.duration or 0.0, speech_seconds=0.0)
         else:
-            if fingerprint not in self.orders.refused:
-                self.orders.give(engine, options, [Order(record, fingerprint, files)])
-            if fingerprint in self.orders.refused:
-                raise self.orders.refused.pop(fingerprint)
-            audio = remote_audio(record, self.operator.hook)
-            passage = engine.result(audio, options, files.note(fingerprint), self.watch)
+            passage = self.orders.result(engine, options, order)
+        if passage is None:
+            found = order.files.find(order.fingerprint)
+            assert found  # it was, and transcripts stay
+            return found[1]
         return assemble(
             [passage],
             options,
             engine.revision(options),
             offset=record.offset,
             track=record.track,
-            fingerprint=fingerprint,
+            fingerprint=order.fingerprint,
         )
 
     @staticmethod

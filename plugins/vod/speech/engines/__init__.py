@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from vod.errors import InvalidInputError
+from vod.speech.errors import CancelledError
 from vod.speech.options import SpeechOptions
 from vod.speech.passages import Passage
 
@@ -33,6 +35,20 @@ class Watch:
     heard: Callable[[float], None] = lambda _: None
     cancelled: Callable[[], bool] = lambda: False
     until: float = math.inf
+
+    def wait(self, seconds: float) -> None:
+        """Wait for so many seconds.
+
+        :raises CancelledError: the caller no longer wants it.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            if self.cancelled():
+                raise CancelledError("The recognition was cancelled.")
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(0.25, left))
 
 
 class SpeechEngine(Protocol):
@@ -103,8 +119,11 @@ class OrderingEngine(SpeechEngine, Protocol):
         :raises vod.speech.errors.SpeechError: it was not ordered.
         """
 
-    def waits_until(self, options: SpeechOptions, note: Note) -> float:
-        """Until when what was ordered is waited for: seconds since the epoch."""
+    def waits_until(self, options: SpeechOptions, known: Mapping[str, Any]) -> float:
+        """Until when what was ordered is waited for, seconds since the epoch.
+
+        :param known: What the note says.
+        """
 
     def result(self, audio: RemoteAudio, options: SpeechOptions, note: Note, watch: Watch) -> Passage:
         """Wait for what was ordered.

@@ -33,9 +33,9 @@ from vod.cloud.session import Session
 from vod.errors import InvalidInputError
 from vod.locations import secrets_of
 from vod.logs import get_logger
+from vod.speech.engines import Watch
 from vod.speech.engines.answers import passage_of
 from vod.speech.errors import (
-    CancelledError,
     LanguageMismatchError,
     OrderFailedError,
     OrderLostError,
@@ -53,7 +53,7 @@ from vod.speech.languages import base_code
 
 if TYPE_CHECKING:
     from vod.cloud.settings import ServiceSettings
-    from vod.speech.engines import Note, RemoteAudio, Watch
+    from vod.speech.engines import Note, RemoteAudio
     from vod.speech.options import SpeechOptions
     from vod.speech.passages import Passage
 
@@ -102,22 +102,14 @@ log = get_logger(__name__)
 class _Runtime(BlockingRuntime):
     """Waits on the thread, until the caller no longer wants it."""
 
-    cancelled: Callable[[], bool] = staticmethod(lambda: False)
+    watch = Watch()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for so many seconds."""
-        self.wait(seconds)
+        """Wait for so many seconds.
 
-    def wait(self, seconds: float) -> None:
-        """:raises CancelledError: the caller no longer wants it."""
-        end = time.monotonic() + seconds
-        while True:
-            if self.cancelled():
-                raise CancelledError("The recognition was cancelled.")
-            left = end - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(0.25, left))
+        :raises CancelledError: the caller no longer wants it.
+        """
+        self.watch.wait(seconds)
 
 
 class SisEngine:
@@ -183,7 +175,7 @@ class SisEngine:
         :raises OrderLostError: two answers were lost.
         :raises ServerRefusedError: SIS refuses the keys or the audio.
         """
-        self._runtime.cancelled = watch.cancelled
+        self._runtime.watch = watch
         known = note.read()
         if known.get("job"):
             return
@@ -212,10 +204,9 @@ class SisEngine:
         note.write({})
         raise OrderLostError("SIS was asked twice, and did not say whether it accepted the audio.")
 
-    def waits_until(self, options: SpeechOptions, note: Note) -> float:
+    def waits_until(self, options: SpeechOptions, known: Mapping[str, Any]) -> float:
         """See :class:`vod.speech.engines.OrderingEngine`."""
-        accepted = float(note.read().get("accepted", 0.0))
-        return max(accepted, time.time() - _KEPT) + (options.time_limit or _PATIENCE)
+        return max(float(known["accepted"]), time.time() - _KEPT) + (options.time_limit or _PATIENCE)
 
     def result(self, audio: RemoteAudio, options: SpeechOptions, note: Note, watch: Watch) -> Passage:
         """See :class:`vod.speech.engines.OrderingEngine`.
@@ -225,9 +216,9 @@ class SisEngine:
         :raises ServerAnswerError: it does not keep to its contract.
         :raises CancelledError: the caller no longer wants it; the order stays.
         """
-        self._runtime.cancelled = watch.cancelled
+        self._runtime.watch = watch
         known = note.read()
-        until = min(self.waits_until(options, note), watch.until)
+        until = min(self.waits_until(options, known), watch.until)
         pause = _FIRST_PAUSE
         while True:
             answer = self._look(audio, known, note)
@@ -244,7 +235,7 @@ class SisEngine:
                 )
                 late.retryable = True
                 raise late
-            self._runtime.wait(pause)
+            watch.wait(pause)
             pause = min(pause * _GROWTH, _LONGEST_PAUSE)
 
     def close(self) -> None:
