@@ -81,6 +81,25 @@ def test_a_batch_of_vod(
     assert calls["vod.calls.made,service=VOD,call=extract,answer=ok"] == 4
 
 
+def test_audio_of_vod_counts_once_whoever_wants_it(
+    received: Any, connection: str, client: VodClient, video: Path
+) -> None:
+    assets, register = [client.upload(video, title=str(number)) for number in range(2)], DictStore()
+
+    def run(context: dict[str, Any], **options: Any) -> float:
+        operator = ExtractAudioOperator(
+            task_id="extract", assets=assets, deferrable=False, poll_interval=0.05, **options
+        )
+        operator.execute(context)
+        return sum(received().get("vod.extractions.finished,engine=vod", []))
+
+    first = context_of(DictStore(), register, run_id="first")
+    assert run(first) == 2
+    assert run(first) == 2, "a cleared success"
+    assert run(context_of(DictStore(), register, run_id="second")) == 2
+    assert run(context_of(DictStore(), register, run_id="third"), force=True) == 4
+
+
 def test_files_and_their_text(received: Any, video: Path, tmp_path: Path) -> None:
     def run() -> None:
         context = context_of(DictStore())

@@ -17,7 +17,7 @@ from vod.storage.files import Destination
 @pytest.fixture(autouse=True)
 def celery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
-    monkeypatch.setattr(folders, "_SETTLING", 0.0)
+    monkeypatch.setattr(folders, "SETTLING", 0.0)
 
 
 def on(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:

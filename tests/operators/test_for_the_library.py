@@ -11,7 +11,6 @@ import pytest
 from tests.conftest import DictStore, context_of
 from tests.operators.conftest import extract
 from vod import links
-from vod.library import register as register_module
 from vod.library.register import REGISTER
 from vod.library.texts import text_key
 from vod.operators import TranscribeAudioOperator
@@ -20,7 +19,6 @@ from vod.standin import Standin
 
 @pytest.fixture(autouse=True)
 def _quick_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(register_module, "_SETTLING", 0.01)
     monkeypatch.setattr("vod.library.pace._SETTLING", 0.01)
 
 

@@ -25,8 +25,7 @@ def register() -> DictStore:
 
 @pytest.fixture(autouse=True)
 def _quick_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dictionary is written at once."""
-    monkeypatch.setattr(register_module, "_SETTLING", 0.05)
+    """The shared quota is written into a dictionary at once."""
     monkeypatch.setattr("vod.library.pace._SETTLING", 0.01)
 
 
@@ -196,7 +195,7 @@ def test_a_claim_that_was_written_too_slowly_is_no_claim(monkeypatch: pytest.Mon
                 threading.Event().wait(0.2)
             super().set(key, value, **options)
 
-    monkeypatch.setattr(register_module, "_LONGEST_WRITE", 0.1)
+    monkeypatch.setattr(register_module, "LONGEST_WRITE", 0.1)
     claims = Register(Slow(), "slow", {}, settling=0.0).claim(["asset"])
     assert not claims.granted
     assert set(claims.elsewhere) == {"asset"}

@@ -390,16 +390,16 @@ class VodEngine:
         """Write what was noted, here and for all."""
         self._ledger.save()
         ready = {
-            asset: outcome.to_json()
+            asset: outcome
             for asset, outcome in outcomes.items()
             if isinstance(outcome, ExtractedAudio) and asset in self._submitter.accepted_at
         }
-        for asset in ready:
-            outcome = outcomes[asset]
-            if isinstance(outcome, ExtractedAudio):
-                count_extracted(outcome)
+        new = set(ready)
         if self._register and ready:
-            self._register.finish(ready, self._submitter.accepted_at)
+            records = {asset: outcome.to_json() for asset, outcome in ready.items()}
+            new = self._register.finish(records, self._submitter.accepted_at)
+        for asset in new:
+            count_extracted(ready[asset])
 
     def _copied(self, outcomes: Outcomes) -> Outcomes:
         """What becomes of audio that is ready and still lies in VOD only."""

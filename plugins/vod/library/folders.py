@@ -15,15 +15,12 @@ from typing import Any
 from airflow.sdk.configuration import conf
 
 from vod.errors import InvalidInputError
-from vod.library.register import Store
+from vod.library.register import LONGEST_WRITE, SETTLING, Store
 from vod.storage.files import Destination
 
 MEMORY = 3600.0
 """Seconds after which another machine may have a new folder under that path: somebody has changed it."""
 _RENEWED = 600.0
-_SETTLING = 1.0
-"""Seconds between the first write of a mark and reading it back."""
-_LONGEST_WRITE = _SETTLING / 2
 
 
 class FolderNotSharedError(InvalidInputError):
@@ -66,8 +63,8 @@ def check_shared(destination: Destination, store: Store) -> None:
             return
         # Of several machines that come at once the last one to write wins, as in the register: whoever still
         # finds its own mark after the longest time that a write may take.
-        if time.monotonic() - read_at <= _LONGEST_WRITE:
-            time.sleep(_SETTLING)
+        if time.monotonic() - read_at <= LONGEST_WRITE:
+            time.sleep(SETTLING)
 
 
 def _known(store: Store, key: str) -> dict[str, Any]:

@@ -25,16 +25,20 @@ class Index:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def add(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+    def add(self, records: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """Add audio.
 
         :param records: :class:`vod.records.ExtractedAudio` as JSON, by the key of its entry.
+        :returns: the keys of what was not there.
         """
+        added: set[str] = set()
         for page, keys in _pages(records).items():
             before = self._page(page)
-            after = before | {_line(key): str(records[key]["uri"]) for key in keys}
-            if after != before:
-                self._store.set(page, after)
+            new = {key for key in keys if before.get(_line(key)) != str(records[key]["uri"])}
+            if new:
+                self._store.set(page, before | {_line(key): str(records[key]["uri"]) for key in new})
+            added |= new
+        return added
 
     def find(self, keys: Iterable[str]) -> dict[str, str]:
         """URIs of the audio of those entries that are known to have one, by key."""

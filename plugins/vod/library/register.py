@@ -42,9 +42,9 @@ CLAIM_LEASE = 900.0
 """Seconds after its last sign of life at which a task's claims are free: longer than Airflow needs to notice
 a dead worker and to start the next try, and longer than two clocks may differ for VOD (section 1.1)."""
 
-_SETTLING = 1.0
+SETTLING = 1.0
 """Seconds between the last write of a claim and reading it back."""
-_LONGEST_WRITE = _SETTLING / 2
+LONGEST_WRITE = SETTLING / 2
 """Seconds from reading that an entry is free to the end of the write: what takes longer is no claim."""
 _SIGNS_PER_LEASE = 10
 _LONGEST_INTERVAL = 30.0
@@ -162,7 +162,7 @@ class Register:
         *,
         lease: float = CLAIM_LEASE,
         prefix: str = "audio",
-        settling: float = _SETTLING,
+        settling: float = SETTLING,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.holder = holder
@@ -242,7 +242,7 @@ class Register:
             # A dead task's intent stays: what it may have submitted is looked for first.
             intended = entry.intended if entry and not entry.audio else None
             self._write(asset, Entry(asset=asset, holder=self.holder, intended=intended))
-            if time.monotonic() - read_at > _LONGEST_WRITE:
+            if time.monotonic() - read_at > LONGEST_WRITE:
                 log.info("Writing a claim took too long; asking again later.")
                 claims.elsewhere[asset] = Entry(asset=asset, holder=self.holder)
             else:
@@ -276,11 +276,12 @@ class Register:
         self._write(asset, Entry(asset=asset, holder=self.holder, audio=audio, accepted=round(at, 3)))
         self._store.set(_owner_key(audio), self.key(asset))
 
-    def finish(self, records: Mapping[str, dict[str, Any]], accepted: Mapping[str, float]) -> None:
+    def finish(self, records: Mapping[str, dict[str, Any]], accepted: Mapping[str, float]) -> set[str]:
         """The audio of assets is there.
 
         :param records: :class:`vod.records.ExtractedAudio` as JSON, by asset.
         :param accepted: When VOD had accepted each, if it was VOD's.
+        :returns: the assets whose audio is new: no task has finished it before.
         """
         for asset, record in records.items():
             self._write(
@@ -293,7 +294,8 @@ class Register:
                     record=record,
                 ),
             )
-        self._index.add({self.key(asset): record for asset, record in records.items()})
+        new = self._index.add({self.key(asset): record for asset, record in records.items()})
+        return {asset for asset in records if self.key(asset) in new}
 
     def forget(self, asset: str) -> None:
         """Nothing was submitted, or it came to nothing; the claim stays."""
@@ -320,8 +322,9 @@ class Register:
             entries = {asset: self.get(asset) for asset in failures}
             unknown = [asset for asset, entry in entries.items() if entry is None]
             if unknown:
-                self.claim(unknown)
-            self.release(failures)
+                entries |= self.claim(unknown).granted
+            for asset, reason in failures.items():
+                self._give_back(asset, entries[asset], reason)
         except Exception as error:  # noqa: BLE001 - what the batch has done is not lost for it
             log.info("The register cannot be changed here: %s", error)
 
@@ -333,13 +336,17 @@ class Register:
         :param cancelled: Whether what VOD had accepted is cancelled; otherwise others may wait for it.
         """
         for asset, reason in reasons.items():
-            entry = self.get(asset)
-            if entry and entry.holder == self.holder:
-                # An intent stays for whoever goes on: the submission may have been accepted.
-                given_back = replace(entry, holder=None, ended_by=self.holder, reason=reason)
-                if cancelled:
-                    given_back = replace(given_back, audio=None, accepted=None)
-                self._write(asset, given_back)
+            self._give_back(asset, self.get(asset), reason, cancelled=cancelled)
+
+    def _give_back(
+        self, asset: str, entry: Entry | None, reason: dict[str, Any] | None, *, cancelled: bool = False
+    ) -> None:
+        if entry and entry.holder == self.holder:
+            # An intent stays for whoever goes on: the submission may have been accepted.
+            given_back = replace(entry, holder=None, ended_by=self.holder, reason=reason)
+            if cancelled:
+                given_back = replace(given_back, audio=None, accepted=None)
+            self._write(asset, given_back)
 
     def drop(self, assets: Iterable[str]) -> None:
         """Remove claims, and with them all that the register knows of the assets."""
