@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import pkgutil
 import re
-import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 
@@ -101,22 +99,11 @@ def _defaults(kind: type) -> Iterator[tuple[str, str]]:
             elif entry.default_factory is not MISSING:
                 yield entry.name, f"`{entry.default_factory()!r}`"
         return
-    # Airflow wraps the constructor, which hides its signature.
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    for function in body.body:
-        if isinstance(function, ast.FunctionDef) and function.name == "__init__":
-            given = function.args
-            defaults = zip(
-                given.args[-len(given.defaults) :] if given.defaults else [], given.defaults, strict=True
-            )
-            for argument, default in (*defaults, *zip(given.kwonlyargs, given.kw_defaults, strict=True)):
-                if argument.arg == "deferrable":
-                    yield argument.arg, "Airflow's"
-                elif default is not None:
-                    scope = vars(importlib.import_module(kind.__module__))
-                    value = eval(ast.unparse(default), scope)  # noqa: S307 - our own code
-                    yield argument.arg, f"`{value!r}`"
+    for name, parameter in inspect.signature(inspect.unwrap(kind.__init__)).parameters.items():
+        if name == "deferrable":
+            yield name, "Airflow's"
+        elif parameter.default is not inspect.Parameter.empty:
+            yield name, f"`{parameter.default!r}`"
 
 
 def _outcomes() -> list[tuple[str, ...]]:

@@ -17,21 +17,20 @@ class Command:
     """One command.
 
     :param module: Where it is; imported only when it is wanted.
-    :param run: Its function there.
     :param text: What it does.
     :param examples: Arguments that show how it is used.
+    :param run: Its function in the module.
     """
 
     module: str
-    run: str
     text: str
     examples: tuple[str, ...]
+    run: str = "run"
 
 
 COMMANDS = {
     "extract": Command(
         "vod.commands.extract",
-        "run",
         "extract the audio of videos with ffmpeg",
         (
             "talk.mp4 --output audio",
@@ -41,39 +40,34 @@ COMMANDS = {
     ),
     "transcribe": Command(
         "vod.commands.transcribe",
-        "run",
         "transcribe audio and video files",
         ("talk.mp4", "talk.mp4 --model small --language de --format vtt"),
     ),
     "models": Command(
         "vod.commands.models",
-        "run",
         "which speech models are here; fetch or check them",
         ("list", "fetch small", "check"),
     ),
     "captions": Command(
         "vod.commands.captions",
-        "run",
         "write or check captions of transcripts",
         ("audio/talk.en.json --format vtt",),
     ),
     "check": Command(
         "vod.commands.check",
-        "run",
         "what reads files here, its limits and known vulnerabilities",
         ("", "--ffmpeg /opt/ffmpeg/bin/ffmpeg"),
     ),
     "cleanup": Command(
         "vod.commands.cleanup",
-        "run",
         "remove old state from the database of Airflow",
         ("--older-than 365",),
     ),
     "standin": Command(
         "vod.standin",
-        "serve",
         "serve a stand-in for Huawei Cloud VOD",
         ("--data /tmp/standin",),
+        run="serve",
     ),
 }
 
@@ -85,7 +79,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    program = "vod" if Path(sys.argv[0]).name == "vod" else "python -m vod"
+    program = "vod" if Path(sys.argv[0]).stem == "vod" else "python -m vod"
     parser = _Parser(prog=program, description="Video libraries into audio and text.")
     parser.add_argument("--version", action="version", version=f"vod {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

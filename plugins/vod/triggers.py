@@ -98,7 +98,8 @@ class AudioAssetTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then give one event: the records, and the deadline."""
-        metrics.start_in_triggerer()
+        if self.trigger_id is not None:  # otherwise a task runs it, whose metrics Airflow has set up
+            metrics.start_in_triggerer()
         extractions, postponed = self._of(SubmittedExtraction), self._of(PostponedExtraction)
         self._gone_since = {
             extraction.audio_asset_id: extraction.gone_since
@@ -255,7 +256,8 @@ class SpeechOrdersTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then give one event: the deadline."""
-        metrics.start_in_triggerer()
+        if self.trigger_id is not None:
+            metrics.start_in_triggerer()
         try:
             settings = await VodHook(self.vod_conn_id).async_settings()
             await await_orders(settings.service, settings.sis_endpoint, self.jobs, until=self.deadline)

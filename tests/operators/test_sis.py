@@ -305,6 +305,7 @@ def test_a_result_that_is_gone_is_not_bought_anew(
         patch.setattr(SisEngine, "result", _die)
         with pytest.raises(Killed):
             transcribe(audio, store)
+    await_end(standin)  # which would write it again
     for job in (standin.settings.data / "speech").glob("*.json"):
         job.unlink()
     [failure] = transcribe(audio, store, failed_assets="return")
@@ -316,6 +317,12 @@ def states(standin: Standin) -> list[str]:
     """Of all orders."""
     jobs = (standin.settings.data / "speech").glob("*.json")
     return [json.loads(job.read_text())["answer"]["status"] for job in jobs]
+
+
+def await_end(standin: Standin) -> None:
+    """Of all orders."""
+    while set(states(standin)) != {"FINISHED"}:
+        time.sleep(0.01)
 
 
 def deferred(operator: TranscribeAudioOperator, context: Context) -> TaskDeferred:
@@ -373,8 +380,7 @@ def test_the_time_to_wait_elsewhere_ends(
     event = asyncio.run(first_event(waiting.trigger))
     with pytest.raises(AssetsFailedError, match="in time"):
         operator_of(audio, **options).execute_complete(context, event)
-    while states(standin) != ["FINISHED"]:
-        time.sleep(0.05)
+    await_end(standin)
     [record] = transcribe(audio, context["task_state_store"], options=options.get("options", SIS))
     assert (record["outcome"], orders()) == ("transcribed", 1), "the next try waits on"
 
