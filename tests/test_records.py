@@ -7,7 +7,15 @@ import json
 import pytest
 
 from vod.errors import NoAudioTrackError, VodError
-from vod.records import AssetFailure, ExtractedAudio, Record, SubmittedExtraction, Transcript, parse_record
+from vod.records import (
+    AssetFailure,
+    ExtractedAudio,
+    PostponedExtraction,
+    Record,
+    SubmittedExtraction,
+    Transcript,
+    parse_record,
+)
 
 RECORDS: list[Record] = [
     ExtractedAudio(
@@ -102,3 +110,10 @@ def test_the_texts_of_a_failure_have_an_end() -> None:
     failure = AssetFailure.from_error("a", VodError("x" * 10_000, remedy="y" * 10_000))
     assert (len(failure.message), len(failure.remedy)) == (500, 500)
     assert failure.message.endswith("x…")
+
+
+def test_what_becomes_of_a_postponed_extraction_may_be_told_by_a_newer_version() -> None:
+    failure = AssetFailure(asset="a", outcome="gone", message="Gone.")
+    told = {**failure.to_json(), "of_a_newer_version": 1}
+    postponed = PostponedExtraction(asset="a", again=1.0, tries=1, watch=False, failure=told)
+    assert postponed.given_up == failure

@@ -58,7 +58,9 @@ METRICS = {
         "calls of VOD and SIS, by how they were answered",
     ),
     "vod.calls.quota_wait": Metric("timer", ("service", "call"), "time that a call waited for its quota"),
-    "vod.waiting.assets": Metric("gauge", (), "assets that this triggerer waits for"),
+    "vod.waiting.assets": Metric(
+        "gauge", (), "assets that a triggerer waits for, or a task that is not deferred"
+    ),
     "vod.waiting.oldest": Metric("gauge", (), "seconds since the first of these was accepted; 0 without any"),
 }
 """All metrics by name, without the prefix of Airflow's configuration."""

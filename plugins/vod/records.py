@@ -161,7 +161,9 @@ class PostponedExtraction(_Record):
     @property
     def given_up(self) -> AssetFailure:
         """What becomes of it when time runs out."""
-        return AssetFailure(**self.failure)
+        failure = parse_record(self.failure)
+        assert isinstance(failure, AssetFailure)
+        return failure
 
 
 @dataclass(frozen=True, kw_only=True)

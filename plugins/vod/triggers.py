@@ -30,8 +30,8 @@ R = TypeVar("R", SubmittedExtraction, PostponedExtraction)
 _COLLECT_SHARE = 0.25
 """Part of a batch that is worth collecting before all of it is ready: each time, a worker starts."""
 
-_waiting: dict[int, list[SubmittedExtraction]] = {}
-"""What each trigger of this process waits for."""
+_waiting: dict[int, tuple[int, float]] = {}
+"""For how many audio assets each trigger of this process waits, and when the first of them was accepted."""
 
 _cancelling: set[asyncio.Future[list[str]]] = set()
 
@@ -107,7 +107,8 @@ class AudioAssetTrigger(BaseTrigger):
             if extraction.gone_since is not None
         }
         ready = ReadyCount(len(extractions))
-        _waiting[id(self)] = extractions
+        if extractions:
+            _waiting[id(self)] = len(extractions), min(each.accepted for each in extractions)
         try:
             async with AsyncExitStack() as stack:
                 poller = None  # files need no connection
@@ -141,7 +142,7 @@ class AudioAssetTrigger(BaseTrigger):
             # The resumed task makes the same call and fails with the same error, in its own terms.
             self.log.warning("Waiting ended: %s", error)
         finally:
-            del _waiting[id(self)]
+            _waiting.pop(id(self), None)
             _count_waiting()
         yield TriggerEvent({"records": self._handed_back(), "deadline": self.deadline})
 
@@ -228,9 +229,9 @@ def _unpacked(text: str) -> list[dict[str, Any]]:
 
 
 def _count_waiting() -> None:
-    accepted = [each.accepted for extractions in _waiting.values() for each in extractions]
-    metrics.gauge("vod.waiting.assets", len(accepted))
-    metrics.gauge("vod.waiting.oldest", time.time() - min(accepted) if accepted else 0.0)
+    metrics.gauge("vod.waiting.assets", sum(count for count, _ in _waiting.values()))
+    oldest = min((accepted for _, accepted in _waiting.values()), default=time.time())
+    metrics.gauge("vod.waiting.oldest", time.time() - oldest)
 
 
 class SpeechOrdersTrigger(BaseTrigger):
