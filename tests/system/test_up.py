@@ -75,7 +75,7 @@ def test_the_page_of_a_task_tells_how_far_its_batch_is(stack: Stack, page: Page)
 def test_the_page_of_a_run_tells_how_far_it_is(stack: Stack, page: Page) -> None:
     [run] = api(stack, "/dags/extract_and_transcribe/dagRuns")["dag_runs"]
     page.goto(f"{stack.url}/dags/extract_and_transcribe/runs/{run['dag_run_id']}")
-    page.get_by_role("link", name="Videos").click()
+    page.get_by_role("link", name="Videos", exact=True).click()
     videos = page.frame_locator("iframe[title=Videos]")
     for task in ("batch.extract", "batch.transcribe"):
         videos.get_by_text(f"{task}: 100 %").wait_for()
