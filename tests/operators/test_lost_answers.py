@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -39,6 +40,22 @@ def killed_before_it_was_sent(asset: str) -> CrashingStore:
     with pytest.raises(Killed):
         extract(context_of(store), asset)
     return store
+
+
+def killed_with_the_intent(asset: str) -> DictStore:
+    """The register that a task left which had noted there that it was about to submit, and then died."""
+
+    class Register(DictStore):
+        def set(self, key: str, value: Any, **options: Any) -> None:
+            super().set(key, value, **options)
+            if isinstance(value, dict) and "intended" in value:
+                raise Killed
+
+    register = DictStore()
+    with pytest.raises(Killed):
+        extract(context_of(DictStore(), dying := Register()), asset)
+    register.values = dying.values
+    return register
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -161,6 +178,21 @@ def test_an_earlier_audio_of_the_video_is_not_taken_for_the_one_that_was_lost(
     assert stats(standin)["submissions"] == {source: 2}
 
 
+@pytest.mark.parametrize("at", range(1, 10))
+def test_a_forced_extraction_killed_at_any_write_of_the_register_is_made_once(
+    standin: Standin, at: int
+) -> None:
+    source, store, register = video(standin), DictStore(), CrashingStore(0, after=at % 2 == 0)
+    extract(context_of(store, register, run_id="earlier"), source)
+    register.at = register.writes + at
+    with suppress(Killed):
+        extract(context_of(store, register), source, force=True)
+    register.at = 0
+    [record] = extract(context_of(store, register), source, force=True)
+    assert record["outcome"] == "extracted"
+    assert stats(standin)["submissions"] == {source: 2}
+
+
 @pytest.mark.slow
 def test_a_list_that_lags(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__VOD__LOST_ANSWER_WINDOW", "6")
@@ -246,24 +278,22 @@ def test_many_of_three_titles_with_kills_and_lost_answers(
 
 def test_intents_are_noted_by_the_clock_of_vod_which_all_workers_share(standin: Standin) -> None:
     standin.behaviour.clock_ahead = 600
-    register = DictStore()
     store = CrashingStore(1, after=True)
     with pytest.raises(Killed):
-        extract(context_of(store, register), video(standin))
+        extract(context_of(store), video(standin))
     [entry] = store.values["vod_ledger_0"].values()
     assert entry["intended"] == pytest.approx(time.time() + 600, abs=30)
-    shared = [value for value in register.values.values() if isinstance(value, dict) and "asset" in value]
-    assert [value["intended"] for value in shared] == [entry["intended"]]
+    register = killed_with_the_intent(video(standin))
+    [shared] = [value for value in register.values.values() if isinstance(value, dict) and "asset" in value]
+    assert shared["intended"] == pytest.approx(time.time() + 600, abs=30)
 
 
 @pytest.mark.slow
 def test_what_the_register_says_is_the_audio_of_another_video_is_no_candidate(standin: Standin) -> None:
-    mine, other, register = video(standin), video(standin), DictStore()
-    store = CrashingStore(1, after=True)
-    with pytest.raises(Killed):
-        extract(context_of(store, register), mine)
+    mine, other = video(standin), video(standin)
+    register = killed_with_the_intent(mine)
     [foreign] = extract(context_of(DictStore(), register, run_id="another"), other)
-    [record] = extract(context_of(store, register), mine)
+    [record] = extract(context_of(DictStore(), register), mine)
     assert record["outcome"] == "extracted"
     assert record["audio_asset_id"] != foreign["audio_asset_id"]
     assert stats(standin)["submissions"] == {mine: 1, other: 1}
@@ -273,13 +303,11 @@ def test_what_the_register_says_is_the_audio_of_another_video_is_no_candidate(st
 def test_how_vod_describes_extractions_is_learnt_from_those_that_the_register_knows(
     standin: Standin, client: VodClient
 ) -> None:
-    register, mine = DictStore(), video(standin)
+    mine = video(standin)
+    register = killed_with_the_intent(mine)
     extract(context_of(DictStore(), register, run_id="earlier"), video(standin, "another"))
-    store = CrashingStore(1, after=True)
-    with pytest.raises(Killed):
-        extract(context_of(store, register), mine)
     settle(client, audio := client.extract_audio(mine, "MP3").audio_asset_id)
-    [record] = extract(context_of(store, register), mine)
+    [record] = extract(context_of(DictStore(), register), mine)
     assert record["audio_asset_id"] == audio
     assert stats(standin)["submissions"][mine] == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,37 @@ def test_a_claim_that_was_written_too_slowly_is_no_claim(monkeypatch: pytest.Mon
     claims = Register(Slow(), "slow", {}, settling=0.0).claim(["asset"])
     assert not claims.granted
     assert set(claims.elsewhere) == {"asset"}
+
+
+def test_a_claim_that_a_suspended_machine_wrote_is_no_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a machine sleeps only its wall clock goes on."""
+    slept = 0.0
+
+    class Sleeping(DictStore):
+        def set(self, key: str, value: Any, **options: Any) -> None:
+            nonlocal slept
+            slept += 3600 if key.startswith("audio_") else 0
+            super().set(key, value, **options)
+
+    awake = time.time
+    monkeypatch.setattr(time, "time", lambda: awake() + slept)
+    claims = Register(Sleeping(), "asleep", {}, settling=0.0).claim(["asset"])
+    assert set(claims.elsewhere) == {"asset"}
+
+
+def test_a_submission_looks_at_its_claim_unless_it_has_just_been_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = DictStore()
+    mine, other = (Register(store, name, {}, settling=0.0) for name in ("mine", "other"))
+    assert set(mine.claim(["a", "b"]).granted) == {"a", "b"}
+    reads = store.reads
+    assert mine.intend("a", 1.0)
+    assert store.reads == reads, "nobody can have taken it over"
+    late = time.time() + 2 * register_module.CLAIM_LEASE
+    monkeypatch.setattr(time, "time", lambda: late)
+    assert set(other.claim(["b"]).granted) == {"b"}
+    assert not mine.intend("b", 2.0)
 
 
 def test_without_a_register_the_ledger_still_holds_and_the_log_says_so(

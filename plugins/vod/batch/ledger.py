@@ -131,10 +131,15 @@ class Ledger:
         """All audio assets that this task knows to be its own, also those of other inputs."""
         return {audio for entry in self._pages.values() for audio in _audio_assets(entry)}
 
-    def intend(self, asset: str, at: float) -> None:
-        """A submission is about to be sent. Also writes what :meth:`accept` noted: one write a submission."""
+    def intend(self, asset: str, at: float, *, save: bool = True) -> None:
+        """A submission is about to be sent.
+
+        :param save: Write it now, and with it what :meth:`accept` noted; otherwise it is kept with the next
+            write, as where the register has it.
+        """
         self._set(asset, {"intended": round(at, 3)})
-        self._pages.save()
+        if save:
+            self._pages.save()
 
     def looked(self, asset: str, search: dict[str, Any]) -> None:
         """Note how far the search for the audio of a lost answer is; kept with the next write.

@@ -39,7 +39,7 @@ class EngineClaims:
         report: Callable[[str], None] = log.info,
     ) -> None:
         self.register = register
-        self._force = force
+        self.force = force
         self._pause = pause
         self._report = report
 
@@ -61,7 +61,7 @@ class EngineClaims:
             [asset for asset in assets if asset not in held],
             superseded=superseded,
             waited_for={asset: outcome.holder for asset, outcome in postponed.items() if outcome.holder},
-            force=self._force,
+            force=self.force,
         )
         claims.granted |= dict.fromkeys(held)
         return claims

@@ -264,7 +264,8 @@ class Submitter:
             now = self._hook.client.clock.time()  # VOD's, which all workers share
             if self._claims and not self._claims.register.intend(asset, now):
                 raise _ClaimLostError(self._claims)
-            self._ledger.intend(asset, now)
+            # What the register has noted needs no second write, unless it is what is to be done again.
+            self._ledger.intend(asset, now, save=self._claims is None or self._claims.force)
 
         try:
             try:

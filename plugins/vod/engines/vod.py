@@ -255,7 +255,12 @@ class VodEngine:
             claims.granted |= again.granted
         intents = {asset: entry["intended"] for asset, entry in entries.items() if "intended" in entry}
         for asset, claimed in claims.granted.items():
-            if claimed and claimed.intended and not claimed.audio and asset not in intents:
+            if claimed and claimed.audio and asset in intents and asset not in outcomes:
+                # With force, too, what the register has heard since the intent is the answer to it.
+                self._ledger.accept(asset, claimed.audio, claimed.accepted or claimed.changed)
+                outcomes[asset] = extraction = self._shared(asset, claimed)
+                self._wait_for(extraction)
+            elif claimed and claimed.intended and not claimed.audio and asset not in intents:
                 intents[asset] = claimed.intended  # of a task that died
                 self._ledger.intend(asset, claimed.intended)
         intents = {asset: at for asset, at in intents.items() if asset not in outcomes}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -47,6 +48,9 @@ SETTLING = 1.0
 LONGEST_WRITE = SETTLING / 2
 """Seconds from reading that an entry is free to the end of the write: what takes longer is no claim."""
 _SIGNS_PER_LEASE = 10
+_FRESH = 0.2
+"""Share of a lease for which a claim that was seen needs no second look: nobody takes it over so early, even
+with a clock that is ten minutes ahead."""
 _LONGEST_INTERVAL = 30.0
 _MOST_WATCHED = 10
 
@@ -174,6 +178,7 @@ class Register:
         self._sleep = sleep
         self._index = Index(store)
         self._signed_at: float | None = None
+        self._seen_at: dict[str, float] = {}
 
     @cached_property
     def _inputs(self) -> Mapping[str, Any]:
@@ -218,7 +223,7 @@ class Register:
         alive: dict[str, bool] = {}
         self.sign()
         for asset in assets:
-            read_at = time.monotonic()
+            read_at = _now()
             entry = self.get(asset)
             useless = force or (asset in superseded and entry and superseded[asset] == entry.audio)
             if entry and entry.holder == self.holder:
@@ -242,7 +247,7 @@ class Register:
             # A dead task's intent stays: what it may have submitted is looked for first.
             intended = entry.intended if entry and not entry.audio else None
             self._write(asset, Entry(asset=asset, holder=self.holder, intended=intended))
-            if time.monotonic() - read_at > LONGEST_WRITE:
+            if _since(read_at) > LONGEST_WRITE:
                 log.info("Writing a claim took too long; asking again later.")
                 claims.elsewhere[asset] = Entry(asset=asset, holder=self.holder)
             else:
@@ -253,6 +258,7 @@ class Register:
                 entry = self.get(asset)
                 if entry and entry.holder == self.holder:
                     claims.granted[asset] = entry
+                    self._seen_at[asset] = time.time()
                 elif entry and entry.audio:
                     claims.known[asset] = entry
                 elif entry:
@@ -264,9 +270,10 @@ class Register:
 
         :returns: whether the claim still stands; if not, it must not be sent.
         """
-        entry = self.get(asset)
-        if entry is None or entry.holder != self.holder:
-            return False
+        if not 0 <= time.time() - self._seen_at.get(asset, -math.inf) < self._lease * _FRESH:
+            entry = self.get(asset)
+            if entry is None or entry.holder != self.holder:
+                return False
         self._write(asset, Entry(asset=asset, holder=self.holder, intended=round(at, 3)))
         self.sign()
         return True
@@ -390,6 +397,15 @@ class Register:
             "changed": now,
         }
         self._store.set(self.key(asset), value)
+
+
+def _now() -> tuple[float, float]:
+    return time.monotonic(), time.time()
+
+
+def _since(moment: tuple[float, float]) -> float:
+    """Seconds since then, also those for which the machine was suspended, which one clock does not count."""
+    return max(now - then for now, then in zip(_now(), moment, strict=True))
 
 
 def searchable(state: str, kind: str, title: str | None, asset: str) -> dict[str, str]:
