@@ -43,7 +43,7 @@ with DAG(
     @task(show_return_value_in_logs=False)
     def plan(params: dict[str, Any], task_state_store: Any, ti: Any) -> list[dict[str, int]]:
         """Check what the form asks for, and split the list into batches."""
-        return parts.publish(ti, planning.plan_videos(params, dag, task_state_store))
+        return parts.publish_plan(ti, planning.plan_videos(params, dag, task_state_store))
 
     @task_group
     def batch(

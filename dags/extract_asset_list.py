@@ -48,7 +48,7 @@ with DAG(
         params: dict[str, Any], task_state_store: Any, asset_state_store: Any, ti: Any
     ) -> list[dict[str, int]]:
         """Read the list, leave out what is done, and split the rest into batches."""
-        return parts.publish(
+        return parts.publish_plan(
             ti, manifest_runs.plan_manifest(params, dag, task_state_store, asset_state_store)
         )
 

@@ -64,7 +64,7 @@ with DAG(
         """Find the videos of the interval that no run has extracted, and split them into batches."""
         interval = (data_interval_start, data_interval_end)
         found = planning.plan_new_videos(params, dag, *interval, task_state_store, asset_state_store)
-        return parts.publish(ti, found)
+        return parts.publish_plan(ti, found)
 
     @task_group
     def batch(assets: Any, engine: Any, audio_format: Any, destination: Any) -> Any:

@@ -3,7 +3,7 @@
 Starts by itself when another DAG has extracted audio (Airflow asset `vod://audio`), and transcribes what
 the events name. Transcripts lie beside their audio, or where the connection says if the audio is in VOD,
 and are announced as the Airflow asset `vod://transcripts`. Events that come while a run is being started
-share it.
+share it. Triggered by hand, it transcribes the audio that the form names.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 
+from vod.library.register import REGISTER
 from vod.notifications import VodNotifier
 from vod.operators import TranscribeAudioOperator
 from vod.pipeline import forms, parts, planning, pools, reports
@@ -30,6 +31,7 @@ with DAG(
     tags=["vod"],
     default_args={"owner": "media", "retries": 2, "retry_delay": timedelta(seconds=30)},
     params={
+        "audio": forms.audio(),
         "model": forms.model(),
         "language": forms.language(),
         "force": forms.force("Also transcribe what has a transcript."),
@@ -37,13 +39,18 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
 
-    @task(show_return_value_in_logs=False)
+    @task(inlets=[REGISTER], show_return_value_in_logs=False)
     def plan(
-        params: dict[str, Any], triggering_asset_events: Any, task_state_store: Any, ti: Any
+        params: dict[str, Any],
+        triggering_asset_events: Any,
+        task_state_store: Any,
+        asset_state_store: Any,
+        ti: Any,
     ) -> list[dict[str, int]]:
-        """Collect the audio of all events, and split what has no transcript yet into batches."""
+        """Collect the audio of the events and of the form, and split what has no transcript into batches."""
         events = triggering_asset_events.get(AUDIO, ())
-        return parts.publish(ti, planning.plan_audio(params, dag, events, task_state_store, size=20))
+        found = planning.plan_audio(params, dag, events, task_state_store, asset_state_store, size=20)
+        return parts.publish_plan(ti, found)
 
     @task_group
     def batch(audio: Any, destination: Any, model: Any, language: Any) -> Any:

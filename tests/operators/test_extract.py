@@ -234,6 +234,26 @@ def test_an_asset_takes_less_than_400_bytes_of_xcom(
 # --- bad input -------------------------------------------------------------------------------------
 
 
+def test_what_is_no_source_costs_itself(
+    standin: Standin, connection: str, context: Context, uploaded: list[str], video: Path, tmp_path: Path
+) -> None:
+    def outcomes(*assets: str, **options: Any) -> list[tuple[str, str]]:
+        records = extract(context, [*assets], failed_assets="return", **options)
+        return [(record["asset"], record["outcome"]) for record in records]
+
+    assert outcomes(uploaded[0], "/media/talk.mp4", "a b") == [
+        (uploaded[0], "extracted"),
+        ("/media/talk.mp4", "invalid_input"),
+        ("a b", "invalid_input"),
+    ]
+    good = str(video)
+    assert outcomes("talk.mp4", good, "gopher://h/x.mp4", engine="ffmpeg", destination=str(tmp_path)) == [
+        ("talk.mp4", "invalid_input"),
+        (good, "extracted"),
+        ("gopher://h/x.mp4", "invalid_input"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

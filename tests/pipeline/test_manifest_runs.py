@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def test_the_whole_list_is_planned_those_of_higher_priority_first(tmp_path: Path
     manifest.write_text(
         "asset,date,format,language,priority\na,2026-01-01,,,\nb,,AAC,,\nc,,,de,9\nd,,,,5\ne,,,,\n"
     )
-    assert run_over(manifest).plan(DictStore()) == [
+    assert run_over(manifest).plan(DictStore()).batches == [
         batch("MP3", "de", ["c"]),
         batch("MP3", None, ["d", "a"]),
         batch("MP3", None, ["e"]),
@@ -94,7 +95,7 @@ def test_a_range_of_dates_is_planned_for_itself(
     manifest = tmp_path / "list.csv"
     manifest.write_text("asset,date\na,2026-01-01\nb,2026-01-02\nc,2026-01-02T23:59:59Z\n")
     part = run_over(manifest, from_date=since, to_date=until, batch_size=100)
-    assert part.plan(DictStore()) == [batch("MP3", None, assets)]
+    assert part.plan(DictStore()).batches == [batch("MP3", None, assets)]
     part.write_results(map(parse_record, map(extracted, assets)))
     assert [*results(tmp_path / f"list.{since or ''}_{until or ''}.results.csv")] == assets
 
@@ -154,7 +155,7 @@ def test_a_second_run_does_only_what_is_missing(
     assert rows["b"]["reason"] == "There is none. Leave it."
 
     for again in (manifest, tmp_path / "list.results.csv"):
-        assert run_over(again, register).plan(DictStore()) == [batch("MP3", None, ["b", "c"])]
+        assert run_over(again, register).plan(DictStore()).batches == [batch("MP3", None, ["b", "c"])]
     records = [parse_record(extracted(asset)) for asset in "bc"]
     assert run_over(tmp_path / "list.results.csv", register).write_results(records) == 1
     rows = results(tmp_path / "list.results.csv")
@@ -164,7 +165,7 @@ def test_a_second_run_does_only_what_is_missing(
         "c": "extracted",
     }
     client.delete([ready])  # since then
-    assert run_over(manifest, register).plan(DictStore()) == [
+    assert run_over(manifest, register).plan(DictStore()).batches == [
         batch("MP3", None, ["a", "b"]),
         batch("MP3", None, ["c"]),
     ]
@@ -173,18 +174,18 @@ def test_a_second_run_does_only_what_is_missing(
 def test_a_signed_url_is_refused_with_its_line(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.txt"
     manifest.write_text("/media/b.mp4\nhttps://media.example/a.mp4?Signature=secret\n")
-    store = DictStore()
-    with pytest.raises(InvalidManifestError, match=r"Line 2 of .*stored with the run") as refused:
-        run_over(manifest, engine="ffmpeg").plan(store)
-    assert "secret" not in str(refused.value)
-    assert store.values == {}
+    plan = run_over(manifest, engine="ffmpeg").plan(DictStore())
+    [refused] = plan.refused
+    assert re.search(r"Line 2 of .*stored with the run", refused.message)
+    assert "secret" not in str(refused)
+    assert [batch["assets"] for batch in plan.batches] == [["/media/b.mp4"]]
 
 
 def test_a_url_with_a_query_is_done_once_and_shown_without_it(tmp_path: Path, connection: str) -> None:
     url = "https://media.example/a.mp4?id=secret"
     manifest = tmp_path / "list.txt"
     manifest.write_text(f"{url}\n")
-    with pytest.raises(InvalidManifestError, match=r"Line 1 of .*https://media\.example/a\.mp4") as refused:
+    with pytest.raises(InvalidInputError, match=r"https://media\.example/a\.mp4.*Line 1 of ") as refused:
         run_over(manifest, engine="vod").plan(DictStore())  # it is allowed: its name may be shown
     assert "secret" not in str(refused.value)
 
@@ -200,17 +201,32 @@ def test_a_url_with_a_query_is_done_once_and_shown_without_it(tmp_path: Path, co
     assert with_ffmpeg.write_results([parse_record(returned)]) == 0
     assert results(tmp_path / "list.results.csv")[url]["status"] == "extracted"
     for again in (manifest, tmp_path / "list.results.csv"):
-        assert run_over(again, register, engine="ffmpeg").plan(DictStore()) == []
+        assert run_over(again, register, engine="ffmpeg").plan(DictStore()).batches == []
 
 
 def test_what_vod_cannot_take_is_refused_with_its_line(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.txt"
     manifest.write_text("a\n\n/media/b.mp4\n")
+    plan = run_over(manifest).plan(DictStore())
+    [refused] = plan.refused
+    assert refused.asset == "/media/b.mp4"
+    assert re.search(r"Line 3 of .*: VOD extracts only from", refused.message)
+    assert [batch["assets"] for batch in plan.batches] == [["a"]]
+    assert not run_over(manifest, engine="ffmpeg").plan(DictStore()).refused
+
+
+def test_a_list_with_too_many_bad_lines_is_another_one_than_somebody_meant(
+    tmp_path: Path, connection: str
+) -> None:
+    manifest = tmp_path / "list.txt"
+    manifest.write_text("".join(f"/media/{number}.mp4\n" for number in range(101)) + "a\n")
     store = DictStore()
-    with pytest.raises(InvalidManifestError, match=r"Line 3 of .*/media/b\.mp4: VOD extracts only from"):
+    with pytest.raises(
+        InvalidInputError, match=r"^101 of 102 lines .*/media/19\.mp4.* and 81 more"
+    ) as caught:
         run_over(manifest).plan(store)
+    assert "/media/20.mp4" not in caught.value.message
     assert store.values == {}
-    assert run_over(manifest, engine="ffmpeg").plan(store)
 
 
 def test_a_list_that_is_too_long_is_refused_or_taken_by_date(
@@ -225,7 +241,7 @@ def test_a_list_that_is_too_long_is_refused_or_taken_by_date(
         run_over(manifest).plan(DictStore())
     assert "month by month" in caught.value.remedy
     day = run_over(manifest, to_date="2026-01-01")
-    assert sum(len(batch["assets"]) for batch in day.plan(DictStore())) == 3
+    assert sum(len(batch["assets"]) for batch in day.plan(DictStore()).batches) == 3
 
 
 def test_dates_in_the_wrong_order_are_said_so(tmp_path: Path, connection: str) -> None:
@@ -236,8 +252,12 @@ def test_dates_in_the_wrong_order_are_said_so(tmp_path: Path, connection: str) -
 def test_a_list_may_lie_and_name_only_what_is_allowed(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.txt"
     manifest.write_text("/media/a.mp4\n/etc/passwd\n")
-    with pytest.raises(InvalidManifestError, match=r"Line 2 of .*not allowed.*allowed_locations"):
-        run_over(manifest, engine="ffmpeg").plan(DictStore())
+    plan = run_over(manifest, engine="ffmpeg").plan(DictStore())
+    [refused] = plan.refused
+    assert refused.asset.startswith("Line 2 of ")
+    assert "not allowed" in refused.message
+    assert "allowed_locations" in refused.remedy
+    assert [batch["assets"] for batch in plan.batches] == [["/media/a.mp4"]]
     with pytest.raises(LocationNotAllowedError):
         run_over(Path("/etc/hosts.txt")).plan(DictStore())
 
@@ -260,14 +280,19 @@ def test_a_refusal_shows_of_a_line_only_what_may_be_read(
 ) -> None:
     """The file may be another one than the person who names it may read."""
     manifest = tmp_path / "list.txt"
-    manifest.write_text(f"a\n{line}\n")
-    with pytest.raises(InvalidManifestError, match=r"Line 2 of .*list\.txt") as refused:
+    good = "a" if engine == "vod" else "/media/a.mp4"
+    manifest.write_text(f"{good}\n{line}\n")
+    [refused] = run_over(manifest, engine=engine).plan(DictStore()).refused
+    assert re.search(r"Line 2 of .*list\.txt", refused.asset)
+    assert "very-secret" not in str(refused)
+    manifest.write_text(f"{line}\n")
+    with pytest.raises(InvalidInputError, match=r"Line 1 of .*list\.txt") as caught:
         run_over(manifest, engine=engine).plan(DictStore())
-    assert "very-secret" not in "".join(traceback.format_exception(refused.value))
+    assert "very-secret" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_the_first_line_that_cannot_be_worked_on_is_named(tmp_path: Path, connection: str) -> None:
+def test_all_lines_that_cannot_be_worked_on_are_named(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.txt"
     manifest.write_text("s3://bucket/../x\n\ns3://bucket/../y\n")
-    with pytest.raises(InvalidManifestError, match=r"Line 1 of .*'\.\.'"):
+    with pytest.raises(InvalidInputError, match=r"2 of 2 lines .*Line 1 of .*'\.\.'.*Line 3 of "):
         run_over(manifest, engine="ffmpeg").plan(DictStore())

@@ -12,12 +12,12 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
-from tests.conftest import DictStore, connection_json
+from tests.conftest import AssetStores, DictStore, connection_json
 from tests.pipeline.conftest import Run
 from tests.speech_server import Scripted, running
 from vod.batch.arguments import TooManyAssetsError
 from vod.batch.progress import PLAN_KEY
-from vod.errors import InvalidInputError
+from vod.library.register import Register
 from vod.locations import AllowedLocations, file_stem
 from vod.pipeline import forms, parts, planning
 from vod.records import ExtractedAudio
@@ -34,21 +34,70 @@ FORM_DAG = DAG("form", schedule=None, params=dict.fromkeys(FORM))
 
 def test_what_an_engine_cannot_take_is_refused_before_anything_is_submitted(connection: str) -> None:
     anything = AllowedLocations()
-    planning.check_sources(["a", "/m/b.mp4", "file:///m/b.mp4"], "ffmpeg", connection, anything)
-    planning.check_sources(["a"], "vod", connection, anything)
-    planning.check_sources(["a"], None, connection, anything)
+    assert not planning.bad_sources(["a", "/m/b.mp4", "file:///m/b.mp4"], "ffmpeg", connection, anything)
     for engine in ("vod", None):
-        with pytest.raises(InvalidInputError, match="only from its own assets") as caught:
-            planning.check_sources(["a", "/m/b.mp4"], engine, connection, anything)
-        assert caught.value.asset == "/m/b.mp4"
-    with pytest.raises(InvalidInputError, match="neither an asset id nor an absolute path"):
-        planning.check_sources(["b.mp4"], "ffmpeg", connection, anything)
+        bad = planning.bad_sources(["a", "/m/b.mp4", "c d"], engine, connection, anything)
+        assert {asset: error.message for asset, error in bad.items()} == dict.fromkeys(
+            ["/m/b.mp4", "c d"], "VOD extracts only from its own assets."
+        )
+        assert bad["/m/b.mp4"].asset == "/m/b.mp4"
+    [error] = planning.bad_sources(["b.mp4"], "ffmpeg", connection, anything).values()
+    assert "neither an asset id nor an absolute path" in error.message
+
+
+def test_a_bad_line_of_a_form_costs_itself(connection: str, tmp_path: Path) -> None:
+    good = str(tmp_path / "audio" / "a.mp4")
+    form = {
+        **FORM,
+        "engine": "ffmpeg",
+        "assets": [good, "b.mp4", "/etc/passwd", "https://h/a.mp4?sig=abcdef"],
+    }
+    plan = planning.plan_videos(form, FORM_DAG, DictStore())
+    assert [batch["assets"] for batch in plan.batches] == [[good]]
+    assert [failure.outcome for failure in plan.refused] == [
+        "invalid_input",
+        "location_not_allowed",
+        "location_not_allowed",
+    ]
+    assert "abcdef" not in str(plan.refused)
+    with pytest.raises(AirflowFailException, match=r"2 of 2 lines cannot be worked on\. .*passwd.*shadow"):
+        planning.plan_videos({**form, "assets": ["/etc/passwd", "/etc/shadow"]}, FORM_DAG, DictStore())
+
+
+def test_audio_that_a_form_names_is_transcribed(connection: str, tmp_path: Path) -> None:
+    params = {"audio": None, "model": "tiny.en", "force": False}
+    dag = DAG("d", schedule=None, params=params)
+    (tmp_path / "audio").mkdir()
+    here = tmp_path / "audio" / "a b.mp3"
+    record = ExtractedAudio(
+        asset=ASSET,
+        uri=f"vod://vod_default/{ASSET}",
+        audio_format="MP3",
+        codec="mp3",
+        duration=1.0,
+        size=1,
+        engine="vod",
+    )
+    store = DictStore()
+    register = Register(store, "task", {"n": 1}, settling=0.0)
+    register.finish({ASSET: record.to_json()}, {})
+    key = register.key(ASSET)
+    lines = [str(here), f" {key} ", "", "/etc/passwd", "audio_" + 32 * "0", ASSET]
+    plan = planning.plan_audio({**params, "audio": lines}, dag, [], DictStore(), AssetStores(store))
+    assert [batch["audio"][0]["uri"] for batch in plan.batches] == [here.as_uri(), record.uri]
+    assert plan.batches[0]["destination"] == (tmp_path / "audio").as_uri()
+    assert planning.plan_audio(params, dag, [], DictStore()).batches == []
+    refused = {failure.asset: failure.message for failure in plan.refused}
+    assert refused.keys() == {"/etc/passwd", "audio_" + 32 * "0", ASSET}
+    assert "has no such audio" in refused["audio_" + 32 * "0"]
+    with pytest.raises(AirflowFailException, match=r"/etc/passwd.*allowed_locations"):
+        planning.plan_audio({**params, "audio": ["/etc/passwd"]}, dag, [], DictStore())
 
 
 def test_a_form_becomes_batches_with_its_other_fields(connection: str) -> None:
     form = {**FORM, "assets": ["a", " b ", "", "c", "a"]}
     arguments = {"engine": None, "destination": None}
-    assert planning.plan_videos(form, FORM_DAG, DictStore()) == [
+    assert planning.plan_videos(form, FORM_DAG, DictStore()).batches == [
         {**arguments, "assets": ["a", "b"]},
         {**arguments, "assets": ["c"]},
     ]
@@ -184,7 +233,7 @@ def audio(asset: str, uri: str, **more: Any) -> dict[str, Any]:
 def plan_event(records: Any) -> list[dict[str, Any]]:
     dag = DAG("d", schedule=None, params={"model": "tiny.en", "force": False})
     event = SimpleNamespace(extra={"audio": records})
-    return planning.plan_audio({"model": "tiny.en", "force": False}, dag, [event], DictStore())
+    return planning.plan_audio({"model": "tiny.en", "force": False}, dag, [event], DictStore()).batches
 
 
 def test_audio_of_an_event_lies_where_it_may_be_read(connection: str, tmp_path: Path) -> None:

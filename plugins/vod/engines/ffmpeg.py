@@ -98,17 +98,13 @@ class FfmpegEngine:
         self._on_record = on_record
 
     def start(self, assets: Sequence[str]) -> Outcomes:
-        """Extract each asset that no earlier try finished or found impossible, the smallest first.
-
-        :raises InvalidInputError: one of them cannot be a source, found before anything is extracted.
-        """
-        for asset in assets:
-            check_source(asset, self._allowed)
+        """Extract each asset that no earlier try finished or found impossible, the smallest first."""
         outcomes: Outcomes = {}
         for asset in assets:
             try:
+                check_source(asset, self._allowed)
                 earlier = self._earlier_outcome(asset)
-            except VodError as error:  # the destination does not say whether its audio is there
+            except VodError as error:  # no source, or the destination does not say whether its audio is there
                 outcomes[asset] = self._failed(asset, error)
                 continue
             if earlier:

@@ -35,7 +35,7 @@ from vod.errors import InvalidInputError, VodError
 from vod.hooks import VodHook
 from vod.library.pace import Pace
 from vod.library.register import Claims, Entry, Register
-from vod.locations import is_asset_id
+from vod.locations import is_asset_id, public_name
 from vod.logs import get_logger
 from vod.records import (
     AssetFailure,
@@ -140,23 +140,17 @@ class VodEngine:
 
         :returns: for each asset an :class:`ExtractedAudio` that was ready, a :class:`SubmittedExtraction`, a
             :class:`PostponedExtraction` if VOD may take it later, or an :class:`AssetFailure`.
-        :raises InvalidInputError: one of them is no asset id.
         :raises CloudError: a refusal that concerns all assets, found before anything was submitted.
         :raises SubmissionStoppedError: :meth:`cancel` was called.
         """
-        for asset in assets:
-            if not is_asset_id(asset):
-                raise InvalidInputError(
-                    "VOD extracts only from its own assets.",
-                    asset=asset,
-                    remedy="Give an asset id, or use engine='ffmpeg' for files and URLs.",
-                )
+        ids = [asset for asset in assets if is_asset_id(asset)]
+        outcomes = {asset: _no_id(asset) for asset in assets} if len(ids) < len(assets) else {}
         try:
-            return self._submit(assets, {})
+            return {**outcomes, **self._submit(ids, {})}
         except CONCERNS_THE_ACCOUNT as error:
             if not self._ledger.audio_assets():  # VOD has never accepted the credential: it may be wrong
                 raise
-            return self._submitter.held_up(assets, error, {})
+            return {**outcomes, **self._submitter.held_up(ids, error, {})}
 
     def advance(self, outcomes: Mapping[str, Record], *, time_is_up: bool) -> Outcomes:
         """Collect what is ready, and submit what was postponed and is due.
@@ -417,6 +411,14 @@ class VodEngine:
         ]
         copied = self._copies.copy(ready)
         return {asset: self._finished(asset, outcome) for asset, outcome in copied.items()}
+
+
+def _no_id(asset: str) -> AssetFailure:
+    error = InvalidInputError(
+        "VOD extracts only from its own assets.",
+        remedy="Give an asset id, or use engine='ffmpeg' for files and URLs.",
+    )
+    return AssetFailure.from_error(public_name(asset), error)
 
 
 def _is_due(outcome: PostponedExtraction, now: float) -> bool:

@@ -86,6 +86,18 @@ def assets() -> Param:
     )
 
 
+def audio() -> Param:
+    """One audio file a line, or none: then the run does what asset events announce."""
+    return Param(
+        None,
+        type=["array", "null"],
+        items={"type": "string"},
+        title="Audio",
+        description="Audio to transcribe, one a line: absolute paths or URLs. Empty: what other DAGs have "
+        "extracted since.",
+    )
+
+
 def engine() -> Param:
     """``vod``, ``ffmpeg``, or what the connection says."""
     names = {

@@ -19,6 +19,7 @@ from vod.library.transcripts import find_transcripts
 from vod.locations import AllowedLocations, parse_location, public_name
 from vod.pipeline import forms, manifests, planning
 from vod.pipeline.manifests import Entry, InvalidManifestError
+from vod.pipeline.parts import Plan
 from vod.pipeline.reports import summary_of
 from vod.records import AssetFailure, ExtractedAudio, Record
 from vod.storage.files import Destination
@@ -30,10 +31,10 @@ _CHUNK = 500
 
 
 @fail_at_once()
-def plan_manifest(
-    params: Mapping[str, Any], dag: Any, store: Any, register: Any = None
-) -> list[dict[str, Any]]:
+def plan_manifest(params: Mapping[str, Any], dag: Any, store: Any, register: Any = None) -> Plan:
     """Batches of what is missing of the list that a form names.
+
+    A line that cannot be worked on costs itself.
 
     :param store: ``context["task_state_store"]`` of the task that plans.
     :param register: ``context["asset_state_store"]`` of a task with the register among its inlets.
@@ -130,20 +131,20 @@ class ManifestRun:
             )
         return sorted(entries, key=lambda entry: -entry.priority)
 
-    def plan(self, store: Any) -> list[dict[str, Any]]:
+    def plan(self, store: Any) -> Plan:
         """Batches of what is missing (:func:`vod.pipeline.planning.batches`).
 
-        :raises InvalidInputError: the list, or a line of it, cannot be worked on; nothing was submitted.
+        :raises InvalidInputError: the list cannot be worked on; nothing was submitted.
         """
         planning.check_destination(self.destination, self.vod_conn_id, self.allowed)
-        self._check_sources()
-        done = self._done(self.entries)
+        refused = self._refused()
+        entries = [entry for entry in self.entries if entry.asset not in refused]
+        done = self._done(entries)
         missing = {
-            entry.asset: self._arguments(entry)
-            for entry in self.entries
-            if public_name(entry.asset) not in done
+            entry.asset: self._arguments(entry) for entry in entries if public_name(entry.asset) not in done
         }
-        return planning.batches(missing, store, self.batch_size, listed=len(self.entries))
+        batches = planning.batches(missing, store, self.batch_size, listed=len(entries))
+        return Plan(batches, [*refused.values()])
 
     def write_results(self, records: Iterable[Record]) -> int:
         """Write the result manifest: what this run did, as it comes, and what was done before.
@@ -177,25 +178,24 @@ class ManifestRun:
             name = public_name(entry.asset)
             yield _row(entry, records[name], transcripts.get(name))
 
-    def _check_sources(self) -> None:
-        checked: Entry | None = None
+    def _refused(self) -> Mapping[str, AssetFailure]:
+        """Lines that cannot be worked on, by their assets, and why.
 
-        def assets() -> Iterator[str]:
-            nonlocal checked
-            for checked in self.entries:
-                yield checked.asset
-
-        try:
-            planning.check_sources(assets(), self.engine, self.vod_conn_id, self.allowed)
-        except InvalidInputError as error:
-            if checked is None:  # the connection is wrong
-                raise
-            subject = f"{public_name(checked.asset)}: " if _may_be_shown(checked.asset, self.allowed) else ""
-            # Not "from error", which names the asset in the log.
-            raise InvalidManifestError(
-                f"Line {checked.line} of {self._name}: {subject}{error.message} {error.remedy}",
-                remedy="Correct the list and run again.",
-            ) from None
+        :raises InvalidInputError: no line is left, or too many are bad.
+        """
+        assets = (entry.asset for entry in self.entries)
+        bad = planning.bad_sources(assets, self.engine, self.vod_conn_id, self.allowed)
+        lines = {entry.asset: entry.line for entry in reversed(self.entries) if entry.asset in bad}
+        failures = {}
+        for asset, error in bad.items():
+            line = f"Line {lines[asset]} of {self._name}"
+            # What is not shown may be a line of another file than the list's author thinks.
+            name = public_name(asset) if _may_be_shown(asset, self.allowed) else line
+            place = "" if name == line else f"{line}: "
+            failures[asset] = AssetFailure(
+                asset=name, outcome=error.outcome, message=f"{place}{error.message}", remedy=error.remedy
+            )
+        return planning.refuse(failures, len(self.entries))
 
     @property
     def _name(self) -> str:

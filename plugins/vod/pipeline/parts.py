@@ -8,12 +8,36 @@ part under a key of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from airflow.sdk import get_current_context
 
 from vod.errors import InvalidInputError
+from vod.records import AssetFailure
+
+REFUSED = "refused"
+"""XCom key of what a plan could not take: :class:`vod.records.AssetFailure` as JSON, one a line."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run works on.
+
+    :param batches: Keyword arguments of mapped tasks.
+    :param refused: Lines of the form or list that cannot be worked on, and why.
+    """
+
+    batches: list[dict[str, Any]]
+    refused: list[AssetFailure] = field(default_factory=list)
+
+
+def publish_plan(ti: Any, plan: Plan) -> list[dict[str, int]]:
+    """:func:`publish` the batches of a plan, and leave for the report what was refused."""
+    if plan.refused:
+        ti.xcom_push(REFUSED, [failure.to_json() for failure in plan.refused])
+    return publish(ti, plan.batches)
 
 
 def publish(ti: Any, batches: Iterable[Mapping[str, Any]]) -> list[dict[str, int]]:

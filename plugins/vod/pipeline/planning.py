@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
@@ -18,19 +22,26 @@ from vod.cloud.assets import AUDIO_TYPES
 from vod.connection import DEFAULT_CONNECTION, InvalidConnectionError
 from vod.errors import InvalidInputError
 from vod.library.known_audio import Known, KnownAudio, Wanted
-from vod.library.register import store_of
+from vod.library.register import Entry, store_of
 from vod.library.transcripts import find_transcripts
-from vod.locations import AllowedLocations, is_asset_id, public_name
+from vod.locations import AllowedLocations, Kind, is_asset_id, parse_location, public_name
 from vod.logs import get_logger
 from vod.operators.hearing import SpeechSettings, hearings
 from vod.pipeline import forms
+from vod.pipeline.parts import Plan
 from vod.pipeline.signed_urls import refuse_signed_url
-from vod.records import ExtractedAudio, parse_record
+from vod.records import AssetFailure, ExtractedAudio, parse_record
 from vod.speech.errors import ModelNotFoundError, SpeechNotInstalledError
 from vod.storage.files import Destination, allowed_locations, check_source
 
+MOST_REFUSED = 100
+"""Lines that a run goes on without. With more, the list is another one than somebody meant."""
+_MOST_NAMED = 20
+
 MAX_BYTES = 48_000
 """Bytes of JSON of a batch at most: long URLs make smaller batches."""
+
+_KEY = re.compile(r"audio_[0-9a-f]{32}")
 
 T = TypeVar("T")
 
@@ -45,8 +56,10 @@ def plan_videos(
     *,
     engine: str | None = None,
     vod_conn_id: str = DEFAULT_CONNECTION,
-) -> list[dict[str, Any]]:
+) -> Plan:
     """Batches of the assets that a form names, each with the other fields of the form.
+
+    A line that cannot be worked on costs itself.
 
     :param store: ``context["task_state_store"]`` of the task that plans.
     :param engine: Extracts, if the form does not ask.
@@ -56,12 +69,15 @@ def plan_videos(
     size = form.pop("batch_size", forms.BATCH_SIZE)
     assets = asset_list(form.pop("assets"), max_assets=max_assets(size), taker="run")
     allowed = form_locations(vod_conn_id)
-    check_sources(assets, engine or form.get("engine"), vod_conn_id, allowed)
+    bad = bad_sources(assets, engine or form.get("engine"), vod_conn_id, allowed)
+    failures = {asset: AssetFailure.from_error(error.asset or "…", error) for asset, error in bad.items()}
+    refused = refuse(failures, len(assets))
     if "destination" in form:
         check_destination(form["destination"], vod_conn_id, allowed)
     if "model" in form:
         check_speech(form, vod_conn_id)
-    return batches(dict.fromkeys(assets, form), store, size)
+    good = [asset for asset in assets if asset not in refused]
+    return Plan(batches(dict.fromkeys(good, form), store, size), [*refused.values()])
 
 
 @fail_at_once()
@@ -74,7 +90,7 @@ def plan_new_videos(
     register: Any = None,
     *,
     vod_conn_id: str = DEFAULT_CONNECTION,
-) -> list[dict[str, Any]]:
+) -> Plan:
     """Batches of the videos created in ``[since, until)`` that no run has extracted yet.
 
     :param store: ``context["task_state_store"]`` of the task that plans.
@@ -86,7 +102,8 @@ def plan_new_videos(
     videos = new_videos(since, until, vod_conn_id)
     wanted = [Wanted(asset=video, audio_format=form["audio_format"]) for video in videos]
     done = known_audio(wanted, register, form["engine"], form["destination"], vod_conn_id).done
-    return batches({video: form for video in videos if video not in done}, store, listed=len(videos))
+    new = {video: form for video in videos if video not in done}
+    return Plan(batches(new, store, listed=len(videos)))
 
 
 @fail_at_once()
@@ -95,20 +112,23 @@ def plan_audio(
     dag: Any,
     events: Iterable[Any],
     store: Store,
+    register: Any = None,
     *,
     size: int = forms.BATCH_SIZE,
     vod_conn_id: str = DEFAULT_CONNECTION,
-) -> list[dict[str, Any]]:
-    """Batches of the audio that asset events announce and that has no transcript yet.
+) -> Plan:
+    """Batches of the audio that asset events announce or a form names, and that has no transcript yet.
 
     :param events: What ``triggering_asset_events`` holds for the asset.
     :param store: ``context["task_state_store"]`` of the task that plans.
+    :param register: ``context["asset_state_store"]`` of a task with the register among its inlets.
     :raises AirflowFailException: an event holds something else, or the audio lies where it may not be read;
         nothing is transcribed.
     """
     form = forms.read(params, dag)
-    audio = _announced(events)
     allowed = form_locations(vod_conn_id)
+    named, refused = _named_audio(form.pop("audio", None) or (), register, allowed)
+    audio = [*_announced(events), *named]
     for record in audio:
         for location in filter(None, (record.uri, record.speech_uri)):
             check_source(location, allowed)
@@ -124,7 +144,52 @@ def plan_audio(
     )
     if found:
         check_speech(form, vod_conn_id)
-    return [{**form, **batch} for batch in found]
+    return Plan([{**form, **batch} for batch in found], [*refused.values()])
+
+
+def _named_audio(
+    lines: Iterable[str], register: Any, allowed: AllowedLocations
+) -> tuple[list[ExtractedAudio], Mapping[str, AssetFailure]]:
+    """The audio that a form names: by its address, or by its key in the register, as the library does."""
+    names = [*dict.fromkeys(line.strip() for line in lines if line.strip())]
+    store = store_of(register) if any(map(_KEY.fullmatch, names)) else None
+    audio: list[ExtractedAudio] = []
+    bad: dict[str, AssetFailure] = {}
+    for name in names:
+        try:
+            audio.append(_registered(name, store) if _KEY.fullmatch(name) else _addressed(name, allowed))
+        except InvalidInputError as error:
+            bad[name] = AssetFailure.from_error(error.asset or name, error)
+    return audio, refuse(bad, len(names))
+
+
+def _registered(key: str, store: Any) -> ExtractedAudio:
+    entry = Entry.parse(store.get(key)) if store else None
+    record = parse_record(dict(entry.record)) if entry and entry.record else None
+    if not isinstance(record, ExtractedAudio):
+        raise InvalidInputError(
+            "The register has no such audio.",
+            asset=key,
+            remedy="Extract it first, or give the file's address.",
+        )
+    return replace(record, entry=key)
+
+
+def _addressed(address: str, allowed: AllowedLocations) -> ExtractedAudio:
+    check_source(address, allowed)
+    refuse_signed_url(address)
+    location = parse_location(address)
+    if location.kind is Kind.ASSET:
+        raise InvalidInputError(
+            "An asset id is not the address of audio.",
+            asset=location.shown,
+            remedy="Give vod://<connection>/<id of the audio asset>, or a path or URL.",
+        )
+    uri = location.path.as_uri() if location.path else address
+    ending = PurePosixPath(urlsplit(uri).path).suffix.lstrip(".").upper()
+    return ExtractedAudio(
+        asset=location.shown, uri=uri, audio_format=ending, codec=None, duration=None, size=0, engine=""
+    )
 
 
 def _announced(events: Iterable[Any]) -> list[ExtractedAudio]:
@@ -164,28 +229,53 @@ def form_locations(vod_conn_id: str = DEFAULT_CONNECTION) -> AllowedLocations:
     return AllowedLocations.from_locations([destination] if destination else [])
 
 
-def check_sources(
+def bad_sources(
     assets: Iterable[str], engine: str | None, vod_conn_id: str, allowed: AllowedLocations
-) -> None:
-    """Refuse assets that the engine cannot take, before anything is submitted.
+) -> dict[str, InvalidInputError]:
+    """Assets that the engine cannot take: a file or URL for VOD, a relative path, an unknown kind of URL, a
+    location that is not allowed, or a URL with a secret in it.
 
     :param engine: ``vod`` or ``ffmpeg``; the connection's default engine when empty.
-    :raises InvalidInputError: a file or URL for VOD, a relative path, an unknown kind of URL, a location that
-        is not allowed, or a URL with a secret in it.
     """
     from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
 
     in_vod = (engine or VodHook(vod_conn_id).settings.engine) == "vod"
-    for asset in assets:
+    return {asset: error for asset in assets if (error := _refusal(asset, allowed, in_vod=in_vod))}
+
+
+def _refusal(asset: str, allowed: AllowedLocations, *, in_vod: bool) -> InvalidInputError | None:
+    try:
         if not in_vod:
             check_source(asset, allowed)
             refuse_signed_url(asset)
-        elif not is_asset_id(asset):
-            raise InvalidInputError(
-                "VOD extracts only from its own assets.",
-                asset=public_name(asset),
-                remedy="Give an asset id, or use the engine ffmpeg for files and URLs.",
-            )
+    except InvalidInputError as error:
+        return error
+    if in_vod and not is_asset_id(asset):
+        return InvalidInputError(
+            "VOD extracts only from its own assets.",
+            asset=public_name(asset),
+            remedy="Give an asset id, or use the engine ffmpeg for files and URLs.",
+        )
+    return None
+
+
+def refuse(refused: Mapping[T, AssetFailure], whole: int) -> Mapping[T, AssetFailure]:
+    """Whether a run can go on without some of its lines.
+
+    :param refused: Those, and why.
+    :param whole: How many lines there are.
+    :raises InvalidInputError: no line is left, or more than :data:`MOST_REFUSED` are bad. It names them.
+    """
+    if refused and (len(refused) == whole or len(refused) > MOST_REFUSED):
+        named = [f"{each.asset}: {each.message} {each.remedy}".strip() for each in refused.values()]
+        more = f" … and {len(named) - _MOST_NAMED} more." if len(named) > _MOST_NAMED else ""
+        raise InvalidInputError(
+            f"{len(refused)} of {whole} lines cannot be worked on. {' '.join(named[:_MOST_NAMED])}{more}",
+            remedy="Nothing was started. Correct them, and trigger the DAG again.",
+        )
+    for failure in refused.values():
+        log.warning("%s: %s %s", failure.asset, failure.message, failure.remedy)
+    return refused
 
 
 def check_destination(destination: str | None, vod_conn_id: str, allowed: AllowedLocations) -> None:

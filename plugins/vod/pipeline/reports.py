@@ -171,7 +171,7 @@ def report(
 
 
 def results(ti: Any, planned: Any, source: str, not_done: Any = None, again: str = "") -> Iterator[Record]:
-    """The record of each asset that was planned, in order, read batch by batch.
+    """The record of each asset that was asked for: first what the plan refused, then batch by batch.
 
     :param planned: References to the batches, or ``None``.
     :param source: The task whose records count.
@@ -184,6 +184,8 @@ def results(ti: Any, planned: Any, source: str, not_done: Any = None, again: str
         reason = ti.xcom_pull(task_ids="plan", key=FAILURE_KEY, map_indexes=-1)
         why = summary_of(_lost("", reason)) if isinstance(reason, Mapping) else "Its log says why."
         raise AirflowFailException(f"Nothing was started because the task `plan` failed. {printable(why)}")
+    for refused in ti.xcom_pull(task_ids="plan", key=parts.REFUSED, map_indexes=-1) or ():
+        yield parse_record(refused)
     later: dict[str, Record] = {}
     for number, reference in enumerate(not_done or ()):
         records, reason = _returned(ti, again, number)
