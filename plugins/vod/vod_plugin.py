@@ -36,6 +36,12 @@ class VodPlugin(AirflowPlugin):
             "url_route": "videos",
         },
         {
+            "name": "Videos",
+            "href": "vod/batch?dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}",
+            "destination": "task_instance",
+            "url_route": "batch-videos",
+        },
+        {
             "name": "Video library",
             "href": "vod/library",
             "destination": "nav",

@@ -57,7 +57,8 @@ def test_entries_begin_with_what_is_searched_whatever_they_hold() -> None:
         register.claim(["a"])
         register.finish({"a": audio("").to_json()}, {})
         stored = json.dumps(store.values[register.key("a")])
-        assert stored.startswith('{"state": "ready", "find": "a \\"title\\" a", "kind": "audio", ')
+        begins = '{"state": "ready", "seconds": "0000001", "find": "a \\"title\\" a", "kind": "audio", '
+        assert stored.startswith(begins)
         assert stored.count('"state": "') == 1, "what is nested must not look like it"
         assert stored.count(', "kind": "audio"') == 1
 

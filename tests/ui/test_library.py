@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from html import unescape
 from typing import Any
 
@@ -154,6 +154,81 @@ def test_by_day(site: Site, since: str, until: str, found: int) -> None:
     if found == 1:
         assert 'value="2026-03-02"' in page
         assert "since=2026-03-02&amp;until=2026-03-02" in page, "the states keep the days"
+
+
+def test_a_search_finds_how_a_transcript_begins_for_whoever_may_read_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = site.extract("/v/one.mp4", "file:///a/one.mp3")
+    site.say(audio, transcript(audio, text='Im Winter ist "der See" 100 % still.'), dag="secret")
+    site.extract("/v/two.mp4", "file:///a/two.mp3")
+    person = site.person("viewer")
+    for text in ("der see", '"DER SEE" 100 %', "winter"):
+        assert titles(person.get("/library", params={"text": text}).text) == ["one.mp4"], text
+    assert titles(person.get("/library", params={"text": "100 _"}).text) == []
+    manager = get_auth_manager()
+    allowed = manager.is_authorized_dag
+    monkeypatch.setattr(
+        manager,
+        "is_authorized_dag",
+        lambda *, details=None, **rest: (
+            getattr(details, "id", "") != "secret" and allowed(details=details, **rest)
+        ),
+    )
+    assert titles(person.get("/library", params={"text": "winter"}).text) == []
+
+
+def test_a_language_is_that_of_the_text_or_else_of_the_track(site: Site) -> None:
+    for name, of_track, of_text in (
+        ("a", "eng", "de"),
+        ("b", "eng", ""),
+        ("c", None, "DE"),
+        ("d", None, ""),
+        ("e", 'de", "x": "', ""),
+    ):
+        audio = site.extract(f"/v/{name}.mp4", f"file:///a/{name}.mp3", language=of_track)
+        if of_text:
+            site.say(audio, transcript(audio, language=of_text))
+
+    def found(language: str) -> set[str]:
+        page = site.person().get("/library", params={"language": language}).text
+        return {title[0] for title in titles(page)}
+
+    assert found("de") == {"a", "c"}
+    assert found("ENG") == {"b"}
+    assert found("fr") == found("%") == set()
+    assert found("") == {"a", "b", "c", "d", "e"}
+    failing = site.person().get("/library", params={"language": "de", "state": "done", "text": "a.mp4"}).text
+    assert titles(failing) == ["a.mp4"]
+
+
+def test_the_chart_adds_up_each_day(site: Site) -> None:
+    store = DictStore()
+    register = Register(store, "holder", vod_inputs("p", "MP3"), settling=0)
+    register.claim(["bad"])
+    register.fail("bad", AssetFailure(asset="bad", outcome="gone", message="Gone.").to_json())
+    site.write(store)
+    for number, seconds in enumerate([3600.0, 1800.4, None]):
+        site.extract(f"/v/{number}.mp4", f"file:///a/{number}.mp3", duration=seconds)
+    with create_session() as session:
+        now = datetime.now(timezone.utc)
+        session.execute(update(AssetStateStoreModel).values(updated_at=now))
+        session.execute(
+            update(AssetStateStoreModel)
+            .where(AssetStateStoreModel.value.like("%/v/0.mp4%"))
+            .values(updated_at=now - timedelta(days=29))
+        )
+    page = site.person("viewer").get("/days").text
+    assert "3 videos, 1 failed, 1.5 hours of audio." in page
+    days = re.findall(r"<title>(\S+): (.*?)</title>", page)
+    assert len(days) == 30
+    assert days[0] == (str((now - timedelta(days=29)).date()), "1 videos, 0 failed, 1.0 hours of audio")
+    assert days[-1] == (str(now.date()), "2 videos, 1 failed, 0.5 hours of audio")
+    assert {told for _, told in days[1:-1]} == {"0 videos, 0 failed, 0.0 hours of audio"}
+
+
+def test_without_anything_of_late_there_is_no_chart(site: Site) -> None:
+    assert site.person().get("/days").text.strip() == ""
 
 
 def test_a_search_by_file_name_and_id(site: Site) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+from datetime import datetime, timedelta, timezone
 from html import unescape
 from typing import Any
 
 import pytest
+from airflow.models.dagrun import DagRun
+from airflow.models.task_state_store import TaskStateStoreModel
 
 from tests.conftest import DictStore
 from tests.ui.conftest import DAG, RUN, Site
 from vod.batch.outcomes import FAILURE_KEY
+from vod.batch.progress import PROGRESS_KEY
 from vod.library.register import Register
 from vod.records import AssetFailure, ExtractedAudio, SubmittedExtraction, Transcript
 
@@ -140,6 +145,66 @@ def test_whatever_tasks_return_is_shown_as_text_or_not_at_all(site: Site, junk: 
     body = page(site).partition("<body>")[2]
     assert "<script>" not in body
     assert "<img" not in body
+
+
+def test_the_tab_of_a_task_shows_its_batch(site: Site) -> None:
+    site.run("running")
+    site.push("plan", "part_0", {"assets": ASSETS[:1]})
+    site.push("plan", "part_1", {"assets": ASSETS[1:]})
+    site.push("failed", "part_0", {"assets": ["/films/again.mp4"]})
+    site.push("batch.extract", "return_value", [audio(ASSETS[0])], 0)
+    site.push("batch.extract", "return_value", [audio(ASSETS[1]), failure(ASSETS[2])], 1)
+
+    def batch(task: str, map_index: Any) -> str:
+        asked = {"dag_id": DAG, "run_id": RUN, "task_id": task, "map_index": map_index}
+        answer = site.person("viewer").get("/batch", params=asked)
+        assert answer.status_code == 200
+        return answer.text
+
+    assert shown(batch("batch.extract", 0)) == [(ASSETS[0], "ready")]
+    assert shown(batch("batch.extract", 1)) == [("c.mp4", "failed"), (ASSETS[1], "ready")]
+    assert "Too loud." in batch("batch.extract", 1)
+    assert shown(batch("batch.transcribe", 1)) == [(ASSETS[1], "waiting"), ("c.mp4", "waiting")]
+    assert shown(batch("again.batch.extract", 0)) == [("again.mp4", "waiting")]
+    for task, index in (
+        ("plan", "{MAP_INDEX}"),
+        ("report", ""),
+        ("batch.extract", "²"),
+        ("batch.extract", 99),
+    ):
+        assert shown(batch(task, index)) == []
+    site.push("batch.extract", FAILURE_KEY, failure("", "The store is away."), 1)
+    assert "The store is away." in batch("batch.extract", 1)
+    assert "The store is away." not in batch("batch.extract", 0)
+
+
+@pytest.mark.parametrize(
+    ("done", "ago", "cleared", "told"),
+    [
+        (12, 60, 0, "12 a minute, about 1:3"),
+        (3, 60, 0, "3.0 a minute, about 9:0"),
+        (0, 60, 0, ""),
+        (30, 60, 0, ""),
+        (12, 5, 0, ""),
+        (12, 60, 1, ""),
+    ],
+)
+def test_a_run_tells_its_pace_and_when_it_ends(
+    site: Site, done: int, ago: float, cleared: int, told: str
+) -> None:
+    site.run("running")
+    run = site.session.get(DagRun, 1)
+    assert run
+    run.start_date, run.clear_number = datetime.now(timezone.utc) - timedelta(seconds=ago), cleared
+    site.instance("batch.extract", "running", 0)
+    note = {"assets": 30, "done": done, "failed": 0, "message": "At work."}
+    whose = {"dag_run_id": 1, "task_id": "batch.extract", "key": PROGRESS_KEY, "value": json.dumps(note)}
+    place = "map_index" if hasattr(TaskStateStoreModel, "map_index") else "region_index"
+    site.session.add(TaskStateStoreModel(**whose, **{place: 0}, dag_id=DAG, run_id=RUN))
+    site.session.commit()
+    text = page(site)
+    assert told in text
+    assert (" left." in text) == bool(told)
 
 
 def test_who_may_only_look_gets_no_button(site: Site) -> None:

@@ -60,6 +60,9 @@ STATES = ("waiting", "extracting", "ready", "failed", "stopped")
 until its audio is there."""
 
 _MAX_FIND = 160
+_MAX_LANGUAGE = 20
+SECONDS_DIGITS = 7
+"""Of the length of audio in what an entry begins with."""
 
 
 class Store(Protocol):
@@ -388,9 +391,15 @@ class Register:
 
     def _write(self, asset: str, entry: Entry) -> None:
         now, name = round(time.time(), 3), public_name(asset)
-        title = (entry.record or {}).get("title")
+        record = entry.record or {}
         value = {
-            **searchable(entry.state, "audio", title, name),
+            **searchable(
+                entry.state,
+                "audio",
+                f"{(record.get('title') or '')[:_MAX_FIND]} {name[-_MAX_FIND:]}",
+                language=record.get("language"),
+                seconds=record.get("duration"),
+            ),
             **self._inputs,
             **entry.to_json(),
             "asset": name,
@@ -408,14 +417,27 @@ def _since(moment: tuple[float, float]) -> float:
     return max(now - then for now, then in zip(_now(), moment, strict=True))
 
 
-def searchable(state: str, kind: str, title: str | None, asset: str) -> dict[str, str]:
+def searchable(
+    state: str, kind: str, words: str, *, language: str | None = None, seconds: float | None = None
+) -> dict[str, str]:
     """What an entry begins with, in this order: the page of all assets searches the stored text.
 
     :param state: One of :data:`STATES`, or of :data:`vod.library.texts.STATES`.
     :param kind: ``audio`` or ``text``.
+    :param words: What can be found in it.
+    :param language: Of the track, or of what is said.
+    :param seconds: How long it is.
     """
-    find = f"{(title or '')[:_MAX_FIND]} {asset[-_MAX_FIND:]}".strip().casefold()
-    return {"state": state, "find": find, "kind": kind}
+    longest = 10**SECONDS_DIGITS - 1
+    known = seconds is not None and 0 < seconds <= longest
+    return {
+        "state": state,
+        # All of one length: the database adds them up without reading JSON.
+        **({"seconds": f"{round(seconds or 0):0{SECONDS_DIGITS}}"} if known else {}),
+        "find": words.strip().casefold(),
+        "kind": kind,
+        **({"language": language[:_MAX_LANGUAGE].casefold()} if language else {}),
+    }
 
 
 async def watch(holder: str, claims: Mapping[str, str], *, lease: float, interval: float = 5.0) -> None:

@@ -45,11 +45,13 @@ class Texts:
             self._write(audio, "failed", {"failure": outcome.to_json()})
         else:
             state = "doubtful" if outcome.outcome == "doubtful" else "done"
-            self._write(audio, state, {"record": outcome.to_json()})
+            self._write(audio, state, {"record": outcome.to_json()}, outcome.text, outcome.language)
 
-    def _write(self, audio: ExtractedAudio, state: str, more: Mapping[str, Any]) -> None:
+    def _write(
+        self, audio: ExtractedAudio, state: str, more: Mapping[str, Any], text: str = "", language: str = ""
+    ) -> None:
         if audio.entry.startswith(_AUDIO):  # otherwise nobody has registered the audio
-            head = searchable(state, "text", audio.title, audio.asset)
+            head = searchable(state, "text", text, language=language)
             try:
                 self._store.set(text_key(audio.entry), {**head, "audio": audio.uri, **more})
             except Exception as error:  # noqa: BLE001 - it is for people to read; the text itself is elsewhere

@@ -17,11 +17,11 @@ from urllib.parse import unquote
 
 from airflow.models.asset import AssetModel
 from airflow.models.asset_state_store import AssetStateStoreModel as Stored
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Integer, and_, case, cast, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from vod.library import texts
-from vod.library.register import REGISTER
+from vod.library.register import REGISTER, SECONDS_DIGITS
 from vod.locations import is_asset_id
 
 STATES = ("waiting", "extracting", "ready", "transcribing", "done", "doubtful", "failed", "stopped")
@@ -29,11 +29,14 @@ STATES = ("waiting", "extracting", "ready", "transcribing", "done", "doubtful", 
 MOVING = ("waiting", "extracting", "transcribing")
 PAGE = 50
 """Assets a page."""
+DAYS = 30
+"""That the chart shows."""
 
 _OF_AUDIO = ("waiting", "extracting", "stopped")
 _OF_TEXT = ("transcribing", "done", "doubtful")
 _ESCAPE = "!"
 _BEFORE_STATE = len('{"state": "')
+_READY_FOR = '{"state": "ready", "seconds": "'
 _LETTERS = 4
 """Of a state, which tell it from all others."""
 
@@ -139,7 +142,8 @@ class Wanted:
     """What a page of the library shows.
 
     :param state: One of :data:`STATES`; all when empty.
-    :param text: Part of a title, a name or an id.
+    :param text: Part of a title, a name or an id, or of how the transcript begins.
+    :param language: Code of the language of the text, or of the track while there is no text.
     :param dag_id: Only what this DAG wrote last.
     :param run_id: Only what this run wrote last.
     :param since: Only what was changed on this day or later, in UTC.
@@ -148,10 +152,26 @@ class Wanted:
 
     state: str = ""
     text: str = field(default="", repr=False)
+    language: str = ""
     dag_id: str = ""
     run_id: str = ""
     since: date | None = None
     until: date | None = None
+
+
+@dataclass
+class Day:
+    """What the DAGs did on a day.
+
+    :param assets: Whose audio became ready.
+    :param failed: For which there was no audio.
+    :param seconds: Of audio, all together.
+    """
+
+    date: date
+    assets: int = 0
+    failed: int = 0
+    seconds: int = 0
 
 
 class Library:
@@ -193,6 +213,30 @@ class Library:
         counted = select(func.count()).select_from(Stored).where(self._wanted(wanted, dag_ids))
         return self._session.scalar(counted) or 0
 
+    def days(self, dag_ids: Sequence[str], since: date) -> list[Day]:
+        """What was written on each day since then, in UTC, the first day first."""
+        letters = func.substr(Stored.value, _BEFORE_STATE + 1, _LETTERS)
+        seconds = func.substr(Stored.value, len(_READY_FOR) + 1, SECONDS_DIGITS)
+        known = case((Stored.value.like(f"{_READY_FOR}%"), cast(seconds, Integer)), else_=0)
+        day = func.date(Stored.updated_at)
+        rows = self._session.execute(
+            select(day, letters, func.count(), func.sum(known))
+            .where(
+                self._kind("audio"),
+                Stored.last_updated_by_dag_id.in_(dag_ids),
+                Stored.updated_at >= _midnight(since),
+            )
+            .group_by(day, letters)
+        )
+        days = {since + timedelta(days=number): Day(since + timedelta(days=number)) for number in range(DAYS)}
+        for when, state, count, length in rows:
+            found = days.get(when if isinstance(when, date) else date.fromisoformat(str(when)[:10]))
+            if found:
+                found.assets += count if state == "ready"[:_LETTERS] else 0
+                found.failed += count if state == "failed"[:_LETTERS] else 0
+                found.seconds += int(length or 0)
+        return list(days.values())
+
     def find(self, key: str) -> Entry | None:
         """The asset whose audio has this key. Its rights are still to be looked at."""
         row = select(Stored).where(self._kind("audio"), Stored.key == key)
@@ -222,7 +266,13 @@ class Library:
         if wanted.until:
             conditions.append(Stored.updated_at < _midnight(wanted.until) + timedelta(days=1))
         if wanted.text:
-            conditions.append(Stored.value.like(_titled(wanted.text), escape=_ESCAPE))
+            titled = Stored.value.like(_holds("audio", wanted.text), escape=_ESCAPE)
+            conditions.append(or_(titled, self._has_text(_holds("text", wanted.text), dag_ids)))
+        if wanted.language:
+            of_track = Stored.value.like(_speaks("audio", wanted.language), escape=_ESCAPE)
+            told = self._has_text(_speaks("text"), dag_ids)
+            spoken = self._has_text(_speaks("text", wanted.language), dag_ids)
+            conditions.append(or_(spoken, and_(of_track, ~told)))
         if wanted.state:
             conditions.append(self._in_state(wanted.state))
         return and_(*conditions)
@@ -230,15 +280,25 @@ class Library:
     def _in_state(self, state: str) -> ColumnElement[bool]:
         if state in _OF_AUDIO:
             return _begins(state)
-        # CASE lets PostgreSQL look each key up in a hash table: joined, it would search the index for each.
-        own_text = "text_" + func.substr(Stored.key, len("audio_") + 1)
+        if state == "ready":
+            return and_(_begins("ready"), ~self._has_text("%"))
+        with_text = and_(_begins("ready"), self._has_text(f'{{"state": "{state}"%'))
+        return or_(_begins("failed"), with_text) if state == "failed" else with_text
+
+    def _has_text(self, pattern: str, dag_ids: Sequence[str] | None = None) -> ColumnElement[bool]:
+        """Whether the text of an audio looks like this.
+
+        :param dag_ids: Only a text that one of these DAGs wrote.
+        """
         of_text = aliased(Stored)
         found = select(of_text.key).where(self._kind("text", of_text))
-        if state == "ready":
-            return and_(_begins("ready"), case((own_text.in_(found), 0), else_=1) == 1)
-        found = found.where(_begins(state, of_text))
-        with_text = and_(_begins("ready"), case((own_text.in_(found), 1), else_=0) == 1)
-        return or_(_begins("failed"), with_text) if state == "failed" else with_text
+        if pattern != "%":
+            found = found.where(of_text.value.like(pattern, escape=_ESCAPE))
+        if dag_ids is not None:
+            found = found.where(of_text.last_updated_by_dag_id.in_(dag_ids))
+        # CASE lets PostgreSQL look each key up in a hash table: joined, it would search the index for each.
+        own_text = "text_" + func.substr(Stored.key, len("audio_") + 1)
+        return case((own_text.in_(found), 1), else_=0) == 1
 
 
 def shown_counts(counts: Mapping[str, Counter[str]], dag_ids: Iterable[str]) -> dict[str, int]:
@@ -267,13 +327,23 @@ def _begins(state: str, stored: type[Stored] = Stored) -> ColumnElement[bool]:
     return stored.value.like(f'{{"state": "{state}"%')
 
 
-def _titled(text: str) -> str:
-    """What a value looks like whose title holds this text. Quotes within JSON texts are escaped: the two that
+def _holds(kind: str, text: str) -> str:
+    """What a value looks like in whose words this text is. Quotes within JSON texts are escaped: the two that
     surround what is searched are those of the value itself."""
+    return f'{{"state": "%", "find": "%{_inside(text)}%", "kind": "{kind}"%'
+
+
+def _speaks(kind: str, language: str = "") -> str:
+    """What a value looks like that is in a language; in any, without one."""
+    wanted = f'{_inside(language)}"' if language else ""
+    return f'{{"state": "%", "find": "%", "kind": "{kind}", "language": "{wanted}%'
+
+
+def _inside(text: str) -> str:
     inside = json.dumps(text.casefold())[1:-1]
     for special in (_ESCAPE, "%", "_"):
         inside = inside.replace(special, _ESCAPE + special)
-    return f'{{"state": "%", "find": "%{inside}%", "kind": "audio"%'
+    return inside
 
 
 def _entry(row: Stored, text: Stored | None) -> Entry:

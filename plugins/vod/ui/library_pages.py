@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -19,13 +19,17 @@ from sqlalchemy.orm import Session
 from vod.locations import public_name
 from vod.ui.access import Rights, RightsDep
 from vod.ui.app import not_found, render
-from vod.ui.entries import MOVING, PAGE, STATES, Entry, Library, Wanted, shown_counts
+from vod.ui.entries import DAYS, MOVING, PAGE, STATES, Entry, Library, Wanted, shown_counts
 from vod.ui.streams import Opened, stream
 
 router = APIRouter()
 
 DOUBTFUL = 0.5
 """A word of which the recogniser is less sure than this is marked."""
+TRANSCRIBES = "transcribe_extracted_audio"
+"""The DAG that transcribes audio again."""
+_SPOKEN = 2
+"""Letters of the codes of the languages that are recognised; those of tracks have three."""
 _MAX_TRANSCRIPT = 32 << 20
 _MOST_PAGES = 100_000
 
@@ -37,6 +41,7 @@ def library(
     rights: RightsDep,
     state: str = "",
     text: str = "",
+    language: str = "",
     of_dag: str = "",
     of_run: str = "",
     since: str = "",
@@ -50,6 +55,7 @@ def library(
     wanted = Wanted(
         state=state if state in STATES else "",
         text=text.strip(),
+        language=language.strip(),
         dag_id=of_dag,
         run_id=of_run,
         since=_day(since),
@@ -66,6 +72,7 @@ def library(
         request,
         "library.html",
         entries=entries,
+        languages=sorted({entry.language for entry in entries} - {""}),
         wanted=wanted,
         counts=by_state,
         whole=whole,
@@ -75,6 +82,16 @@ def library(
         last=page * PAGE + len(entries),
         moving=any(by_state[each] for each in MOVING),
     )
+
+
+@router.get("/days", response_class=HTMLResponse)
+def days(request: Request, session: SessionDep, rights: RightsDep) -> Response:
+    """What was done on each of the last 30 days: a part of the library, which fetches it when it is there."""
+    stored = Library(session)
+    since = datetime.now(timezone.utc).date() - timedelta(days=DAYS - 1)
+    found = stored.days(rights.readable(sorted(stored.counts())), since)
+    most = max(day.assets + day.failed for day in found)
+    return render(request, "days.html", days=found, most=most)
 
 
 @router.get("/asset", response_class=HTMLResponse)
@@ -87,6 +104,7 @@ def asset(request: Request, session: SessionDep, rights: RightsDep, entry: str) 
         entry=found,
         history=_history(session, found),
         again=_again(session, rights, found),
+        otherwise=_otherwise(session, rights, found),
         moving=found.state in MOVING,
         doubtful=DOUBTFUL,
     )
@@ -194,10 +212,34 @@ def _again(session: Session, rights: Rights, entry: Entry) -> dict[str, Any] | N
     dag_id = entry.written.dag_id
     if public_name(entry.asset) != entry.asset or "?" in entry.asset or not rights.may_trigger(dag_id):
         return None
-    known = session.scalar(select(DagModel.dag_id).where(DagModel.dag_id == dag_id, ~DagModel.is_stale))
-    dag = SerializedDagModel.get_dag(dag_id, session=session) if known else None
-    if dag is None or not {"assets", "force"} <= set(dag.params):
+    params = _form(session, dag_id)
+    if not {"assets", "force"} <= params.keys():
         return None
     run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == entry.written.run_id))
-    conf = {name: value for name, value in ((run.conf if run else None) or {}).items() if name in dag.params}
+    conf = {name: value for name, value in ((run.conf if run else None) or {}).items() if name in params}
     return {"dag": dag_id, "conf": {**conf, "assets": [entry.asset], "force": True}}
+
+
+def _otherwise(session: Session, rights: Rights, entry: Entry) -> dict[str, Any] | None:
+    """What *Transcribe again with …* offers: the fields of :data:`TRANSCRIBES`; ``None`` without that DAG."""
+    if not entry.record or not rights.may_trigger(TRANSCRIBES):
+        return None
+    params = _form(session, TRANSCRIBES)
+    if not {"audio", "model", "language", "force"} <= params.keys():
+        return None
+    models = params["model"].schema
+    names = [str(name) for name in models.get("examples") or ()]
+    default = str(params["model"].value or "")
+    shown = models.get("values_display") or {}
+    return {
+        "dag": TRANSCRIBES,
+        "models": {name: str(shown.get(name, name)) for name in dict.fromkeys([default, *names]) if name},
+        "language": entry.language if len(entry.language) == _SPOKEN else "",
+    }
+
+
+def _form(session: Session, dag_id: str) -> dict[str, Any]:
+    """The fields of the form of a DAG; none when there is no such DAG."""
+    known = session.scalar(select(DagModel.dag_id).where(DagModel.dag_id == dag_id, ~DagModel.is_stale))
+    dag = SerializedDagModel.get_dag(dag_id, session=session) if known else None
+    return {name: dag.params.get_param(name) for name in dag.params} if dag else {}

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+_SOONEST = 10.0
+"""Seconds of a run before which its pace says nothing."""
+
 _ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")
 _TO_COME = (None, "scheduled", "queued")
 
@@ -42,7 +45,21 @@ class TaskProgress:
     @property
     def percent(self) -> int:
         """What is settled, rounded down: 100 means all."""
-        return 100 * (self.done + self.failed) // self.assets if self.assets else 0
+        return 100 * self.settled // self.assets if self.assets else 0
+
+    @property
+    def settled(self) -> int:
+        """Assets that need no more work."""
+        return self.done + self.failed
+
+    def pace(self, seconds: float) -> tuple[float, float] | None:
+        """Assets a minute, and about how many seconds the rest takes; ``None``: too early to tell.
+
+        :param seconds: Since the run began.
+        """
+        if seconds < _SOONEST or not 0 < self.settled < self.assets:
+            return None
+        return 60 * self.settled / seconds, (self.assets - self.settled) * seconds / self.settled
 
 
 @dataclass(frozen=True)

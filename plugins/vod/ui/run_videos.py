@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from vod.batch.outcomes import FAILURE_KEY
 from vod.locations import public_name
+from vod.pipeline.parts import REFUSED
 from vod.pipeline.reports import AGAIN
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record
 from vod.ui.entries import Entry, name_of
@@ -96,11 +97,14 @@ class RunVideos:
         return Counter(video.state for video in self.videos)
 
 
-def videos_of(session: Session, run: DagRun, entries: Iterable[Entry]) -> RunVideos:
+def videos_of(
+    session: Session, run: DagRun, entries: Iterable[Entry], task: tuple[str, int] | None = None
+) -> RunVideos:
     """Read what the tasks of a run have left: plans, results, reasons.
 
     :param entries: Of the register, those that a task of the run wrote last: how far an asset is that has no
         result yet.
+    :param task: Only the videos of this task instance, by its id and map index.
     """
     found, result = dict[str, Video](), RunVideos()
     parts: dict[tuple[bool, int], list[str]] = {}
@@ -110,13 +114,16 @@ def videos_of(session: Session, run: DagRun, entries: Iterable[Entry]) -> RunVid
             XComModel.dag_id == run.dag_id,
             XComModel.run_id == run.run_id,
             or_(
-                XComModel.key.in_([_RETURNED, FAILURE_KEY]), XComModel.key.startswith(_PART, autoescape=True)
+                XComModel.key.in_([_RETURNED, FAILURE_KEY, REFUSED]),
+                XComModel.key.startswith(_PART, autoescape=True),
             ),
         )
         .order_by(XComModel.timestamp, XComModel.map_index)
         .execution_options(yield_per=10)
     )
     for task_id, map_index, key, stored in rows:
+        if task and not _concerns(task, task_id, map_index, key):
+            continue
         value = _loaded(stored)
         if len(found) >= MOST_READ and key != FAILURE_KEY:
             result.whole = False
@@ -141,6 +148,13 @@ def videos_of(session: Session, run: DagRun, entries: Iterable[Entry]) -> RunVid
     _take_over(found, entries)
     result.videos = sorted(found.values(), key=lambda video: _ORDER.index(video.state))
     return result
+
+
+def _concerns(task: tuple[str, int], writer: str, map_index: int, key: str) -> bool:
+    """Whether an XCom says something of the batch of a task instance: its part of the plan, or its result."""
+    if not key.startswith(_PART):
+        return (writer, map_index) == task
+    return _number(key) == task[1] and (writer == "failed") == task[0].startswith(f"{AGAIN}.")
 
 
 def _take(found: dict[str, Video], value: Any) -> None:

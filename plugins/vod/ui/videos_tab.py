@@ -1,4 +1,4 @@
-"""The tab `Videos` of a DAG run: its videos, what failed first, and how far it is (``/vod/progress``).
+"""The tab `Videos` of a DAG run and of a task instance: its videos, what failed first, how far it is.
 
 Runs in Airflow's API server, which alone may read what the tasks of a run have reported (Airflow, "Plugins").
 """
@@ -6,6 +6,7 @@ Runs in Airflow's API server, which alone may read what the tasks of a run have 
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -18,7 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vod.batch.progress import PLAN_KEY, PROGRESS_KEY
-from vod.ui.access import RightsDep, require_results
+from vod.ui.access import Rights, RightsDep, require_results
 from vod.ui.app import not_found, render
 from vod.ui.entries import Library, Wanted
 from vod.ui.run_progress import Batch, RunProgress, progress_of
@@ -32,7 +33,9 @@ _RETRIED = ("failed", "upstream_failed")
 router = APIRouter()
 
 
-def _read(session: Session, dag_id: str, run_id: str) -> tuple[DagRun, RunProgress]:
+def _read(
+    session: Session, dag_id: str, run_id: str, task: tuple[str, int] | None = None
+) -> tuple[DagRun, RunProgress]:
     run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
     if run is None:
         raise not_found()
@@ -46,23 +49,24 @@ def _read(session: Session, dag_id: str, run_id: str) -> tuple[DagRun, RunProgre
         TaskStateStoreModel.key,
         TaskStateStoreModel.value,
     ).where(TaskStateStoreModel.dag_run_id == run.id, TaskStateStoreModel.key.in_([PROGRESS_KEY, PLAN_KEY]))
-    for task, map_index, key, value in session.execute(notes):
+    for task_id, map_index, key, value in session.execute(notes):
         note = json.loads(value)
         # Any task of any DAG may use these keys.
         if key == PLAN_KEY and isinstance(note, dict) and {"assets", "before"} <= note.keys():
             plans.append(note)
         elif key == PROGRESS_KEY and isinstance(note, dict) and {"assets", "message"} <= note.keys():
-            reported[task, map_index] = note
+            reported[task_id, map_index] = note
     instances = (
         select(TaskInstance.task_id, TaskInstance.map_index, TaskInstance.state)
         .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
         .order_by(TaskInstance.task_id, TaskInstance.map_index)
     )
     batches = [
-        Batch(task, map_index, state, reported.get((task, map_index), {}))
-        for task, map_index, state in session.execute(instances)
+        Batch(task_id, map_index, state, reported.get((task_id, map_index), {}))
+        for task_id, map_index, state in session.execute(instances)
+        if task in (None, (task_id, map_index))
     ]
-    return run, progress_of(batches, plans)
+    return run, progress_of(batches, plans if task is None else [])
 
 
 @router.get("/progress.json")
@@ -75,12 +79,40 @@ def as_json(session: SessionDep, rights: RightsDep, dag_id: str, run_id: str) ->
 
 @router.get("/progress", response_class=HTMLResponse)
 def as_page(request: Request, session: SessionDep, rights: RightsDep, dag_id: str, run_id: str) -> Response:
-    """The page, which renews itself as long as the run goes on."""
+    """The page of a run, which renews itself as long as the run goes on."""
+    return _page(request, session, rights, dag_id, run_id)
+
+
+@router.get("/batch", response_class=HTMLResponse)
+def of_task(
+    request: Request,
+    session: SessionDep,
+    rights: RightsDep,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: str = "",
+) -> Response:
+    """The page of a task instance. Airflow leaves its placeholder where a task is not mapped."""
+    index = int(map_index) if map_index.isascii() and map_index.isdecimal() else -1
+    return _page(request, session, rights, dag_id, run_id, (task_id, index))
+
+
+def _page(
+    request: Request,
+    session: Session,
+    rights: Rights,
+    dag_id: str,
+    run_id: str,
+    task: tuple[str, int] | None = None,
+) -> Response:
     require_results(rights, dag_id)
-    run, progress = _read(session, dag_id, run_id)
+    run, progress = _read(session, dag_id, run_id, task)
     ended = run.state in _ENDED
     of_run = Library(session).page(Wanted(dag_id=dag_id, run_id=run_id), [dag_id], 0, MOST_READ)
-    found = videos_of(session, run, of_run)
+    found = videos_of(session, run, of_run, task)
+    # A run that was cleared begins its clock anew, and keeps what was done before.
+    began = run.start_date if not ended and not run.clear_number else None
     failed = select(TaskInstance.id).where(
         TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.state.in_(_RETRIED)
     )
@@ -91,9 +123,11 @@ def as_page(request: Request, session: SessionDep, rights: RightsDep, dag_id: st
         run=run,
         progress=progress,
         found=found,
+        of_task=task is not None,
+        seconds=(datetime.now(timezone.utc) - began).total_seconds() if began else 0.0,
         max_at_work=MAX_AT_WORK,
         most_shown=MOST_SHOWN,
         ended=ended,
         moving=not ended,
-        may_retry=some_failed and rights.may_clear(dag_id),
+        may_retry=task is None and some_failed and rights.may_clear(dag_id),
     )

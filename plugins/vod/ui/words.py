@@ -22,7 +22,12 @@ CHINESE = {
     # Library
     "Videos": "视频",
     "All videos": "全部视频",
-    "Title, file name or id": "标题、文件名或 ID",
+    "Title, file name, id or first words": "标题、文件名、ID 或文字稿开头",
+    "Last 30 days": "最近 30 天",
+    "Videos of each of the last 30 days": "最近 30 天每天的视频",
+    "{assets} videos, {failed} failed, {hours} hours of audio": (
+        "{assets} 个视频,{failed} 个失败,{hours} 小时音频"
+    ),
     "From": "从",
     "To": "到",
     "Search": "搜索",
@@ -82,6 +87,11 @@ CHINESE = {
     "Start a run of {dag} that extracts the audio of this video again? VOD counts it as a new extraction.": (
         "要启动 {dag} 的一次运行来重新提取此视频的音频吗?VOD 会将其计为一次新的提取。"
     ),
+    "Transcribe again with …": "重新转写……",
+    "Start a run of {dag} that transcribes this audio again? The transcript that is there stays.": (
+        "要启动 {dag} 的一次运行来重新识别此音频吗?现有的文字稿会保留。"
+    ),
+    "Language spoken (empty: recognised)": "语言(留空则自动识别)",
     "Start": "启动",
     "Cancel": "取消",
     "Close": "关闭",
@@ -101,6 +111,9 @@ CHINESE = {
     "{count} of the list had been done before": "列表中此前已完成:{count}",
     "{done} done, {failed} failed, of {total}": "完成 {done},失败 {failed},共 {total}",
     "Tasks": "任务",
+    "{rate} a minute, about {time} left": "每分钟 {rate} 个,约剩 {time}",
+    "This task has not worked on videos.": "此任务没有处理过视频。",
+    "Videos of this task": "此任务的视频",
     "In progress": "进行中",
     "and {count} more": "以及另外 {count} 个",
     "No task of this run has worked on videos.": "此次运行没有任务处理过视频。",

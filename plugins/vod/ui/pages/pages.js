@@ -88,6 +88,16 @@ function followRuns() {
   }, 4000);
 }
 
+// What is slower than the page comes after it.
+async function fillIn() {
+  for (const box of document.querySelectorAll("div[data-src].later")) {
+    const answer = await fetch(box.dataset.src, { headers: { Accept: "text/html" } });
+    if (!answer.ok) continue;
+    const told = new DOMParser().parseFromString(await answer.text(), "text/html");
+    box.replaceChildren(...[...told.body.childNodes].map((node) => document.adoptNode(node)));
+  }
+}
+
 function clock(seconds) {
   const whole = Math.floor(seconds), two = (number) => String(number).padStart(2, "0");
   const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
@@ -191,9 +201,67 @@ class Transcript {
   }
 }
 
+// How loud the audio is along its time. The browser decodes it, at a low rate, and only what is not too long.
+class Waveform {
+  static largest = 48e6; // bytes
+  static longest = 7200; // seconds
+  static rate = 8000; // Hz: enough to see, and an hour takes 115 MB
+
+  constructor(canvas, audio) {
+    this.canvas = canvas;
+    this.audio = audio;
+  }
+
+  async load() {
+    const size = Number(this.canvas.dataset.size);
+    if (!size || size > Waveform.largest || this.audio.duration > Waveform.longest) return;
+    const answer = await fetch(this.audio.src);
+    if (!answer.ok) return;
+    const context = new OfflineAudioContext(1, 1, Waveform.rate);
+    const sound = await context.decodeAudioData(await answer.arrayBuffer());
+    this.loudness = this.measure(sound, 1000);
+    this.canvas.hidden = false;
+    for (const change of ["timeupdate", "seeked"]) this.audio.addEventListener(change, () => this.draw());
+    new ResizeObserver(() => this.draw()).observe(this.canvas);
+    this.canvas.addEventListener("click", (event) => {
+      this.audio.currentTime = (event.offsetX / this.canvas.clientWidth) * this.audio.duration;
+    });
+  }
+
+  measure(sound, columns) {
+    const channels = Array.from({ length: sound.numberOfChannels }, (_, each) => sound.getChannelData(each));
+    const loudness = new Float32Array(columns);
+    for (const samples of channels) {
+      for (let place = 0; place < samples.length; place++) {
+        const column = Math.floor((place * columns) / samples.length);
+        loudness[column] = Math.max(loudness[column], Math.abs(samples[place]));
+      }
+    }
+    return loudness;
+  }
+
+  draw() {
+    const { canvas, loudness } = this, paint = canvas.getContext("2d"), style = getComputedStyle(canvas);
+    const scale = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+    canvas.width = width * scale;
+    canvas.height = height * scale;
+    paint.scale(scale, scale);
+    const played = (this.audio.currentTime / this.audio.duration) * width;
+    for (let x = 0; x < width; x += 2) {
+      const tall = Math.max(loudness[Math.floor((x / width) * loudness.length)] * height, 1);
+      paint.fillStyle = style.getPropertyValue(x < played ? "--accent" : "--quiet");
+      paint.fillRect(x, (height - tall) / 2, 1.4, tall);
+    }
+  }
+}
+
 function startPlayer() {
   const audio = document.querySelector("audio");
   if (!audio) return;
+  const waveform = new Waveform(document.getElementById("wave"), audio);
+  const showWaveform = () => waveform.load().catch(() => {}); // a format that this browser only plays
+  if (audio.readyState) showWaveform();
+  else audio.addEventListener("loadedmetadata", showWaveform, { once: true });
   audio.addEventListener("error", async () => {
     document.getElementById("silent").hidden = false;
     try {
@@ -236,16 +304,24 @@ async function ask(path, body) {
   return told;
 }
 
+async function startRun(dialog, conf, say) {
+  const dag = encodeURIComponent(dialog.dataset.dag);
+  const run = await ask(`dags/${dag}/dagRuns`, { logical_date: null, conf });
+  const link = document.createElement("a");
+  link.href = `../dags/${dag}/runs/${encodeURIComponent(run.dag_run_id)}`;
+  link.dataset.airflow = "";
+  link.textContent = dialog.dataset.opened;
+  say(link);
+}
+
 const actions = {
   async again(dialog, say) {
-    const dag = dialog.dataset.dag;
-    const body = { logical_date: null, conf: JSON.parse(dialog.dataset.conf) };
-    const run = await ask(`dags/${encodeURIComponent(dag)}/dagRuns`, body);
-    const link = document.createElement("a");
-    link.href = `../dags/${encodeURIComponent(dag)}/runs/${encodeURIComponent(run.dag_run_id)}`;
-    link.dataset.airflow = "";
-    link.textContent = dialog.dataset.opened;
-    say(link);
+    await startRun(dialog, JSON.parse(dialog.dataset.conf), say);
+  },
+  async transcribe(dialog, say) {
+    const { model, language } = dialog.querySelector("form").elements;
+    const spoken = language.value.trim() || null;
+    await startRun(dialog, { audio: [dialog.dataset.audio], model: model.value, language: spoken, force: true }, say);
   },
   async retry(dialog, say) {
     const dag = dialog.dataset.dag;
@@ -292,4 +368,5 @@ followTheme();
 followLanguage();
 localTimes(document);
 startPlayer();
+fillIn().catch(() => {});
 followRuns();
