@@ -6,12 +6,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 RUNTIME := --extra speech --extra tiny-model --extra base-model --extra ffmpeg --extra obs
+ZENSICAL := 0.0.73
 LOCK := --universal --python-version 3.10 --generate-hashes --quiet
 # Names of videos may hold anything, also what make and the shell would expand.
 override export VIDEO := $(value VIDEO)
 override export MEDIA := $(value MEDIA)
 
-.PHONY: help setup demo up down test test-lowest test-next test-slow test-hostile check-media test-system test-distributed bench bench-speech lint requirements reference wheel clean
+.PHONY: help setup demo up down logs test test-lowest test-next test-slow test-hostile check-media test-system test-distributed bench bench-speech lint requirements reference docs wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -25,8 +26,11 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY) ## the main job on the samples, or on VIDEO="/path/a.mp4 /path/b.mkv"
 	@$(BIN)/python -m dev.demo
 
-up: $(READY) ## Airflow with its UI, PostgreSQL and the stand-in, until Ctrl-C
-	@$(BIN)/python -m dev.up
+up: $(READY) ## Airflow with its UI, PostgreSQL and the stand-in, until Ctrl-C; BACKGROUND=1: until `make down`
+	@$(BIN)/python -m dev.up $(if $(BACKGROUND),--background)
+
+logs: ## follows what the parts of `make up` say
+	@$(BIN)/python -m dev.up --logs
 
 down: $(READY) ## ends what `make up` started
 	@$(BIN)/python -m dev.up --down
@@ -74,6 +78,9 @@ requirements: ## pins anew what pyproject.toml asks for (needs uv)
 
 reference: $(READY) ## docs/reference.md, from the code
 	@PYTHONPATH=plugins $(BIN)/python -m dev.reference
+
+docs: ## the documentation as a site in build/site, every link checked (needs uv)
+	@uv tool run --quiet --python '>=3.11' zensical==$(ZENSICAL) build --strict
 
 wheel: $(READY) ## the package as a file to install elsewhere, in dist/
 	@$(BIN)/python -m hatchling build -t wheel

@@ -66,7 +66,7 @@ class Airflow:
 
     @property
     def password(self) -> str:
-        return stack.secret(self.state / "secrets" / "password")
+        return stack.password(self.state / "secrets" / "password")
 
     def log_of(self, part: str) -> Path:
         return self.state / "log" / f"{part}.log"

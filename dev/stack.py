@@ -174,6 +174,15 @@ def secret(path: Path) -> str:
     return path.read_text()
 
 
+def password(path: Path) -> str:
+    """As :func:`secret`, in syllables that a person can type: 50 bits, for a login on the loopback."""
+    if not path.exists():
+        syllables = [secrets.choice("bdfghjklmnprstvz") + secrets.choice("aeiou") for _ in range(8)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_secret(path, "-".join("".join(syllables[at : at + 2]) for at in range(0, 8, 2)))
+    return path.read_text()
+
+
 def write_secret(path: Path, text: str) -> None:
     """Write a file that only its owner reads. One that is there, maybe open to all, is replaced."""
     path.unlink(missing_ok=True)

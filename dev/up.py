@@ -1,4 +1,7 @@
-"""`make up`: all of Airflow for daily use, with its UI, PostgreSQL and the stand-in. `make down` ends it."""
+"""`make up`: all of Airflow for daily use, with its UI, PostgreSQL and the stand-in. `make down` ends it.
+
+With ``--background`` it returns once all is up; `make logs` then follows what its parts say.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,31 +24,43 @@ from dev.airflow import USER, Airflow, free_port, postgres, stop_postgres
 from dev.processes import Processes, end
 
 STATE = Path(os.environ.get("VOD_STATE", stack.ROOT / ".airflow")).resolve()
+LISTS = STATE / "lists"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.up", description=__doc__)
     parser.add_argument("--down", action="store_true", help="end what an earlier call started")
-    return down() if parser.parse_args().down else up()
+    parser.add_argument(
+        "--background", action="store_true", help="return once all is up, and leave it running"
+    )
+    parser.add_argument("--logs", action="store_true", help="follow the logs of what runs")
+    asked = parser.parse_args()
+    if asked.logs:
+        return logs()
+    if asked.background:
+        return in_background()
+    return down() if asked.down else up()
 
 
 def up() -> int:
     STATE.mkdir(parents=True, exist_ok=True)
     with _only_one() as alone, Processes() as processes:
         if not alone:
-            say("It is already running; `make down` ends it.")
+            say(f"It is already running{_where()}; `make down` ends it.")
             return 1
+        (STATE / "up.url").unlink(missing_ok=True)
         say("Starting PostgreSQL …")
         with postgres(STATE / "postgres") as database:
             log = STATE / "log" / "stand-in.log"
             endpoint = stack.start_standin(processes, STATE / "standin", log, free_port(8600))
             videos = samples(endpoint)
-            _fill_in_forms(list(videos.values()))
-            airflow = Airflow(STATE, processes, database, endpoint)
+            _fill_in_forms(list(videos.values()), _sample_list(videos))
+            airflow = Airflow(STATE, processes, database, endpoint, allowed=[LISTS])
             say("Preparing the database …")
             airflow.prepare()
             say("Starting Airflow …")
             airflow.start()
+            (STATE / "up.url").write_text(airflow.url)
             say(f"\n  Airflow   {airflow.url}   login {USER}, password {airflow.password}")
             say(f"  stand-in  {endpoint}   connection {stack.CONNECTION}")
             for name, asset in videos.items():
@@ -54,6 +70,47 @@ def up() -> int:
                 time.sleep(0.5)
             say(f"The {dead} has ended; see {airflow.log_of(dead)}.")
             return 1
+
+
+def in_background() -> int:
+    """Start `make up` as a process of its own, and say what it says until it is ready."""
+    told = STATE / "log" / "up.log"
+    told.parent.mkdir(parents=True, exist_ok=True)
+    with told.open("w") as writing, told.open() as reading:
+        command = stack.python("-m", "dev.up")
+        process = subprocess.Popen(
+            command,
+            cwd=stack.ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=writing,
+            stderr=writing,
+            start_new_session=True,
+        )
+        while True:
+            ended = process.poll() is not None  # before the last look, or its last words could be missed
+            for line in reading:
+                if line.startswith("Ready."):
+                    say("Ready. It runs in the background: `make logs` follows it, `make down` ends it.")
+                    return 0
+                say(line.rstrip("\n"))
+            if ended:
+                return process.returncode or 1
+            time.sleep(0.2)
+
+
+def logs() -> int:
+    """Follow the logs of all parts."""
+    files = sorted(map(str, (STATE / "log").glob("*.log")))
+    if not files:
+        say("Nothing has run here yet; `make up` starts it.")
+        return 1
+    return subprocess.run(["tail", "--lines=5", "--follow=name", *files], check=False).returncode  # noqa: S607
+
+
+def _where() -> str:
+    with suppress(OSError):
+        return f" at {(STATE / 'up.url').read_text()}"
+    return ""
 
 
 def down() -> int:
@@ -74,7 +131,16 @@ def down() -> int:
     return 0
 
 
-def _fill_in_forms(assets: list[str]) -> None:
+def _sample_list(videos: dict[str, str]) -> Path:
+    """A list of the samples for extract_asset_list; what somebody has made of it stays."""
+    manifest = LISTS / "samples.csv"
+    if not manifest.exists():
+        LISTS.mkdir(parents=True, exist_ok=True)
+        manifest.write_text("\n".join(["asset", *videos.values(), ""]))
+    return manifest
+
+
+def _fill_in_forms(assets: list[str], manifest: Path) -> None:
     """Let the forms hold the samples at first: a cluster policy, which Airflow reads from its ``config``
     folder.
     """
@@ -84,6 +150,8 @@ def _fill_in_forms(assets: list[str]) -> None:
         "def dag_policy(dag):\n"
         '    if "vod" in dag.tags and "assets" in dag.params:\n'
         f'        dag.params["assets"] = {assets!r}\n'
+        '    if "vod" in dag.tags and "manifest" in dag.params:\n'
+        f'        dag.params["manifest"] = {str(manifest)!r}\n'
     )
 
 

@@ -98,8 +98,10 @@ def test_every_room_and_module_is_in_the_table_of_contributing() -> None:
 
 def test_every_document_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
+    site = (ROOT / "zensical.toml").read_text()
     for path in (ROOT / "docs").glob("*.md"):
         assert path.name == "README.md" or f"({path.name})" in index, path.name
+        assert f'"{path.name}"' in site, path.name
 
 
 def test_the_chinese_readme_has_the_code_links_and_sections_of_the_english_one() -> None:

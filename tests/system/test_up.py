@@ -11,7 +11,8 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, unquote
 
 import httpx
 import psutil
@@ -129,9 +130,12 @@ def troubled(stack: Stack) -> Troubled:
 
 def test_a_video_is_heard_and_read_in_the_browser(stack: Stack, page: Page, troubled: Troubled) -> None:
     frame = library(stack, page)
+    frame.locator("svg.days").wait_for()
     shoot(page, "library")
     frame.get_by_role("link", name="lake").last.click()
     frame.locator("#words button").first.wait_for()
+    waveform = frame.locator("#wave")
+    waveform.wait_for()
     lines, audio = frame.locator("#words p"), frame.locator("audio")
     assert lines.count() >= 2
     page.wait_for_url(re.compile("/plugin/vod-library/vod/asset"))
@@ -145,6 +149,13 @@ def test_a_video_is_heard_and_read_in_the_browser(stack: Stack, page: Page, trou
     expect(lines.last).to_have_class(re.compile("now"))
     at = audio.evaluate("audio => { audio.pause(); return audio.currentTime }")
     assert at > 3, "a click seeks, also in audio that lies in VOD"
+    box = waveform.bounding_box()
+    assert box
+    waveform.click(position={"x": box["width"] * 0.75, "y": 10})
+    share = audio.evaluate("audio => audio.currentTime / audio.duration")
+    assert share == pytest.approx(0.75, abs=0.03), "a click on the waveform seeks as well"
+    lines.last.locator(".word").last.click()
+    at = audio.evaluate("audio => { audio.pause(); return audio.currentTime }")
     frame.get_by_role("heading", name="lake").click()
     page.keyboard.press("ArrowLeft")
     assert at - audio.evaluate("audio => audio.currentTime") > 2
@@ -191,6 +202,38 @@ def test_extract_again_asks_first_and_starts_a_run(stack: Stack, page: Page) -> 
         if run["conf"].get("force")
     )
     assert run["conf"]["assets"] == [stack.samples["train.mkv"]]
+
+
+def test_transcribe_again_starts_a_run_with_another_model(stack: Stack, page: Page) -> None:
+    frame = library(stack, page)
+    frame.get_by_role("link", name="lake").last.click()
+    frame.get_by_role("button", name="Transcribe again with").click()
+    dialog = frame.get_by_role("dialog")
+    dialog.get_by_label("Model").select_option("tiny.en")
+    dialog.get_by_label("Language spoken").fill("")
+    dialog.get_by_role("button", name="Start").click()
+    dialog.get_by_role("link", name="Started").click()
+    page.wait_for_url(re.compile("/dags/transcribe_extracted_audio/runs/manual"))
+    run = page.url.rpartition("/runs/")[2].partition("/")[0]
+    assert (
+        Api(stack.url, stack.password).await_run("transcribe_extracted_audio", unquote(run), 120) == "success"
+    )
+    page.goto(f"{stack.url}/dags/transcribe_extracted_audio/runs/{run}/plugin/videos")
+    videos = page.frame_locator("iframe[title=Videos]")
+    expect(videos.locator("table.videos .state.done")).to_have_count(1)
+
+
+def test_the_tab_of_a_task_shows_the_videos_of_its_batch(stack: Stack, page: Page) -> None:
+    run = api(stack, "/dags/extract_and_transcribe/dagRuns", {"order_by": "run_after"})["dag_runs"][0]
+    task = f"/dags/extract_and_transcribe/runs/{run['dag_run_id']}/tasks/batch.transcribe/mapped/0"
+    page.goto(f"{stack.url}{task}")
+    page.get_by_role("link", name="Videos", exact=True).click()
+    videos = page.frame_locator("iframe[title=Videos]")
+    videos.get_by_role("heading", name="Videos of this task").wait_for()
+    assert videos.locator("table.videos .state.done").count() == 3
+    shoot(page, "task")
+    page.goto(f"{stack.url}{task.partition('/tasks/')[0]}/tasks/plan/plugin/batch-videos")
+    videos.get_by_text("This task has not worked on videos.").wait_for()
 
 
 def test_a_run_that_failed_says_why_and_its_failures_are_done_again(
@@ -280,6 +323,35 @@ def test_down_ends_every_process(stack: Stack) -> None:
     for port in ports:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_in_the_background_it_stays_until_down(state: Path) -> None:
+    stack = Stack(None, state)  # type: ignore[arg-type]
+    command = [sys.executable, "-m", "dev.up"]
+    common: dict[str, Any] = {"cwd": ROOT, "env": stack.environment, "text": True, "timeout": 240}
+    told = subprocess.run([*command, "--background"], capture_output=True, check=True, **common).stdout
+    found = re.search(r"Airflow   (\S+)   login admin, password ((?:[a-z]{4}-){3}[a-z]{4})", told)
+    assert found
+    stack.url, stack.password = found.groups()
+    try:
+        assert told.endswith("`make logs` follows it, `make down` ends it.\n")
+        second = subprocess.run(command, capture_output=True, check=False, **common)
+        assert second.returncode == 1
+        assert f"already running at {stack.url}" in second.stdout
+        with subprocess.Popen(
+            [*command, "--logs"], cwd=ROOT, env=stack.environment, stdout=subprocess.PIPE, text=True
+        ) as following:
+            assert following.stdout
+            heads = (line for line in following.stdout if line.startswith("==> "))
+            seen = {Path(head.split()[1]).stem for head, _ in zip(heads, range(4), strict=False)}
+            following.terminate()
+        assert len(seen) >= 3
+        dag = "extract_asset_list"
+        run = Api(stack.url, stack.password).trigger(dag)
+        assert Api(stack.url, stack.password).await_run(dag, run, 200) == "success", "its form has a list"
+    finally:
+        subprocess.run([*command, "--down"], check=True, **common)
+    assert stack.processes() == []
 
 
 def test_down_cleans_up_after_a_kill(state: Path) -> None:
