@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -86,9 +87,11 @@ class ConnectionSettings:
                 remedy=f"Choose one of {', '.join(ENGINES)}.",
             )
         endpoint = _endpoint(connection, extra)
-        allow_http = _is_true(conn_id, "allow_http", extra.get("allow_http"))
+        allow_http = is_true(conn_id, "allow_http", extra.get("allow_http"))
         if not allow_http:
-            _require_encryption(conn_id, endpoint, extra)
+            others = {"IAM": "iam_endpoint", "OBS": "obs_endpoint", "SIS": "sis_endpoint"}
+            places = {f"{label} endpoint": str(extra.get(name) or "") for label, name in others.items()}
+            require_encryption(conn_id, {"Endpoint": endpoint, **places})
         return cls(
             conn_id=conn_id,
             service=ServiceSettings(
@@ -165,17 +168,15 @@ def _endpoint(connection: Connection, extra: dict[str, Any]) -> str:
     return endpoint
 
 
-def _require_encryption(conn_id: str, endpoint: str, extra: dict[str, Any]) -> None:
-    """Refuse to send secrets in clear: a signature can be replayed, a token and a password taken."""
-    places = {
-        "Endpoint": endpoint,
-        "IAM endpoint": extra.get("iam_endpoint") or "",
-        "OBS endpoint": extra.get("obs_endpoint") or "",
-        "SIS endpoint": extra.get("sis_endpoint") or "",
-    }
+def require_encryption(conn_id: str, places: Mapping[str, str]) -> None:
+    """Refuse to send secrets in clear: a signature can be replayed, a token and a password taken.
+
+    :param places: URLs that get them, by what the connection's form calls them.
+    :raises InsecureEndpointError: one is plain HTTP, on another machine.
+    """
     for label, url in places.items():
         try:
-            parts = urlsplit(str(url).strip())
+            parts = urlsplit(url.strip())
             host = parts.hostname or ""
         except ValueError:
             continue  # whoever calls it says what is wrong with it
@@ -194,7 +195,11 @@ def _is_loopback(host: str) -> bool:
         return host.lower().rstrip(".") == "localhost"
 
 
-def _is_true(conn_id: str, name: str, value: Any) -> bool:
+def is_true(conn_id: str, name: str, value: Any) -> bool:
+    """What a switch of a connection's extra says, in JSON or as text; no when it is not set.
+
+    :raises InvalidConnectionError: it says something else.
+    """
     words = {"true": True, "1": True, "": False, "false": False, "0": False, "none": False}
     answer = words.get(str("" if value is None else value).strip().lower())
     if answer is None:

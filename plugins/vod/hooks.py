@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
@@ -24,7 +25,14 @@ from vod import metrics
 from vod.cloud.client import AsyncVodClient, VodClient
 from vod.cloud.poller import Poller
 from vod.cloud.session import PROJECT, observers
-from vod.connection import DEFAULT_CONNECTION, ConnectionSettings, InvalidConnectionError, extra_of
+from vod.connection import (
+    DEFAULT_CONNECTION,
+    ConnectionSettings,
+    InvalidConnectionError,
+    extra_of,
+    is_true,
+    require_encryption,
+)
 from vod.errors import VodError
 from vod.logs import get_logger
 from vod.speech.engines.http import Server
@@ -34,6 +42,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+_HOLDS_A_SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+"""In the name of a header."""
 _WAITING_SHARE = 0.8
 """Share of the read quota for polling; the rest is for running tasks."""
 _WAITING_RETRY_SECONDS = 30.0
@@ -238,6 +248,8 @@ def speech_server(http_conn_id: str) -> Server:
     :param http_conn_id: Connection of type ``http``: host, port and scheme as for Airflow's ``HttpHook``, the
         password is the key, and with a login both are sent as basic authentication.
     :raises InvalidConnectionError: it is not defined, or has no host.
+    :raises InsecureEndpointError: a key would go to another machine by plain HTTP, and the extra
+        ``allow_http`` does not say that it may.
     """
     hook = HttpHook(http_conn_id=http_conn_id)
     try:
@@ -249,6 +261,10 @@ def speech_server(http_conn_id: str) -> Server:
             f"The connection {http_conn_id!r} has no host.", remedy="Give the address of the speech server."
         )
     session = hook.get_conn()
+    session.headers.pop("allow_http", None)  # the hook makes headers of what is in the extra
+    has_secret = connection.password or any(map(_HOLDS_A_SECRET.search, session.headers))
+    if has_secret and not is_true(http_conn_id, "allow_http", connection.extra_dejson.get("allow_http")):
+        require_encryption(http_conn_id, {"host": hook.base_url})
     if not connection.login:
         session.auth = _BearerKey(connection.password or "")
     return Server(hook.base_url, session)

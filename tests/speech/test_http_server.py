@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from tests.speech_server import HELLO, Scripted, Upload, running
+from vod.connection import InsecureEndpointError
 from vod.errors import InvalidInputError
 from vod.hooks import speech_server
 from vod.speech import SpeechOptions
@@ -283,6 +284,36 @@ def test_the_connections_password_is_the_key(
     list(http.passages(sound, OPTIONS, watch=Watch()))
     assert scripted.uploads[0].headers["Authorization"] == "Bearer sk-secret"
     assert scripted.uploads[0].path == "/v1/audio/transcriptions"
+
+
+@pytest.mark.parametrize(
+    ("connection", "refused"),
+    [
+        ({"host": "speech.example", "password": "sk-secret"}, True),
+        ({"host": "http://10.0.0.7:8000", "login": "me", "password": "pw"}, True),
+        ({"host": "speech.example", "extra": {"Authorization": "Bearer sk-secret"}}, True),
+        ({"host": "speech.example", "extra": {"X-Api-Key": "sk-secret"}}, True),
+        ({"host": "speech.example", "password": "sk-secret", "extra": {"allow_http": "false"}}, True),
+        ({"host": "speech.example"}, False),
+        ({"host": "speech.example", "password": "sk-secret", "schema": "https"}, False),
+        ({"host": "https://speech.example", "password": "sk-secret"}, False),
+        ({"host": "127.0.0.1", "port": 8000, "password": "sk-secret"}, False),
+        ({"host": "http://localhost:8000", "password": "sk-secret"}, False),
+        ({"host": "speech.example", "password": "sk-secret", "extra": {"allow_http": True}}, False),
+    ],
+)
+def test_a_key_goes_to_another_machine_by_https_only(
+    monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any], refused: bool
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SPEECH", json.dumps({"conn_type": "http", **connection}))
+    if refused:
+        with pytest.raises(
+            InsecureEndpointError, match=r"'speech' would send its secrets to .* allow_http"
+        ) as caught:
+            speech_server("speech")
+        assert "sk-secret" not in str(caught.value)
+    else:
+        assert "allow_http" not in speech_server("speech").session.headers
 
 
 @pytest.mark.slow
