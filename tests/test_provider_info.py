@@ -119,6 +119,8 @@ def test_the_settings_have_their_defaults_without_any_configuration() -> None:
         "media_queue": "",
         "speech_queue": "",
         "first_day": "",
+        "prices": "",
+        "run_limits": "",
         "speech_pool": "",
         "speech": "",
         "allowed_locations": "",

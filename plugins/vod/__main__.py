@@ -58,6 +58,11 @@ COMMANDS = {
         "what reads files here, its limits and known vulnerabilities",
         ("", "--ffmpeg /opt/ffmpeg/bin/ffmpeg"),
     ),
+    "estimate": Command(
+        "vod.commands.estimate",
+        "say what videos would come to: hours, time, money",
+        ("--list archive.csv", "--from-date 2024-03-01 --to-date 2024-03-31"),
+    ),
     "cleanup": Command(
         "vod.commands.cleanup",
         "remove old state from the database of Airflow",

@@ -12,6 +12,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         InvalidManifestError           a list of assets
         FolderNotSharedError           a local destination, several machines
         TooManyAssetsError
+        OverLimitError                 [vod] run_limits
       NoAudioTrackError                readable, but without sound
       CloudError                       VOD or the gateway before it
         InvalidRequestError

@@ -82,6 +82,23 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": str(64 << 20),
                     },
+                    "prices": {
+                        "description": "What this site pays, as JSON: currency, extraction (each, by VOD), "
+                        "extraction_minute (of audio, by VOD), transcription_minute. Plans and the command "
+                        "vod estimate say what a run comes to.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": '{"currency": "USD", "extraction_minute": 0.002}',
+                        "default": "",
+                    },
+                    "run_limits": {
+                        "description": "What one run may come to, as JSON: videos, hours (of audio), money "
+                        "(by the prices). A run that would come to more fails before anything is submitted.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": '{"videos": 5000, "hours": 500}',
+                        "default": "",
+                    },
                     "rare_formats": {
                         "description": "Read also containers and codecs that are rare, and whose parsers few "
                         "people test: GXF, DV, RealMedia, NUT.",

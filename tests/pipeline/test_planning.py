@@ -300,7 +300,7 @@ def test_intervals_give_each_video_once_also_on_their_borders(standin: Standin, 
     )
     standin.add_virtual(1, created_from=MIDNIGHT, created_to=MIDNIGHT, video_type="MP3")
     days = [MIDNIGHT + timedelta(days=number) for number in range(4)]
-    found = [planning.new_videos(start, start + timedelta(days=1), connection) for start in days]
+    found = [[*planning.new_videos(start, start + timedelta(days=1), connection)] for start in days]
     assert found == [videos[:24], videos[24:48], videos[48:72], videos[72:]]
 
 

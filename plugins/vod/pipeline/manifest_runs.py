@@ -18,6 +18,7 @@ from vod.library.known_audio import Wanted
 from vod.library.transcripts import find_transcripts
 from vod.locations import AllowedLocations, parse_location, public_name
 from vod.pipeline import forms, manifests, planning
+from vod.pipeline.estimates import check_run
 from vod.pipeline.manifests import Entry, InvalidManifestError
 from vod.pipeline.parts import Plan
 from vod.pipeline.reports import summary_of
@@ -143,6 +144,7 @@ class ManifestRun:
         missing = {
             entry.asset: self._arguments(entry) for entry in entries if public_name(entry.asset) not in done
         }
+        check_run([*missing], self.engine, self.vod_conn_id)
         batches = planning.batches(missing, store, self.batch_size, listed=len(entries))
         return Plan(batches, [*refused.values()])
 

@@ -28,6 +28,7 @@ from vod.locations import AllowedLocations, Kind, is_asset_id, parse_location, p
 from vod.logs import get_logger
 from vod.operators.hearing import SpeechSettings, hearings
 from vod.pipeline import forms
+from vod.pipeline.estimates import check_run
 from vod.pipeline.parts import Plan
 from vod.pipeline.signed_urls import refuse_signed_url
 from vod.records import AssetFailure, ExtractedAudio, parse_record
@@ -77,6 +78,7 @@ def plan_videos(
     if "model" in form:
         check_speech(form, vod_conn_id)
     good = [asset for asset in assets if asset not in refused]
+    check_run(good, engine or form.get("engine"), vod_conn_id, transcribed="model" in form)
     return Plan(batches(dict.fromkeys(good, form), store, size), [*refused.values()])
 
 
@@ -103,6 +105,8 @@ def plan_new_videos(
     wanted = [Wanted(asset=video, audio_format=form["audio_format"]) for video in videos]
     done = known_audio(wanted, register, form["engine"], form["destination"], vod_conn_id).done
     new = {video: form for video in videos if video not in done}
+    durations = {video: seconds for video, seconds in videos.items() if video in new}
+    check_run([*new], form["engine"], vod_conn_id, durations=durations)
     return Plan(batches(new, store, listed=len(videos)))
 
 
@@ -144,6 +148,8 @@ def plan_audio(
     )
     if found:
         check_speech(form, vod_conn_id)
+        durations = {record["asset"]: record["duration"] for batch in found for record in batch["audio"]}
+        check_run([*durations], "ffmpeg", vod_conn_id, transcribed=True, durations=durations)
     return Plan([{**form, **batch} for batch in found], [*refused.values()])
 
 
@@ -372,8 +378,12 @@ def destination_of(location: str | None, vod_conn_id: str = DEFAULT_CONNECTION) 
     return Destination(found)
 
 
-def new_videos(since: datetime, until: datetime, vod_conn_id: str = DEFAULT_CONNECTION) -> list[str]:
-    """The videos created in ``[since, until)``, oldest first. Audio assets are left out.
+def new_videos(
+    since: datetime, until: datetime, vod_conn_id: str = DEFAULT_CONNECTION
+) -> dict[str, float | None]:
+    """The videos created in ``[since, until)``, oldest first, with their durations in seconds.
+
+    Audio assets are left out.
 
     :raises vod.cloud.errors.CloudError: VOD could not be asked.
     """
@@ -386,7 +396,8 @@ def new_videos(since: datetime, until: datetime, vod_conn_id: str = DEFAULT_CONN
         for asset in listed
         if asset.container not in AUDIO_TYPES and asset.asset_status not in ("FAILED", "DELETED")
     ]
-    return [asset.asset_id for asset in sorted(videos, key=lambda asset: (asset.created, asset.asset_id))]
+    videos.sort(key=lambda asset: (asset.created, asset.asset_id))
+    return {asset.asset_id: asset.metadata.duration for asset in videos}
 
 
 def batches(
