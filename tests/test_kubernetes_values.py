@@ -1,0 +1,41 @@
+"""The values for Airflow's Helm chart name settings that exist, and a worker for every queue."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from airflow.sdk.configuration import conf
+
+from vod.provider_info import get_provider_info
+
+ROOT = Path(__file__).resolve().parent.parent
+VALUES: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "kubernetes-values.yaml").read_text())
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+OPTIONS = get_provider_info()["config"]["vod"]["options"]
+
+
+def test_airflow_has_these_options() -> None:
+    for section, options in VALUES["config"].items():
+        for option in options:
+            known = option in OPTIONS if section == "vod" else conf.has_option(section, option)
+            assert known, (section, option)
+
+
+def test_every_queue_has_workers_as_in_the_compose_file() -> None:
+    workers = VALUES["workers"]["celery"]
+    queues = {workers["queue"], *(each["queue"] for each in workers["sets"])}
+    commands = [str(service.get("command")) for service in COMPOSE["services"].values()]
+    assert queues == {queue for command in commands for queue in re.findall(r"--queues (\w+)", command)}
+    assert {VALUES["config"]["vod"][option] for option in ("media_queue", "speech_queue")} < queues
+    for each in workers["sets"]:
+        assert each["keda"]["maxReplicaCount"] > each["keda"]["minReplicaCount"]
+        assert each["terminationGracePeriodSeconds"] == 30 * 60, "as long as the compose file gives them"
+
+
+def test_it_is_this_version_of_airflow() -> None:
+    pinned = re.search(r"^apache-airflow==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert pinned
+    assert VALUES["airflowVersion"] == VALUES["images"]["airflow"]["tag"] == pinned[1]
