@@ -11,7 +11,7 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (
   echo "This needs Python 3.10 to 3.14, and $python is $version. Name another: make PYTHON=python3.12 …" >&2
   exit 1
 fi
-echo "Setting up .venv with $version …"
+echo "Setting up .venv with $version: some 265 packages, 1.6 GB on the disk, a few minutes the first time …"
 if command -v uv >/dev/null; then
   uv venv --quiet --allow-existing --python "$python" .venv
   export VIRTUAL_ENV=.venv
