@@ -90,6 +90,27 @@ def test_a_run_without_a_plan_fails(run: Run) -> None:
     assert of_run(run, []) == []
 
 
+def test_lines_that_the_plan_refused_are_failures_with_advice_of_their_own(run: Run) -> None:
+    bad = AssetFailure(asset="/media/b.mp4", outcome="invalid_input", message="Line 2 of x.csv: VOD cannot.")
+    plan = parts.Plan([{"assets": ["a", "c"]}], [bad])
+    planned = parts.publish_plan(run.task("plan"), plan)
+    run.returns("batch.transcribe", [AUDIO.to_json(), {**BAD.to_json(), "asset": "c"}])
+    assert of_run(run, planned) == [
+        ("/media/b.mp4", "invalid_input", "Line 2 of x.csv: VOD cannot."),
+        ("a", "extracted", ""),
+        ("c", "no_audio_track", "There is no audio track."),
+    ]
+    tally = Tally(failed=2, failures=[bad, BAD])
+    with pytest.raises(AirflowFailException) as caught:
+        conclude(run.task("report"), tally, refused=1)
+    assert "Lines that cannot be worked on: 1. Correct them" in str(caught.value)
+    assert "To do the others again, clear" in str(caught.value)
+    with pytest.raises(AirflowFailException) as caught:
+        conclude(run.task("report"), Tally(failed=1, failures=[bad]), refused=1)
+    assert "clear" not in str(caught.value), "no task would do it again"
+    assert of_run(run, parts.publish_plan(run.task("plan"), parts.Plan([], [bad])))[0][1] == "invalid_input"
+
+
 def test_a_signed_url_is_found_by_the_name_that_its_record_shows(run: Run) -> None:
     url = "https://media.example/a.mp4?Signature=secret"
     planned = run.plan([{"assets": [url, "b"]}, {"audio": [{"asset": public_name(url)}]}])

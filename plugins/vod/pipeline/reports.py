@@ -163,7 +163,7 @@ def report(
         records = tally.counting(results(ti, planned, source, not_done, source_again))
         before = write(params, records, asset_state_store) if write else 0
         deque(records, maxlen=0)  # what nobody has taken
-        conclude(ti, tally, skipped=before)
+        conclude(ti, tally, skipped=before, refused=len(_refused(ti)))
 
     last: Any = summary(planned, not_done)  # type: ignore[call-arg,misc]  # Airflow gives the others
     last.operator.set_upstream([returned.operator, again.operator])
@@ -184,8 +184,7 @@ def results(ti: Any, planned: Any, source: str, not_done: Any = None, again: str
         reason = ti.xcom_pull(task_ids="plan", key=FAILURE_KEY, map_indexes=-1)
         why = summary_of(_lost("", reason)) if isinstance(reason, Mapping) else "Its log says why."
         raise AirflowFailException(f"Nothing was started because the task `plan` failed. {printable(why)}")
-    for refused in ti.xcom_pull(task_ids="plan", key=parts.REFUSED, map_indexes=-1) or ():
-        yield parse_record(refused)
+    yield from map(parse_record, _refused(ti))
     later: dict[str, Record] = {}
     for number, reference in enumerate(not_done or ()):
         records, reason = _returned(ti, again, number)
@@ -199,10 +198,16 @@ def results(ti: Any, planned: Any, source: str, not_done: Any = None, again: str
             yield later.get(name, record) if isinstance(record, AssetFailure) else record
 
 
-def conclude(ti: Any, tally: Tally, *, skipped: int = 0) -> None:
+def _refused(ti: Any) -> list[dict[str, Any]]:
+    """What the plan could not take, as JSON."""
+    return list(ti.xcom_pull(task_ids="plan", key=parts.REFUSED, map_indexes=-1) or ())
+
+
+def conclude(ti: Any, tally: Tally, *, skipped: int = 0, refused: int = 0) -> None:
     """Say in a Markdown table what was done, skipped and failed: in the log, and as the XCom ``report``.
 
     :param skipped: Assets that had been done before this run.
+    :param refused: Lines among those that failed that no task can do again.
     :raises AirflowFailException: an asset failed: a run that left something undone must not look green.
     """
     text = table(tally, skipped)
@@ -214,10 +219,16 @@ def conclude(ti: Any, tally: Tally, *, skipped: int = 0) -> None:
         reasons = [f"  {failure}" for failure in tally.failures[:_MAX_REASONS]]
         if tally.failed > _MAX_REASONS:
             reasons.append(f"  … and {tally.failed - _MAX_REASONS} more, see the report.")
-        reasons.append(
-            "To do them again, clear the failed tasks of the run: in Airflow's page of the run, or with "
-            f"airflow dags clear {ti.dag_id} --run-id '{ti.run_id}' --only-failed --yes"
-        )
+        if refused:
+            reasons.append(
+                f"Lines that cannot be worked on: {refused}. Correct them, and trigger the DAG again."
+            )
+        if refused < tally.failed:
+            what = "the others" if refused else "them"
+            reasons.append(
+                f"To do {what} again, clear the failed tasks of the run: in Airflow's page of the run, or "
+                f"with airflow dags clear {ti.dag_id} --run-id '{ti.run_id}' --only-failed --yes"
+            )
         raise AirflowFailException(f"{tally.failed} of {tally.total} assets failed:\n{Lines(reasons)}")
 
 
