@@ -346,9 +346,11 @@ def test_in_the_background_it_stays_until_down(state: Path) -> None:
             seen = {Path(head.split()[1]).stem for head, _ in zip(heads, range(4), strict=False)}
             following.terminate()
         assert len(seen) >= 3
-        dag = "extract_asset_list"
-        run = Api(stack.url, stack.password).trigger(dag)
-        assert Api(stack.url, stack.password).await_run(dag, run, 200) == "success", "its form has a list"
+        dag, airflow = "extract_asset_list", Api(stack.url, stack.password)
+        airflow.await_(lambda: airflow.knows(dag), "the DAG", 120)
+        field = airflow.call("GET", f"/dags/{dag}/details")["params"]["manifest"]
+        run = airflow.trigger(dag, manifest=field["value"])
+        assert airflow.await_run(dag, run, 200) == "success", "its form holds a list of the samples"
     finally:
         subprocess.run([*command, "--down"], check=True, **common)
     assert stack.processes() == []
