@@ -147,6 +147,15 @@ def test_whatever_tasks_return_is_shown_as_text_or_not_at_all(site: Site, junk: 
     assert "<img" not in body
 
 
+def test_a_title_is_known_also_when_another_run_wrote_of_it_last(site: Site) -> None:
+    site.run("success")
+    other = site.extract("e" * 32, "vod://vod_default/1", run="another", title="Lake")
+    foreign = site.extract("f" * 32, "vod://vod_default/2", run="x", dag="other_dag", title="Secret")
+    texts = [text("e" * 32, entry=other.entry), text("f" * 32, entry=foreign.entry)]
+    site.push("batch.transcribe", "return_value", texts, 0)
+    assert shown(page(site)) == [("Lake", "done"), ("f" * 32, "done")]
+
+
 def test_the_tab_of_a_task_shows_its_batch(site: Site) -> None:
     site.run("running")
     site.push("plan", "part_0", {"assets": ASSETS[:1]})

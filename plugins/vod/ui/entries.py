@@ -237,6 +237,13 @@ class Library:
                 found.seconds += int(length or 0)
         return list(days.values())
 
+    def titles(self, keys: Iterable[str], dag_id: str) -> dict[str, str]:
+        """What people call assets, by the keys of their audio; of those that the DAG wrote last."""
+        rows = select(Stored).where(
+            self._kind("audio"), Stored.key.in_(list(keys)), Stored.last_updated_by_dag_id == dag_id
+        )
+        return {entry.key: entry.title for entry in self._entries(self._session.scalars(rows).all(), [])}
+
     def find(self, key: str) -> Entry | None:
         """The asset whose audio has this key. Its rights are still to be looked at."""
         row = select(Stored).where(self._kind("audio"), Stored.key == key)

@@ -109,8 +109,13 @@ def _page(
     require_results(rights, dag_id)
     run, progress = _read(session, dag_id, run_id, task)
     ended = run.state in _ENDED
-    of_run = Library(session).page(Wanted(dag_id=dag_id, run_id=run_id), [dag_id], 0, MOST_READ)
+    library = Library(session)
+    of_run = library.page(Wanted(dag_id=dag_id, run_id=run_id), [dag_id], 0, MOST_READ)
     found = videos_of(session, run, of_run, task)
+    nameless = [video for video in found.videos[:MOST_SHOWN] if video.entry and not video.title]
+    titles = library.titles([video.entry for video in nameless], dag_id) if nameless else {}
+    for video in nameless:  # another run has written to their entries since
+        video.title = titles.get(video.entry, "")
     # A run that was cleared begins its clock anew, and keeps what was done before.
     began = run.start_date if not ended and not run.clear_number else None
     failed = select(TaskInstance.id).where(

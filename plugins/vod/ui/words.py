@@ -25,9 +25,7 @@ CHINESE = {
     "Title, file name, id or first words": "标题、文件名、ID 或文字稿开头",
     "Last 30 days": "最近 30 天",
     "Videos of each of the last 30 days": "最近 30 天每天的视频",
-    "{assets} videos, {failed} failed, {hours} hours of audio": (
-        "{assets} 个视频,{failed} 个失败,{hours} 小时音频"
-    ),
+    "{assets} videos, {failed} failed, {time} of audio": "{assets} 个视频,{failed} 个失败,音频 {time}",
     "From": "从",
     "To": "到",
     "Search": "搜索",
