@@ -208,10 +208,21 @@ class Library:
         rows = rows.order_by(Stored.updated_at.desc(), Stored.key).offset(offset).limit(limit)
         return self._entries(self._session.scalars(rows).all(), dag_ids)
 
-    def count(self, wanted: Wanted, dag_ids: Sequence[str]) -> int:
-        """How many assets there are to show."""
-        counted = select(func.count()).select_from(Stored).where(self._wanted(wanted, dag_ids))
-        return self._session.scalar(counted) or 0
+    def page_and_count(
+        self, wanted: Wanted, dag_ids: Sequence[str], offset: int, limit: int = PAGE
+    ) -> tuple[list[Entry], int]:
+        """:meth:`page`, and how many assets there are to show: one look at all entries for both."""
+        conditions = self._wanted(wanted, dag_ids)
+        found = select(Stored.key, func.count().over()).where(conditions)
+        found = found.order_by(Stored.updated_at.desc(), Stored.key).offset(offset).limit(limit)
+        keys = dict(self._session.execute(found).tuples())
+        if not keys:
+            counted = select(func.count()).select_from(Stored).where(conditions)
+            return [], (self._session.scalar(counted) or 0) if offset else 0
+        rows = select(Stored).where(Stored.asset_id == self._asset, Stored.key.in_(list(keys)))
+        by_key = {row.key: row for row in self._session.scalars(rows)}
+        entries = self._entries([by_key[key] for key in keys if key in by_key], dag_ids)
+        return entries, next(iter(keys.values()))
 
     def days(self, dag_ids: Sequence[str], since: date) -> list[Day]:
         """What was written on each day since then, in UTC, the first day first."""

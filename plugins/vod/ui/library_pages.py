@@ -61,13 +61,13 @@ def library(
         since=_day(since),
         until=_day(until),
     )
-    entries = stored.page(wanted, dag_ids, page * PAGE)
     by_state = shown_counts(counts, dag_ids)
     whole = sum(by_state.values())
     if wanted == Wanted(state=wanted.state):
+        entries = stored.page(wanted, dag_ids, page * PAGE)
         total = by_state[wanted.state] if wanted.state else whole
     else:
-        total = stored.count(wanted, dag_ids)
+        entries, total = stored.page_and_count(wanted, dag_ids, page * PAGE)
     return render(
         request,
         "library.html",
