@@ -215,7 +215,7 @@ class Library:
         conditions = self._wanted(wanted, dag_ids)
         found = select(Stored.key, func.count().over()).where(conditions)
         found = found.order_by(Stored.updated_at.desc(), Stored.key).offset(offset).limit(limit)
-        keys = dict(self._session.execute(found).tuples())
+        keys = dict(self._session.execute(found).tuples().all())
         if not keys:
             counted = select(func.count()).select_from(Stored).where(conditions)
             return [], (self._session.scalar(counted) or 0) if offset else 0
