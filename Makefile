@@ -54,7 +54,7 @@ check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/
 	@$(BIN)/python -m dev.check_media "$$MEDIA"
 
 test-system: $(READY) ## whole Airflow with real processes, and its UI in headless Chromium
-	@$(BIN)/python -m pytest -n 3 --dist loadfile -q -m 'system or browser' tests/system
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'system or browser' tests/system
 
 test-distributed: $(READY) ## Airflow with Celery and Redis (needs redis-server and root), five workers, no common disk
 	@$(BIN)/python -m pytest -q --durations=15 -m distributed tests/distributed

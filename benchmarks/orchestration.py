@@ -225,7 +225,7 @@ def waiting(bench: Bench) -> Figures:
         return len(states) > 1 and set(states) == {"deferred"}
 
     def meanwhile(run: str) -> None:
-        deadline = time.monotonic() + 420
+        deadline = time.monotonic() + 900
         while not all_wait(run):
             if time.monotonic() > deadline:
                 raise SystemExit(f"{count} assets have not come to wait; see {airflow.state / 'log'}.")
