@@ -151,9 +151,12 @@ def test_a_title_is_known_also_when_another_run_wrote_of_it_last(site: Site) -> 
     site.run("success")
     other = site.extract("e" * 32, "vod://vod_default/1", run="another", title="Lake")
     foreign = site.extract("f" * 32, "vod://vod_default/2", run="x", dag="other_dag", title="Secret")
-    texts = [text("e" * 32, entry=other.entry), text("f" * 32, entry=foreign.entry)]
+    file = site.extract("/films/c.mp4", "file:///audio/c.mp3", run="another")
+    spoken = {"e" * 32: other, "f" * 32: foreign, "/films/c.mp4": file}
+    texts = [text(asset, entry=audio.entry) for asset, audio in spoken.items()]
     site.push("batch.transcribe", "return_value", texts, 0)
-    assert shown(page(site)) == [("Lake", "done"), ("f" * 32, "done")]
+    assert shown(page(site)) == [("Lake", "done"), ("f" * 32, "done"), ("c.mp4", "done")]
+    assert ">/films/c.mp4<" not in page(site), "a file has no title beside its name"
 
 
 def test_the_tab_of_a_task_shows_its_batch(site: Site) -> None:

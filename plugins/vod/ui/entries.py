@@ -249,11 +249,12 @@ class Library:
         return list(days.values())
 
     def titles(self, keys: Iterable[str], dag_id: str) -> dict[str, str]:
-        """What people call assets, by the keys of their audio; of those that the DAG wrote last."""
+        """The titles of assets that have one, by the keys of their audio; of those that the DAG wrote last."""
         rows = select(Stored).where(
             self._kind("audio"), Stored.key.in_(list(keys)), Stored.last_updated_by_dag_id == dag_id
         )
-        return {entry.key: entry.title for entry in self._entries(self._session.scalars(rows).all(), [])}
+        entries = self._entries(self._session.scalars(rows).all(), [])
+        return {entry.key: str(title) for entry in entries if (title := entry.record.get("title"))}
 
     def find(self, key: str) -> Entry | None:
         """The asset whose audio has this key. Its rights are still to be looked at."""
