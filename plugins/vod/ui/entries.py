@@ -249,7 +249,7 @@ class Library:
         return list(days.values())
 
     def titles(self, keys: Iterable[str], dag_id: str) -> dict[str, str]:
-        """The titles of assets that have one, by the keys of their audio; of those that the DAG wrote last."""
+        """The titles of assets that the DAG wrote last, by the keys of their audio, where there are any."""
         rows = select(Stored).where(
             self._kind("audio"), Stored.key.in_(list(keys)), Stored.last_updated_by_dag_id == dag_id
         )
