@@ -172,4 +172,11 @@ def test_the_command_tells_it_of_days_and_lists(
     assert main(["estimate", "--list", str(listed)]) == 1
     assert "At most 5 videos are allowed. Split the run" in capsys.readouterr().err
     assert main(["estimate", "--list", str(tmp_path / "none.csv")]) == 2
+    monkeypatch.chdir(tmp_path)
+    assert main(["estimate", "--list", "list.csv"]) == 1
+    assert main(["estimate", "--from-date", "2026-03-02", "--to-date", "2026-03-01"]) == 2
+    assert "2026-03-02, is after the last, 2026-03-01" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["estimate", "--from-date", "2026-13-01"])
+    assert "'2026-13-01' is not a date such as 2026-11-01" in capsys.readouterr().err
     assert stats(standin)["submissions"] == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import date, datetime, time, timedelta, timezone
+from pathlib import Path
 
 from vod.connection import DEFAULT_CONNECTION
 from vod.errors import VodError
@@ -12,6 +13,7 @@ from vod.locations import AllowedLocations
 from vod.pipeline import manifests
 from vod.pipeline.estimates import estimate, limits_of_site
 from vod.pipeline.planning import new_videos
+from vod.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,18 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--from-date",
-        type=date.fromisoformat,
+        type=_day,
         metavar="DATE",
         help="first day that videos were created, in UTC",
     )
-    parser.add_argument(
-        "--to-date", type=date.fromisoformat, metavar="DATE", help="last day (default: the first)"
-    )
+    parser.add_argument("--to-date", type=_day, metavar="DATE", help="last day (default: the first)")
     parser.add_argument("--engine", choices=("vod", "ffmpeg"), default="vod", help="extracts (%(default)s)")
     parser.add_argument("--transcribe", action="store_true", help="add transcription")
     parser.add_argument(
         "--vod-conn-id", default=DEFAULT_CONNECTION, metavar="ID", help="connection (%(default)s)"
     )
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is not a date such as 2026-11-01") from None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,10 +50,14 @@ def run(options: argparse.Namespace) -> int:
     try:
         durations: dict[str, float | None] | None = None
         if options.list:
-            entries = manifests.read(options.list, AllowedLocations())
+            location = options.list if "://" in options.list else str(Path(options.list).absolute())
+            entries = manifests.read(location, AllowedLocations())
             videos = list(dict.fromkeys(entry.asset for entry in entries))
         else:
             first, last = options.from_date, options.to_date or options.from_date
+            if last < first:
+                sys.stderr.write(f"The first day, {first}, is after the last, {last}.\n")
+                return 2
             since, until = (
                 datetime.combine(day, time(), timezone.utc) for day in (first, last + timedelta(days=1))
             )
