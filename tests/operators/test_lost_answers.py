@@ -178,7 +178,9 @@ def test_an_earlier_audio_of_the_video_is_not_taken_for_the_one_that_was_lost(
     assert stats(standin)["submissions"] == {source: 2}
 
 
-@pytest.mark.parametrize("at", range(1, 10))
+@pytest.mark.parametrize(
+    "at", [pytest.param(at, marks=() if at == 6 else pytest.mark.slow) for at in range(1, 10)]
+)
 def test_a_forced_extraction_killed_at_any_write_of_the_register_is_made_once(
     standin: Standin, at: int
 ) -> None:
