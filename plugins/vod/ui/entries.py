@@ -215,14 +215,14 @@ class Library:
         conditions = self._wanted(wanted, dag_ids)
         found = select(Stored.key, func.count().over()).where(conditions)
         found = found.order_by(Stored.updated_at.desc(), Stored.key).offset(offset).limit(limit)
-        keys = dict(self._session.execute(found).tuples().all())
-        if not keys:
+        told = self._session.execute(found).all()
+        if not told:
             counted = select(func.count()).select_from(Stored).where(conditions)
             return [], (self._session.scalar(counted) or 0) if offset else 0
-        rows = select(Stored).where(Stored.asset_id == self._asset, Stored.key.in_(list(keys)))
+        keys = [each.key for each in told]
+        rows = select(Stored).where(Stored.asset_id == self._asset, Stored.key.in_(keys))
         by_key = {row.key: row for row in self._session.scalars(rows)}
-        entries = self._entries([by_key[key] for key in keys if key in by_key], dag_ids)
-        return entries, next(iter(keys.values()))
+        return self._entries([by_key[key] for key in keys if key in by_key], dag_ids), int(told[0][1])
 
     def days(self, dag_ids: Sequence[str], since: date) -> list[Day]:
         """What was written on each day since then, in UTC, the first day first."""
