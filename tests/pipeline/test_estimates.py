@@ -15,8 +15,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from tests.conftest import DictStore, stats
 from vod.__main__ import main
-from vod.cloud.client import VodClient
 from vod.errors import InvalidInputError
+from vod.hooks import VodHook
 from vod.pipeline import estimates, manifest_runs, planning
 from vod.pipeline.estimates import Estimate, Limits, OverLimitError, Prices, estimate
 from vod.standin import Standin
@@ -32,29 +32,39 @@ def site(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         monkeypatch.setenv(f"AIRFLOW__VOD__{name.upper()}", text)
 
 
-def test_a_long_list_is_estimated_by_some_of_its_videos(standin: Standin, client: VodClient) -> None:
+def test_a_long_list_is_estimated_by_some_of_its_videos(standin: Standin, connection: str) -> None:
+    hook = VodHook(connection)
     videos = standin.add_virtual(200, duration=3600)
-    found = estimate(videos, client, by_vod=True, transcribed=True, prices=Prices(**PRICES))
-    assert stats(standin)["calls"].get("asset_info", 0) <= 5
+    found = estimate(videos, hook, by_vod=True, transcribed=True, prices=Prices(**PRICES))
+    assert stats(standin)["calls"]["info"]["total"] == 5, "ten ids a call"
     assert (found.videos, found.asked, found.seconds) == (200, 50, 200 * 3600)
     assert found.money == pytest.approx(200 * 0.01 + 200 * 60 * 0.102)
-    assert str(found) == "200 videos, about 200.0 hours of audio (by 50 of them), about 1,226.00 USD"
-    assert found.minutes == 200 / client.extractions_per_minute
+    told = "at least 2 minutes within VOD's quota, about 1,226.00 USD"
+    assert str(found) == f"200 videos, about 200.0 hours of audio (by 50 of them), {told}"
+    assert found.minutes == 200 / hook.client.extractions_per_minute
     assert str(Estimate(videos=1200, minutes=12)) == "1,200 videos, at least 12 minutes within VOD's quota"
-    by_ffmpeg = estimate(videos, client, by_vod=False, transcribed=False, prices=Prices(**PRICES))
+    by_ffmpeg = estimate(videos, hook, by_vod=False, transcribed=False, prices=Prices(**PRICES))
     assert by_ffmpeg.money == 0
     assert by_ffmpeg.minutes == 0
 
 
-def test_what_is_not_known_is_not_invented(client: VodClient) -> None:
+def test_what_is_not_known_is_not_invented(connection: str) -> None:
+    hook = VodHook(connection)
     files = ["/media/a.mp4", "/media/b.mp4"]
-    found = estimate(files, client, by_vod=False, transcribed=True, prices=Prices(**PRICES))
+    found = estimate(files, hook, by_vod=False, transcribed=True, prices=Prices(**PRICES))
     assert (found.seconds, found.money) == (None, None)
     assert str(found) == "2 videos"
     found.check(Limits(hours=1, money=1))
-    flat = estimate(files, client, by_vod=True, transcribed=False, prices=Prices(extraction=2))
+    flat = estimate(files, hook, by_vod=True, transcribed=False, prices=Prices(extraction=2))
     assert flat.money == 4
-    assert estimate([], client, by_vod=True, transcribed=True, prices=Prices(**PRICES)).money == 0
+    assert estimate([], hook, by_vod=True, transcribed=True, prices=Prices(**PRICES)).money == 0
+
+
+def test_files_alone_need_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    site(monkeypatch, run_limits={"videos": 1})
+    estimates.check_run(["/media/a.mp4"], "ffmpeg", "nowhere")
+    with pytest.raises(OverLimitError, match="2 videos"):
+        estimates.check_run(["/media/a.mp4", "/media/b.mp4"], "ffmpeg", "nowhere")
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
             videos = [*durations]
         found = estimate(
             videos,
-            VodHook(options.vod_conn_id).client,
+            VodHook(options.vod_conn_id),
             by_vod=options.engine == "vod",
             transcribed=options.transcribe,
             durations=durations,

@@ -143,14 +143,15 @@ class VodEngine:
         :raises CloudError: a refusal that concerns all assets, found before anything was submitted.
         :raises SubmissionStoppedError: :meth:`cancel` was called.
         """
-        ids = [asset for asset in assets if is_asset_id(asset)]
-        outcomes = {asset: _no_id(asset) for asset in assets} if len(ids) < len(assets) else {}
+        outcomes: Outcomes = {asset: _no_id(asset) for asset in assets if not is_asset_id(asset)}
+        ids = [asset for asset in assets if asset not in outcomes]
         try:
-            return {**outcomes, **self._submit(ids, {})}
+            outcomes |= self._submit(ids, {})
         except CONCERNS_THE_ACCOUNT as error:
             if not self._ledger.audio_assets():  # VOD has never accepted the credential: it may be wrong
                 raise
-            return {**outcomes, **self._submitter.held_up(ids, error, {})}
+            outcomes |= self._submitter.held_up(ids, error, {})
+        return {asset: outcomes[asset] for asset in assets}
 
     def advance(self, outcomes: Mapping[str, Record], *, time_is_up: bool) -> Outcomes:
         """Collect what is ready, and submit what was postponed and is due.

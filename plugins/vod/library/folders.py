@@ -15,7 +15,7 @@ from typing import Any
 from airflow.sdk.configuration import conf
 
 from vod.errors import InvalidInputError
-from vod.library.register import LONGEST_WRITE, SETTLING, Store
+from vod.library.register import SETTLING, Store
 from vod.storage.files import Destination
 
 MEMORY = 3600.0
@@ -48,7 +48,6 @@ def check_shared(destination: Destination, store: Store) -> None:
     uri, host = destination.uri(""), platform.node()
     key = f"folder_{hashlib.sha256(uri.encode()).hexdigest()[:32]}"
     while True:
-        read_at = time.monotonic()
         known, now = _known(store, key), time.time()
         is_recent = now - known["at"] < MEMORY
         if known["mark"] != mark and known["host"] != host and is_recent:
@@ -63,8 +62,7 @@ def check_shared(destination: Destination, store: Store) -> None:
             return
         # Of several machines that come at once the last one to write wins, as in the register: whoever still
         # finds its own mark after the longest time that a write may take.
-        if time.monotonic() - read_at <= LONGEST_WRITE:
-            time.sleep(SETTLING)
+        time.sleep(SETTLING)
 
 
 def _known(store: Store, key: str) -> dict[str, Any]:

@@ -134,6 +134,19 @@ class Entry:
             return None
 
 
+class Stopwatch:
+    """Seconds since it was made, also those for which the machine was suspended: one clock stands still."""
+
+    def __init__(self) -> None:
+        self._started = (time.monotonic(), time.time())
+
+    @property
+    def seconds(self) -> float:
+        """By the clock that went further."""
+        monotonic, wall = self._started
+        return max(time.monotonic() - monotonic, time.time() - wall)
+
+
 @dataclass
 class Claims:
     """The answer to a claim.
@@ -226,7 +239,7 @@ class Register:
         alive: dict[str, bool] = {}
         self.sign()
         for asset in assets:
-            read_at = _now()
+            since_read = Stopwatch()
             entry = self.get(asset)
             useless = force or (asset in superseded and entry and superseded[asset] == entry.audio)
             if entry and entry.holder == self.holder:
@@ -250,7 +263,7 @@ class Register:
             # A dead task's intent stays: what it may have submitted is looked for first.
             intended = entry.intended if entry and not entry.audio else None
             self._write(asset, Entry(asset=asset, holder=self.holder, intended=intended))
-            if _since(read_at) > LONGEST_WRITE:
+            if since_read.seconds > LONGEST_WRITE:
                 log.info("Writing a claim took too long; asking again later.")
                 claims.elsewhere[asset] = Entry(asset=asset, holder=self.holder)
             else:
@@ -406,15 +419,6 @@ class Register:
             "changed": now,
         }
         self._store.set(self.key(asset), value)
-
-
-def _now() -> tuple[float, float]:
-    return time.monotonic(), time.time()
-
-
-def _since(moment: tuple[float, float]) -> float:
-    """Seconds since then, also those for which the machine was suspended, which one clock does not count."""
-    return max(now - then for now, then in zip(_now(), moment, strict=True))
 
 
 def searchable(

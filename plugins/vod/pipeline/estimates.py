@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
 
@@ -15,6 +15,9 @@ from vod.connection import DEFAULT_CONNECTION
 from vod.errors import InvalidInputError
 from vod.locations import is_asset_id
 from vod.logs import get_logger
+
+if TYPE_CHECKING:
+    from vod.hooks import VodHook
 
 log = get_logger(__name__)
 
@@ -106,7 +109,7 @@ class Estimate:
 
 def estimate(
     videos: Sequence[str],
-    client: Any,
+    hook: VodHook,
     *,
     by_vod: bool,
     transcribed: bool,
@@ -115,7 +118,7 @@ def estimate(
 ) -> Estimate:
     """Estimate what videos come to.
 
-    :param client: Of VOD, which knows how long its videos are; nothing is asked without ids.
+    :param hook: The connection to VOD, which knows how long its videos are. Files alone need none.
     :param by_vod: VOD extracts the audio.
     :param transcribed: It is transcribed as well.
     :param durations: What is known already, in seconds; otherwise VOD is asked for some.
@@ -127,7 +130,7 @@ def estimate(
     if durations is None:
         ids = [video for video in videos if is_asset_id(video)]
         chosen = random.sample(ids, min(ASKED, len(ids)))
-        found = read_assets(client, chosen)[0] if chosen else {}
+        found = read_assets(hook.client, chosen)[0] if chosen else {}
         durations = {asset: found[asset].metadata.duration for asset in found}
     known = [seconds for seconds in durations.values() if seconds is not None]
     seconds = sum(known) / len(known) * len(videos) if known else None
@@ -141,7 +144,7 @@ def estimate(
         videos=len(videos),
         seconds=seconds,
         asked=len(known),
-        minutes=len(videos) / client.extractions_per_minute if by_vod else 0.0,
+        minutes=len(videos) / hook.client.extractions_per_minute if by_vod else 0.0,
         money=money,
         currency=prices.currency,
     )
@@ -167,9 +170,7 @@ def check_run(
         return
     hook = VodHook(vod_conn_id)
     by_vod = (engine or hook.settings.engine) == "vod"
-    found = estimate(
-        videos, hook.client, by_vod=by_vod, transcribed=transcribed, durations=durations, prices=prices
-    )
+    found = estimate(videos, hook, by_vod=by_vod, transcribed=transcribed, durations=durations, prices=prices)
     log.info("This run comes to %s.", found)
     found.check(limits)
 

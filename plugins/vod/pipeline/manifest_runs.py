@@ -197,7 +197,8 @@ class ManifestRun:
             failures[asset] = AssetFailure(
                 asset=name, outcome=error.outcome, message=f"{place}{error.message}", remedy=error.remedy
             )
-        return planning.refuse(failures, len(self.entries))
+        planning.require_some_left(failures, len(self.entries))
+        return failures
 
     @property
     def _name(self) -> str:

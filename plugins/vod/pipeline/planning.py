@@ -71,8 +71,8 @@ def plan_videos(
     assets = asset_list(form.pop("assets"), max_assets=max_assets(size), taker="run")
     allowed = form_locations(vod_conn_id)
     bad = bad_sources(assets, engine or form.get("engine"), vod_conn_id, allowed)
-    failures = {asset: AssetFailure.from_error(error.asset or "…", error) for asset, error in bad.items()}
-    refused = refuse(failures, len(assets))
+    refused = {asset: AssetFailure.from_error(error.asset or "…", error) for asset, error in bad.items()}
+    require_some_left(refused, len(assets))
     if "destination" in form:
         check_destination(form["destination"], vod_conn_id, allowed)
     if "model" in form:
@@ -166,7 +166,8 @@ def _named_audio(
             audio.append(_registered(name, store) if _KEY.fullmatch(name) else _addressed(name, allowed))
         except InvalidInputError as error:
             bad[name] = AssetFailure.from_error(error.asset or name, error)
-    return audio, refuse(bad, len(names))
+    require_some_left(bad, len(names))
+    return audio, bad
 
 
 def _registered(key: str, store: Any) -> ExtractedAudio:
@@ -265,8 +266,8 @@ def _refusal(asset: str, allowed: AllowedLocations, *, in_vod: bool) -> InvalidI
     return None
 
 
-def refuse(refused: Mapping[T, AssetFailure], whole: int) -> Mapping[T, AssetFailure]:
-    """Whether a run can go on without some of its lines.
+def require_some_left(refused: Mapping[str, AssetFailure], whole: int) -> None:
+    """Make sure that a run can go on without some of its lines; those are named in the log.
 
     :param refused: Those, and why.
     :param whole: How many lines there are.
@@ -281,7 +282,6 @@ def refuse(refused: Mapping[T, AssetFailure], whole: int) -> Mapping[T, AssetFai
         )
     for failure in refused.values():
         log.warning("%s: %s %s", failure.asset, failure.message, failure.remedy)
-    return refused
 
 
 def check_destination(destination: str | None, vod_conn_id: str, allowed: AllowedLocations) -> None:

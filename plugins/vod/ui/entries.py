@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from airflow.models.asset import AssetModel
 from airflow.models.asset_state_store import AssetStateStoreModel as Stored
 from sqlalchemy import ColumnElement, Integer, and_, case, cast, func, or_, select
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.sql.selectable import GenerativeSelect
 
 from vod.library import texts
 from vod.library.register import REGISTER, SECONDS_DIGITS
@@ -31,6 +32,8 @@ PAGE = 50
 """Assets a page."""
 DAYS = 30
 """That the chart shows."""
+
+S = TypeVar("S", bound=GenerativeSelect)
 
 _OF_AUDIO = ("waiting", "extracting", "stopped")
 _OF_TEXT = ("transcribing", "done", "doubtful")
@@ -204,8 +207,7 @@ class Library:
 
         :param dag_ids: The DAGs whose results the user may see.
         """
-        rows = select(Stored).where(self._wanted(wanted, dag_ids))
-        rows = rows.order_by(Stored.updated_at.desc(), Stored.key).offset(offset).limit(limit)
+        rows = _newest(select(Stored).where(self._wanted(wanted, dag_ids)), offset, limit)
         return self._entries(self._session.scalars(rows).all(), dag_ids)
 
     def page_and_count(
@@ -213,8 +215,7 @@ class Library:
     ) -> tuple[list[Entry], int]:
         """:meth:`page`, and how many assets there are to show: one look at all entries for both."""
         conditions = self._wanted(wanted, dag_ids)
-        found = select(Stored.key, func.count().over()).where(conditions)
-        found = found.order_by(Stored.updated_at.desc(), Stored.key).offset(offset).limit(limit)
+        found = _newest(select(Stored.key, func.count().over()).where(conditions), offset, limit)
         told = self._session.execute(found).all()
         if not told:
             counted = select(func.count()).select_from(Stored).where(conditions)
@@ -224,22 +225,23 @@ class Library:
         by_key = {row.key: row for row in self._session.scalars(rows)}
         return self._entries([by_key[key] for key in keys if key in by_key], dag_ids), int(told[0][1])
 
-    def days(self, dag_ids: Sequence[str], since: date) -> list[Day]:
-        """What was written on each day since then, in UTC, the first day first."""
+    def days(self, dag_ids: Sequence[str], count: int = DAYS) -> list[Day]:
+        """What was written on each of the last days, in UTC, today last."""
+        since = datetime.now(timezone.utc).date() - timedelta(days=count - 1)
         letters = func.substr(Stored.value, _BEFORE_STATE + 1, _LETTERS)
         seconds = func.substr(Stored.value, len(_READY_FOR) + 1, SECONDS_DIGITS)
         known = case((Stored.value.like(f"{_READY_FOR}%"), cast(seconds, Integer)), else_=0)
-        day = func.date(Stored.updated_at)
+        written = func.date(Stored.updated_at)
         rows = self._session.execute(
-            select(day, letters, func.count(), func.sum(known))
+            select(written, letters, func.count(), func.sum(known))
             .where(
                 self._kind("audio"),
                 Stored.last_updated_by_dag_id.in_(dag_ids),
                 Stored.updated_at >= _midnight(since),
             )
-            .group_by(day, letters)
+            .group_by(written, letters)
         )
-        days = {since + timedelta(days=number): Day(since + timedelta(days=number)) for number in range(DAYS)}
+        days = {day: Day(day) for day in (since + timedelta(days=number) for number in range(count))}
         for when, state, count, length in rows:
             found = days.get(when if isinstance(when, date) else date.fromisoformat(str(when)[:10]))
             if found:
@@ -253,7 +255,7 @@ class Library:
         rows = select(Stored).where(
             self._kind("audio"), Stored.key.in_(list(keys)), Stored.last_updated_by_dag_id == dag_id
         )
-        entries = self._entries(self._session.scalars(rows).all(), [])
+        entries = [_entry(row, None) for row in self._session.scalars(rows)]
         return {entry.key: str(title) for entry in entries if (title := entry.record.get("title"))}
 
     def find(self, key: str) -> Entry | None:
@@ -300,18 +302,19 @@ class Library:
         if state in _OF_AUDIO:
             return _begins(state)
         if state == "ready":
-            return and_(_begins("ready"), ~self._has_text("%"))
+            return and_(_begins("ready"), ~self._has_text())
         with_text = and_(_begins("ready"), self._has_text(f'{{"state": "{state}"%'))
         return or_(_begins("failed"), with_text) if state == "failed" else with_text
 
-    def _has_text(self, pattern: str, dag_ids: Sequence[str] | None = None) -> ColumnElement[bool]:
-        """Whether the text of an audio looks like this.
+    def _has_text(self, pattern: str = "", dag_ids: Sequence[str] | None = None) -> ColumnElement[bool]:
+        """Whether an audio has a text.
 
+        :param pattern: Only one that looks like this.
         :param dag_ids: Only a text that one of these DAGs wrote.
         """
         of_text = aliased(Stored)
         found = select(of_text.key).where(self._kind("text", of_text))
-        if pattern != "%":
+        if pattern:
             found = found.where(of_text.value.like(pattern, escape=_ESCAPE))
         if dag_ids is not None:
             found = found.where(of_text.last_updated_by_dag_id.in_(dag_ids))
@@ -336,6 +339,10 @@ def name_of(asset: str) -> str:
     if is_asset_id(asset):
         return asset
     return unquote(asset.partition("?")[0].rstrip("/").rpartition("/")[2]) or asset
+
+
+def _newest(rows: S, offset: int, limit: int) -> S:
+    return rows.order_by(Stored.updated_at.desc(), Stored.key).offset(offset).limit(limit)
 
 
 def _midnight(day: date) -> datetime:

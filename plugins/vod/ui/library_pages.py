@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import date
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from vod.locations import public_name
 from vod.ui.access import Rights, RightsDep
 from vod.ui.app import not_found, render
-from vod.ui.entries import DAYS, MOVING, PAGE, STATES, Entry, Library, Wanted, shown_counts
+from vod.ui.entries import MOVING, PAGE, STATES, Entry, Library, Wanted, shown_counts
 from vod.ui.streams import Opened, stream
 
 router = APIRouter()
@@ -88,8 +88,7 @@ def library(
 def days(request: Request, session: SessionDep, rights: RightsDep) -> Response:
     """What was done on each of the last 30 days: a part of the library, which fetches it when it is there."""
     stored = Library(session)
-    since = datetime.now(timezone.utc).date() - timedelta(days=DAYS - 1)
-    found = stored.days(rights.readable(sorted(stored.counts())), since)
+    found = stored.days(rights.readable(sorted(stored.counts())))
     most = max(day.assets + day.failed for day in found)
     return render(request, "days.html", days=found, most=most)
 
@@ -103,8 +102,8 @@ def asset(request: Request, session: SessionDep, rights: RightsDep, entry: str) 
         "asset.html",
         entry=found,
         history=_history(session, found),
-        again=_again(session, rights, found),
-        otherwise=_otherwise(session, rights, found),
+        extract_again=_extract_again(session, rights, found),
+        transcribe_again=_transcribe_again(session, rights, found),
         moving=found.state in MOVING,
         doubtful=DOUBTFUL,
     )
@@ -203,7 +202,7 @@ def _tries_of() -> list[Any]:
     return [TaskInstance, history.TaskInstanceHistory]
 
 
-def _again(session: Session, rights: Rights, entry: Entry) -> dict[str, Any] | None:
+def _extract_again(session: Session, rights: Rights, entry: Entry) -> dict[str, Any] | None:
     """What *Extract again* asks of Airflow's API: a run of the same DAG with this asset alone.
 
     ``None`` when that cannot be asked: the DAG takes no assets, the user may not trigger it, or the source is
@@ -220,7 +219,7 @@ def _again(session: Session, rights: Rights, entry: Entry) -> dict[str, Any] | N
     return {"dag": dag_id, "conf": {**conf, "assets": [entry.asset], "force": True}}
 
 
-def _otherwise(session: Session, rights: Rights, entry: Entry) -> dict[str, Any] | None:
+def _transcribe_again(session: Session, rights: Rights, entry: Entry) -> dict[str, Any] | None:
     """What *Transcribe again with …* offers: the fields of :data:`TRANSCRIBES`; ``None`` without that DAG."""
     if not entry.record or not rights.may_trigger(TRANSCRIBES):
         return None

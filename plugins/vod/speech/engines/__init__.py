@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,19 +37,21 @@ class Watch:
     cancelled: Callable[[], bool] = lambda: False
     until: float = math.inf
 
-    def wait(self, seconds: float) -> None:
-        """Wait for so many seconds.
+    def wait(self, seconds: float, finished: threading.Event | None = None) -> bool:
+        """Wait for so many seconds, or until something has finished; returns whether it has.
 
         :raises CancelledError: the caller no longer wants it.
         """
+        finished = finished or threading.Event()
         end = time.monotonic() + seconds
         while True:
             if self.cancelled():
                 raise CancelledError("The recognition was cancelled.")
             left = end - time.monotonic()
+            if finished.wait(min(0.25, max(0.0, left))):
+                return True
             if left <= 0:
-                return
-            time.sleep(min(0.25, left))
+                return False
 
 
 class SpeechEngine(Protocol):

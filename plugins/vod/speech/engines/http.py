@@ -27,7 +27,6 @@ from vod.speech.engines import Watch
 from vod.speech.engines.answers import passage_of
 from vod.speech.engines.in_windows import Window, passages
 from vod.speech.errors import (
-    CancelledError,
     ModelNotFoundError,
     RecognitionTimeoutError,
     ServerAnswerError,
@@ -200,7 +199,7 @@ class HttpEngine:
             if time.monotonic() + pause >= deadline:
                 raise RecognitionTimeoutError(f"{self._server.host} did not answer in time.")
             log.info("%s: trying again in %.1f s.", self._server.host, pause)
-            _wait(threading.Event(), pause, watch)
+            watch.wait(pause)
         raise AssertionError("the last try returns or raises")
 
     def _send(
@@ -223,7 +222,7 @@ class HttpEngine:
             finished.set()
 
         threading.Thread(target=run, name="speech-server", daemon=True).start()
-        if not _wait(finished, deadline - time.monotonic(), watch):
+        if not watch.wait(deadline - time.monotonic(), finished):
             raise RecognitionTimeoutError(f"{self._server.host} did not answer in time.")
         result = results[0]
         if isinstance(result, requests.Timeout) and not isinstance(result, requests.ConnectTimeout):
@@ -260,22 +259,6 @@ class HttpEngine:
                 if time.monotonic() > deadline:
                     raise RecognitionTimeoutError(f"{self._server.host} did not answer in time.")
             return _Answer(response.status_code, bytes(body), response.headers.get("Retry-After", ""))
-
-
-def _wait(finished: threading.Event, seconds: float, watch: Watch) -> bool:
-    """Whether it finished within so many seconds.
-
-    :raises CancelledError: the caller no longer wants it.
-    """
-    end = time.monotonic() + seconds
-    while True:
-        if watch.cancelled():
-            raise CancelledError("The recognition was cancelled.")
-        left = end - time.monotonic()
-        if finished.wait(min(0.25, max(0.0, left))):
-            return True
-        if left <= 0:
-            return False
 
 
 def _form(options: SpeechOptions, language: str) -> list[tuple[str, str]]:
