@@ -87,14 +87,14 @@ def assets() -> Param:
 
 
 def audio() -> Param:
-    """One audio file a line, or none: then the run does what asset events announce."""
+    """One audio file a line; none for a run that asset events start."""
     return Param(
         None,
         type=["array", "null"],
         items={"type": "string"},
         title="Audio",
-        description="Audio to transcribe, one a line: absolute paths or URLs. Empty: what other DAGs have "
-        "extracted since.",
+        description="What to transcribe by hand, one a line: absolute paths or URLs of audio. Runs that start "
+        "by themselves take what the other DAGs have extracted.",
     )
 
 
