@@ -93,8 +93,8 @@ def audio() -> Param:
         type=["array", "null"],
         items={"type": "string"},
         title="Audio",
-        description="What to transcribe by hand, one a line: absolute paths or URLs of audio. Runs that start "
-        "by themselves take what the other DAGs have extracted.",
+        description="What to transcribe by hand, one a line: absolute paths or URLs of audio. Runs that "
+        "start by themselves take what the other DAGs have extracted.",
     )
 
 
