@@ -67,6 +67,7 @@ print(json.dumps(said))
 GET = "get airflow-provider-vod --full"
 
 
+@pytest.mark.slow
 def test_airflow_providers_lists_all_that_the_package_has() -> None:
     expected = {
         "hooks": {"vod", "vod.hooks.VodHook", "vod_conn_id", "airflow-provider-vod", "Huawei Cloud VOD"},

@@ -200,6 +200,7 @@ def test_a_timeout_may_skip_instead_of_failing(
         sensor.resume_execution("execute_complete", event, context)
 
 
+@pytest.mark.slow
 def test_waiting_in_the_triggerer_is_airflows_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own configuration says so: ``[operators] default_deferrable``."""
     assert AudioAssetSensor(task_id="wait", audio_assets=["a"]).deferrable is True

@@ -116,6 +116,7 @@ def test_control_c_leaves_nothing_running(tmp_path: Path) -> None:
     assert ours(build) == []
 
 
+@pytest.mark.slow
 def test_killing_it_leaves_nothing_running(tmp_path: Path) -> None:
     build = tmp_path / "build"
     demo = subprocess.Popen(

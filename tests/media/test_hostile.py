@@ -140,6 +140,7 @@ def test_a_flood_of_tracks(tracks: int, tmp_path: Path) -> None:
         probe(source)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("engine")
 def test_many_tracks_that_are_not_too_many(tmp_path: Path) -> None:
     source = tmp_path / "many.mka"

@@ -64,6 +64,7 @@ def test_the_third_try_fails_it_and_the_others_are_done(folder: Path, work: str,
     assert after["outcomes"] == said["outcomes"]
 
 
+@pytest.mark.slow
 def test_noting_costs_one_write_an_asset(folder: Path) -> None:
     shutil.move(folder / "videos" / "b-deadly.mp4", folder / "videos" / "b.mp4")
     assert one_try(folder, "extract") == {"outcomes": ["extracted"] * 4, "messages": []}

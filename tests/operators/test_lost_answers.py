@@ -151,6 +151,7 @@ def test_sources_of_one_title_are_told_apart_by_their_durations(standin: Standin
     assert stats(standin)["submissions"] == dict.fromkeys(sources, 1)
 
 
+@pytest.mark.slow
 def test_an_unknown_duration_confirms_nothing(standin: Standin) -> None:
     source = video(standin)
     standin.behaviour.faults = [
@@ -223,6 +224,7 @@ def test_titles_that_the_list_shows_in_another_way(standin: Standin, title: str,
     assert stats(standin)["submissions"] == {source: 1}
 
 
+@pytest.mark.slow
 def test_a_candidate_whose_time_cannot_be_read_is_a_reason_for_doubt(standin: Standin) -> None:
     source = video(standin)
     standin.behaviour.faults = [parse(LOST), parse("malformed,call=list")]
@@ -231,6 +233,7 @@ def test_a_candidate_whose_time_cannot_be_read_is_a_reason_for_doubt(standin: St
     assert stats(standin)["submissions"] == {source: 1}
 
 
+@pytest.mark.slow
 def test_a_lost_extraction_that_failed_is_made_a_second_time_and_not_a_third(standin: Standin) -> None:
     source = video(standin)
     standin.behaviour.faults = [parse(f"{LOST},count=1"), parse("fail")]

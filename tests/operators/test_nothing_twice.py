@@ -115,6 +115,7 @@ def test_once_vod_is_out_of_order_the_rest_of_the_batch_is_left_for_later(
     assert stats(standin)["calls"]["extract_audio"]["total"] == 9, "three failed, then six"
 
 
+@pytest.mark.slow
 def test_force_extracts_again_once_for_each_attempt(
     standin: Standin, connection: str, uploaded: list[str]
 ) -> None:

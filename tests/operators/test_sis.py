@@ -365,6 +365,7 @@ def test_what_dies_while_it_waits_elsewhere_goes_on(
     assert (record["outcome"], orders()) == ("transcribed", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["options", "execution_timeout"])
 def test_the_time_to_wait_elsewhere_ends(
     standin: Standin, audio: list[dict[str, Any]], orders: Any, limit: str

@@ -119,6 +119,7 @@ def test_a_wrong_key_is_nothing_for_a_fallback(server: Scripted, audio: list[dic
         transcribe(audio, options=SERVER, fallback=TINY)
 
 
+@pytest.mark.slow
 def test_a_crash_on_the_worker_goes_to_the_server(
     server: Scripted, audio: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

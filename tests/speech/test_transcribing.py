@@ -78,6 +78,7 @@ def test_where_nobody_speaks_there_is_no_text(hear: Transcribe, write_wav: Write
     assert transcription.duration == pytest.approx(samples.size / SAMPLE_RATE)
 
 
+@pytest.mark.slow
 def test_same_audio_same_text_however_bad_the_audio(
     hear: Transcribe, video: Path, write_wav: WriteWav
 ) -> None:
@@ -88,6 +89,7 @@ def test_same_audio_same_text_however_bad_the_audio(
     assert first == hear(audio)
 
 
+@pytest.mark.slow
 def test_language_by_its_regional_name(hear: Transcribe, video: Path, samples: dict[str, str]) -> None:
     transcription = hear(video, replace(TINY, language="en_US"))
     assert transcription.language == "en"
@@ -119,6 +121,7 @@ def test_bad_file_leaves_the_transcriber_usable(hear: Transcribe, tmp_path: Path
     assert hear(video).text
 
 
+@pytest.mark.slow
 def test_windows_change_nothing_but_memory(
     hear: Transcribe,
     video: Path,
@@ -156,6 +159,7 @@ def two_voices(video: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_who_speak_at_once_are_told_apart(
     hear: Transcribe, samples: dict[str, str], two_voices: Path
 ) -> None:

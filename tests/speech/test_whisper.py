@@ -194,6 +194,7 @@ def test_the_words_betray_another_language() -> None:
     assert is_foreign([], 60.0)
 
 
+@pytest.mark.slow
 def test_a_modulated_hum_is_no_text(hear: Transcribe, write_wav: WriteWav) -> None:
     at = np.arange(20 * SAMPLE_RATE) / SAMPLE_RATE
     carrier = sum(np.sin(2 * np.pi * 110 * n * at) / n for n in range(1, 8))

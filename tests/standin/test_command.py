@@ -61,6 +61,7 @@ def test_ready_means_ready(start, tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_whatever_ends_it_the_next_one_goes_on(start, tmp_path, long_video, connect, wait_until, number):
     """A running extraction: its ffmpeg ends with the stand-in, and the next stand-in does the work again."""
