@@ -18,7 +18,8 @@ if command -v uv >/dev/null; then
   uv pip install --quiet --requirements requirements.txt
   uv pip install --quiet --no-deps --editable .
 else
-  "$python" -m venv .venv
+  # The pip that comes with Python 3.11 resolves a pinned package with extras anew, and refuses what it finds.
+  "$python" -m venv --upgrade-deps .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 fi
