@@ -138,27 +138,29 @@ def video(folder: Path, layout: str, gigabytes: float) -> Path:
     """Ten minutes of stereo AAC beside a picture of random bytes, which nothing can pack."""
     extension, options = LAYOUTS[layout]
     path = folder / f"{gigabytes:g}-{'-'.join(layout.replace(',', '').split())}.{extension}"
-    sound, picture = folder / "sound.m4a", folder / f"picture-{gigabytes:g}.h264"
+    sound, picture = folder / "sound.m4a", folder / f"picture-{gigabytes:g}.mp4"
     if not sound.exists():
         ffmpeg("-f", "lavfi", "-i", f"anoisesrc=a=0.2:r=48000:d={SECONDS}", "-ac", "2", "-c:a", "aac", sound)
     if not picture.exists():
         _picture(picture, int(gigabytes * 1e9))
-    ffmpeg("-framerate", "25", "-i", picture, "-i", sound, "-map", "0:v", "-map", "1:a", "-c", "copy",
-           *options, path)  # fmt: skip
+    ffmpeg("-i", picture, "-i", sound, "-map", "0:v", "-map", "1:a", "-c", "copy", *options, path)
     return path
 
 
 def _picture(path: Path, size: int) -> None:
     """H.264 whose pictures are made larger by filler data, which decoders skip."""
-    seed = path.with_suffix(".seed.h264")
+    seed, raw = path.with_suffix(".seed.h264"), path.with_suffix(".h264")
     ffmpeg("-f", "lavfi", "-i", f"color=gray:s=64x64:r=25:d={SECONDS}", "-c:v", "libx264",
            "-preset", "ultrafast", "-x264-params", "aud=1", seed)  # fmt: skip
     units = seed.read_bytes().split(b"\0\0\0\1\x09")[1:]
     noise = bytes(byte or 1 for byte in random.Random(1).randbytes(size // len(units)))  # noqa: S311
-    with path.open("wb") as file:
+    with raw.open("wb") as file:
         for unit in units:
             # An unspecified kind of unit (24): readers carry it along and decoders pass over it.
             file.write(b"\0\0\0\1\x09" + unit + b"\0\0\0\1\x18" + noise + b"\x80")
+    # Without times ffmpeg lets seconds of picture and sound alternate, whatever it is told.
+    ffmpeg("-fflags", "+genpts", "-framerate", "25", "-i", raw, "-c", "copy", path)
+    raw.unlink()
 
 
 def contenders(url: str, folder: Path) -> dict[str, list[str]]:

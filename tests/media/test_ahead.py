@@ -12,7 +12,7 @@ import pytest
 
 from tests.media.conftest import ffmpeg
 from vod import media
-from vod.media import Ahead, Extraction, Output, Selection, Tags, ahead, extraction
+from vod.media import Ahead, Extraction, Limits, Output, Selection, Tags, ahead, extraction
 
 SECONDS = 20
 MAKE = {
@@ -24,6 +24,8 @@ MAKE = {
     "index-first.mp4": ("-c:a", "aac", "-movflags", "+faststart"),
     "late.ts": ("-c:a", "aac", "-af", "adelay=1500:all=1,asetpts=PTS+1.5/TB"),
     "index-last.mp4": ("-c:a", "aac"),
+    "index-last-pcm.mov": ("-c:a", "pcm_s16be"),
+    "index-last-two.mov": ("-c:a", "alac", "-map", "0", "-map", "1", "-map", "1"),
     "inverted.mkv": ("-c:a", "flac", "-af", "pan=stereo|c0=c0|c1=-1*c0"),
 }
 TAKEN = [*MAKE][:7]
@@ -73,11 +75,11 @@ def growing(tmp_path: Path, videos: Path) -> Iterator[Any]:
     """Extract a video that arrives in two halves, ffmpeg being at work before the second comes."""
     begun: list[Ahead] = []
 
-    def extract(name: str, folder: Path, **more: Any) -> list[Extraction]:
+    def extract(name: str, folder: Path, boxes: Path | None = None, **more: Any) -> list[Extraction]:
         content, copy, wanted = (videos / name).read_bytes(), tmp_path / name, wishes(folder, **more)
         with Ahead(**wanted, timeout=60) as at_work, copy.open("wb", buffering=0) as file:
             begun.append(at_work)
-            at_work.begin(copy)
+            at_work.begin(copy, boxes)
             file.write(content[: len(content) // 2])
             assert at_work._worker is None or at_work._planned.wait(30)
             file.write(content[len(content) // 2 :])
@@ -112,6 +114,81 @@ def test_it_is_taken_and_ffmpeg_is_not_run_again(
     monkeypatch.setattr(extraction, "run", lambda *_, **__: pytest.fail("ffmpeg was run again"))
     assert len(growing(name, tmp_path / "ahead")) == 2
     assert sorted(contents(tmp_path / "ahead")) == ["a.16k.wav", "a.mp3"]
+
+
+def boxes_of(video: Path, folder: Path) -> Path:
+    """What an MP4 has outside of its media data, and nothing in between."""
+    content = bytearray(video.read_bytes())
+    start = content.index(b"mdat") + 4
+    end = start - 8 + int.from_bytes(content[start - 8 : start - 4], "big")
+    assert end - start > 10_000
+    content[start:end] = bytes(end - start)
+    sparse = folder / "boxes"
+    sparse.write_bytes(content)
+    return sparse
+
+
+@pytest.mark.parametrize("name", [name for name in MAKE if name.startswith("index-last")])
+def test_an_index_at_the_end_that_is_known_is_put_in_front(
+    name: str, growing: Any, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = media.extract_all(videos / name, **wishes(tmp_path / "whole"))
+    monkeypatch.setattr(extraction, "run", lambda *_, **__: pytest.fail("ffmpeg was run again"))
+    found = growing(name, tmp_path / "ahead", boxes_of(videos / name, tmp_path))
+    assert alike(found) == alike(expected)
+    assert contents(tmp_path / "ahead") == contents(tmp_path / "whole")
+
+
+def test_an_index_of_another_version_of_the_source_is_worth_nothing(
+    growing: Any, videos: Path, tmp_path: Path
+) -> None:
+    content = bytearray((videos / "index-last-pcm.mov").read_bytes())
+    table = content.index(b"stco") + 12
+    first = int.from_bytes(content[table : table + 4], "big")
+    content[table : table + 4] = (first + 4000).to_bytes(4, "big")
+    other = tmp_path / "other.mov"
+    other.write_bytes(content)
+    expected = media.extract_all(videos / "index-last-pcm.mov", **wishes(tmp_path / "whole"))
+    found = growing("index-last-pcm.mov", tmp_path / "ahead", boxes_of(other, tmp_path))
+    assert alike(found) == alike(expected)
+    assert contents(tmp_path / "ahead") == contents(tmp_path / "whole")
+
+
+def _no_table(content: bytearray) -> None:
+    at = content.index(b"stco")
+    content[at : at + 4] = b"free"
+
+
+def _far_away(content: bytearray) -> None:
+    at = content.index(b"stco") + 12
+    content[at : at + 4] = b"\xff\xff\xff\x00"
+
+
+def _too_many_entries(content: bytearray) -> None:
+    at = content.index(b"stco") + 8
+    content[at : at + 4] = b"\x7f\xff\xff\xff"
+
+
+def _packed(content: bytearray) -> None:
+    at = content.index(b"mvhd")
+    content[at : at + 4] = b"cmov"
+
+
+@pytest.mark.parametrize("change", [_no_table, _far_away, _too_many_entries, _packed])
+def test_an_index_that_cannot_be_moved_stays_behind(change: Any, videos: Path, tmp_path: Path) -> None:
+    content = bytearray((videos / "index-last.mp4").read_bytes())
+    limits = Limits(60)
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    assert ahead.front_of(path, limits)
+    change(content)
+    path.write_bytes(content)
+    assert ahead.front_of(path, limits) is None
+
+
+@pytest.mark.parametrize("name", ["index-first.mp4", "fragments.mp4", "a.mkv", "a.ts"])
+def test_what_can_be_read_from_its_start_is_left_as_it_is(name: str, videos: Path) -> None:
+    assert ahead.front_of(videos / name, Limits(60)) is None
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,20 @@ the wait is that of the network alone.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
+import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from vod import sandbox
 from vod.errors import VodError
 from vod.media import command
 from vod.media.command import Piece
-from vod.media.info import PROBE_TIMEOUT
+from vod.media.info import PROBE_TIMEOUT, read_media
 from vod.media.limits import Limits
 from vod.media.partials import partial_beside
 from vod.media.process import Complaints, run
@@ -70,6 +74,7 @@ class Ahead:
         self._partials = contextlib.ExitStack()
         self._pieces: list[Piece] = []
         self._line: list[str] = []
+        self._front: Front | None = None
         self._done: Complaints | None = None
         self._worker: threading.Thread | None = None
 
@@ -80,13 +85,17 @@ class Ahead:
         self.abandon()
         self._partials.close()
 
-    def begin(self, growing: Path) -> None:
-        """Go to work on a file that is about to be fetched."""
+    def begin(self, growing: Path, boxes: Path | None = None) -> None:
+        """Go to work on a file that is about to be fetched.
+
+        :param boxes: A sparse file with what it has outside of the media data, when that is known. An MP4
+            whose index is at its end can be read from its start then.
+        """
         # What depends on all of the sound, or on a piece of it, has to wait for the whole file.
         one = self._selection.is_open or isinstance(self._selection.track, int)
         loud = any(output.loudness is not None for output in self._outputs.values())
         if one and not loud and not self._selection.trims:
-            self._worker = threading.Thread(target=self._work, args=(growing,), name="ahead")
+            self._worker = threading.Thread(target=self._work, args=(growing, boxes), name="ahead")
             self._worker.start()
 
     def end(self) -> None:
@@ -111,7 +120,8 @@ class Ahead:
             return None
         while not self._planned.wait(_LOOK_EVERY):
             source.limits.check()
-        if _unnamed(line, source.path, pieces) != _unnamed(self._line, _STDIN, self._pieces):
+        same = _unnamed(line, source.path, pieces) == _unnamed(self._line, _STDIN, self._pieces)
+        if not same or (self._front and self._front != front_of(source.path, source.limits)):
             self.abandon()
             return None
         while self._worker.is_alive():
@@ -124,22 +134,27 @@ class Ahead:
             own.partial.replace(piece.partial)
         return self._done
 
-    def _work(self, growing: Path) -> None:
+    def _work(self, growing: Path, boxes: Path | None) -> None:
         # Whatever goes wrong here goes wrong again, and is told, with the whole file.
         with contextlib.suppress(VodError, OSError):
             try:
-                self._plan(growing)
+                self._plan(growing, boxes)
             finally:
                 self._planned.set()
             if self._line:
                 self._done = self._encode(growing)
 
-    def _plan(self, growing: Path) -> None:
+    def _plan(self, growing: Path, boxes: Path | None) -> None:
         while _size(growing) < HEADERS:
             if self._whole.is_set():
                 return  # it is small
             self._limits.wait(_LOOK_EVERY)
-        source = open_source(growing, program=self._program, limits=Limits(PROBE_TIMEOUT, self._stopped))
+        limits, readable = Limits(PROBE_TIMEOUT, self._stopped), growing
+        if boxes and (front := front_of(boxes, limits)):
+            self._front, readable = front, boxes
+            with growing.open("rb") as file, boxes.open("r+b") as head:
+                head.write(file.read(HEADERS))
+        source = open_source(readable, program=self._program, limits=limits)
         tracks = choose_tracks(source.info, self._selection.language, self._selection.track)
         track = next((track for track in tracks if not unsuited(track)), None)
         # What may be copied is done in no time once all packets have been seen.
@@ -180,6 +195,9 @@ class Ahead:
 
     def _feed(self, growing: Path, pipe: int) -> None:
         with contextlib.suppress(BrokenPipeError), growing.open("rb") as file, open(pipe, "wb", 0) as sink:
+            if self._front:
+                sink.write(self._front.content)
+                file.seek(self._front.instead_of)
             while not self._stopped.is_set():
                 whole = self._whole.is_set()
                 if data := file.read(_CHUNK):
@@ -188,6 +206,51 @@ class Ahead:
                     return
                 else:
                     self._whole.wait(_LOOK_EVERY)
+
+
+@dataclass(frozen=True)
+class Front:
+    """The start of an MP4 with its index in front of the media data instead of behind.
+
+    :param instead_of: Bytes of the file in whose place it is.
+    """
+
+    content: bytes
+    instead_of: int
+
+
+@dataclass(frozen=True)
+class _Index:
+    places: tuple[tuple[int, ...], ...]
+    tables: tuple[tuple[int, ...], ...]
+
+
+def front_of(path: Path, limits: Limits) -> Front | None:
+    """The start of an MP4 as it has to be to be read from its start.
+
+    :returns: ``None`` when it already is as it has to be, or cannot be.
+    :raises MediaError: it cannot be read.
+    """
+    found = sandbox.build(_Index, read_media("index_behind", path, limits))
+    if not found.places:
+        return None
+    start, end, media = found.places[0]
+    with path.open("rb") as file:
+        head = file.read(media)
+        file.seek(start)
+        index = bytearray(file.read(end - start))
+    for at, count, width in found.tables:
+        places = array.array("I" if width == 4 else "Q", index[at : at + count * width])
+        if sys.byteorder == "little":
+            places.byteswap()
+        try:
+            moved = array.array(places.typecode, (place + len(index) for place in places))
+        except OverflowError:
+            return None
+        if sys.byteorder == "little":
+            moved.byteswap()
+        index[at : at + count * width] = moved.tobytes()
+    return Front(head + bytes(index), media)
 
 
 def _size(path: Path) -> int:

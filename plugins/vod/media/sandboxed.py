@@ -257,6 +257,11 @@ def places(file: IO[bytes], *, tracks: list[int], options: dict[str, str]) -> di
         return {"ranges": ranges}
 
 
+def index_behind(file: IO[bytes], *, options: dict[str, str]) -> dict[str, list[list[int]]]:
+    """:func:`vod.media.structure.index_behind`."""
+    return structure.index_behind(file)
+
+
 def is_heard(
     file: IO[bytes],
     *,

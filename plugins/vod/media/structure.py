@@ -1,4 +1,4 @@
-"""What the structure of a file says of its sound and ffmpeg does not: encryption, codecs without a decoder.
+"""What the structure of a file says and ffmpeg does not: encryption, codecs without a decoder, its index.
 
 Reads bytes of strangers: runs in the sandbox only.
 """
@@ -72,7 +72,58 @@ def sounds(file: IO[bytes], container: str) -> list[Sound]:
     return []
 
 
+def index_behind(file: IO[bytes]) -> dict[str, list[list[int]]]:
+    """Where the index of an MP4 is, if it is behind the media data.
+
+    :returns: ``places``: start and end of the index, start of the media data; ``tables``: those of the index
+        that say where in the file the samples are: start in the index, entries, bytes of an entry. Both are
+        empty where the index cannot be put in front.
+    """
+    nothing: dict[str, list[list[int]]] = {"places": [], "tables": []}
+    boxes = [*_top_level(file)]
+    names = [name for name, _, _ in boxes]
+    indexes = [(start, end) for name, start, end in boxes if name == b"moov"]
+    media = [start for name, start, _ in boxes if name == b"mdat"]
+    if len(indexes) != 1 or not media or {b"moof", b"sidx", b"styp"} & {*names}:
+        return nothing
+    [(start, end)] = indexes
+    if start < media[0] or end - start > _MAX_MOOV:
+        return nothing
+    moov = _at(file, start, end - start)
+    try:
+        tables = [*_sample_tables(moov, 0, len(moov))]
+    except ValueError:
+        return nothing
+    if not tables or len(tables) != moov.count(b"trak"):
+        return nothing
+    return {"places": [[start, end, media[0]]], "tables": tables}
+
+
+def _sample_tables(moov: bytes, start: int, end: int) -> Iterator[list[int]]:
+    """:raises ValueError: a box is not as it has to be."""
+    while start < end:
+        length, name = int.from_bytes(moov[start : start + 4], "big"), moov[start + 4 : start + 8]
+        if not 8 <= length <= end - start or name in (b"cmov", b"mvex"):
+            raise ValueError
+        if name in _PARENTS:
+            yield from _sample_tables(moov, start + 8, start + length)
+        elif name in (b"stco", b"co64"):
+            count, width = int.from_bytes(moov[start + 12 : start + 16], "big"), 4 if name == b"stco" else 8
+            if 16 + count * width > length:
+                raise ValueError
+            yield [start + 16, count, width]
+        start += length
+
+
 def _of_mp4(file: IO[bytes]) -> list[Sound]:
+    for name, start, end in _top_level(file):
+        if name == b"moov":
+            return _of_moov(_at(file, start, min(end - start, _MAX_MOOV)))
+    return []
+
+
+def _top_level(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes of an MP4: name, start, and end before."""
     size = os.fstat(file.fileno()).st_size
     position = 0
     for _ in range(10_000):
@@ -80,12 +131,11 @@ def _of_mp4(file: IO[bytes]) -> list[Sound]:
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
-        if head[4:8] == b"moov":
-            return _of_moov(_at(file, position, min(length or _MAX_MOOV, _MAX_MOOV)))
-        if length < 8 or position + length >= size:
-            break
+        length = length or size - position
+        if length < 8:
+            return
+        yield head[4:8], position, min(position + length, size)
         position += length
-    return []
 
 
 def _of_moov(moov: bytes) -> list[Sound]:

@@ -128,7 +128,7 @@ def local_copy(
     allowed: AllowedLocations | None = None,
     sound_of: media.Selection | None = None,
     fetched: Fetched | None = None,
-    on_fetch: Callable[[Path], None] | None = None,
+    on_fetch: Callable[[Path, Path | None], None] | None = None,
 ) -> Iterator[Path]:
     """Give a local file for a path, URL or asset of VOD; a copy is removed afterwards.
 
@@ -139,7 +139,8 @@ def local_copy(
     :param sound_of: Only the sound of these tracks is needed: where that is quicker, nothing else is fetched,
         and the rest of the copy is empty.
     :param fetched: Is told what was fetched.
-    :param on_fetch: Called with the copy before all of the source is fetched into it.
+    :param on_fetch: Called before all of the source is fetched, with the copy, and with a sparse file of what
+        was read of it so far.
     :raises InvalidInputError: the location is not allowed.
     :raises vod.cloud.errors.CloudError: the asset could not be downloaded.
     :raises vod.media.DownloadError: the URL could not be.
@@ -161,8 +162,12 @@ def local_copy(
         if sound_of and _fetch_sound(location, hook, copy, sound_of, max_bytes, limits, allowed, fetched):
             yield copy
             return
+        boxes = None
+        if copy.exists():
+            # As long as the source, and mostly empty: nobody may take it for what is fetched now.
+            boxes = copy.rename(folder / "boxes")
         if on_fetch:
-            on_fetch(copy)
+            on_fetch(copy, boxes)
         if location.kind is Kind.ASSET:
             assert hook is not None
             with copy.open("wb") as file:
