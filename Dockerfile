@@ -6,7 +6,7 @@ USER root
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ffmpeg \
     && rm -rf /var/lib/apt/lists/* \
-    && install --directory --owner=airflow --group=root --mode=0775 /audio /models /standin
+    && install --directory --owner=airflow --group=root --mode=0775 /models /standin
 USER airflow
 
 COPY --chown=airflow:0 pyproject.toml requirements-runtime.txt README.md LICENSE /opt/vod/

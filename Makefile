@@ -26,8 +26,8 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY) ## the main job on the samples, or on VIDEO="/path/a.mp4 /path/b.mkv"
 	@$(BIN)/python -m dev.demo
 
-up: $(READY) ## Airflow with its UI, PostgreSQL and the stand-in, until Ctrl-C; BACKGROUND=1: until `make down`
-	@$(BIN)/python -m dev.up $(if $(BACKGROUND),--background)
+up: $(READY) ## Airflow with its UI, PostgreSQL and the stand-in, until Ctrl-C; BACKGROUND=1: until `make down`; DISTRIBUTED=1: on Celery
+	@$(BIN)/python -m dev.up $(if $(BACKGROUND),--background) $(if $(DISTRIBUTED),--distributed)
 
 logs: ## follows what the parts of `make up` say
 	@$(BIN)/python -m dev.up --logs

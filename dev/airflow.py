@@ -42,7 +42,8 @@ class Airflow:
     :param database: URL of its database, see :func:`postgres`.
     :param endpoint: URL of the stand-in that its connection leads to.
     :param dags: Folder of its DAGs.
-    :param allowed: Folders that runs may read and write, besides the samples and the folder of the audio.
+    :param destination: Where audio and texts go; a folder ``audio`` in *state* when omitted.
+    :param allowed: Folders that runs may read and write, besides the samples and the destination.
     :param settings: Environment variables that differ from the usual.
     """
 
@@ -54,6 +55,7 @@ class Airflow:
         endpoint: str,
         *,
         dags: Path = stack.ROOT / "dags",
+        destination: str | None = None,
         allowed: Iterable[Path] = (),
         settings: Mapping[str, str] | None = None,
     ) -> None:
@@ -62,7 +64,9 @@ class Airflow:
         self.url = f"http://127.0.0.1:{self.port}"
         self._processes = processes
         self._started: dict[str, subprocess.Popen[str]] = {}
-        self.environment = self._environment(database, endpoint, dags, allowed) | dict(settings or {})
+        self.environment = self._environment(
+            database, endpoint, dags, destination or str(state / "audio"), allowed
+        ) | dict(settings or {})
 
     @property
     def password(self) -> str:
@@ -126,12 +130,12 @@ class Airflow:
         return Api(self.url, self.password)
 
     def _environment(
-        self, database: str, endpoint: str, dags: Path, allowed: Iterable[Path]
+        self, database: str, endpoint: str, dags: Path, destination: str, allowed: Iterable[Path]
     ) -> dict[str, str]:
         cores = os.cpu_count() or 2
         return {
             **stack.airflow_environment(
-                self.state, endpoint=endpoint, destination=self.state / "audio", allowed=allowed
+                self.state, endpoint=endpoint, destination=destination, allowed=allowed
             ),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,

@@ -59,11 +59,11 @@ def connection(endpoint: str, destination: Path | str, **extra: object) -> str:
 
 
 def airflow_environment(
-    home: Path, *, endpoint: str, destination: Path, allowed: Iterable[Path] = ()
+    home: Path, *, endpoint: str, destination: Path | str, allowed: Iterable[Path] = ()
 ) -> dict[str, str]:
     """The environment of every Airflow process: this project's DAGs, nobody else's configuration.
 
-    :param allowed: Folders that may be read besides the samples, and written besides the destination.
+    :param allowed: Folders that may be read and written besides the samples and the destination.
     """
     mine = {
         "AIRFLOW_HOME": str(home),

@@ -1,6 +1,7 @@
 """`make up`: all of Airflow for daily use, with its UI, PostgreSQL and the stand-in. `make down` ends it.
 
-With ``--background`` it returns once all is up; `make logs` then follows what its parts say.
+With ``--background`` it returns once all is up; `make logs` then follows what its parts say. With
+``--distributed`` tasks run on Celery's workers, and audio goes to an object store, as in docker-compose.yaml.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import psutil
 
 from dev import stack
 from dev.airflow import USER, Airflow, free_port, postgres, stop_postgres
+from dev.distributed import Cluster
 from dev.processes import Processes, end
 
 STATE = Path(os.environ.get("VOD_STATE", stack.ROOT / ".airflow")).resolve()
@@ -33,16 +35,19 @@ def main() -> int:
     parser.add_argument(
         "--background", action="store_true", help="return once all is up, and leave it running"
     )
+    parser.add_argument(
+        "--distributed", action="store_true", help="with workers on Celery and an object store"
+    )
     parser.add_argument("--logs", action="store_true", help="follow the logs of what runs")
     asked = parser.parse_args()
     if asked.logs:
         return logs()
     if asked.background:
-        return in_background()
-    return down() if asked.down else up()
+        return in_background(distributed=asked.distributed)
+    return down() if asked.down else up(distributed=asked.distributed)
 
 
-def up() -> int:
+def up(*, distributed: bool = False) -> int:
     STATE.mkdir(parents=True, exist_ok=True)
     with _only_one() as alone, Processes() as processes:
         if not alone:
@@ -55,14 +60,27 @@ def up() -> int:
             endpoint = stack.start_standin(processes, STATE / "standin", log, free_port(8600))
             videos = samples(endpoint)
             _fill_in_forms(list(videos.values()), _sample_list(videos))
-            airflow = Airflow(STATE, processes, database, endpoint, allowed=[LISTS])
+            cluster = Cluster(STATE, processes, database) if distributed else None
+            airflow = Airflow(
+                STATE,
+                processes,
+                database,
+                endpoint,
+                destination=cluster and cluster.destination,
+                allowed=[LISTS],
+                settings=cluster and cluster.settings,
+            )
             say("Preparing the database …")
             airflow.prepare()
             say("Starting Airflow …")
             airflow.start()
+            if cluster:
+                cluster.start_workers(airflow)
             (STATE / "up.url").write_text(airflow.url)
             say(f"\n  Airflow   {airflow.url}   login {USER}, password {airflow.password}")
             say(f"  stand-in  {endpoint}   connection {stack.CONNECTION}")
+            if cluster:
+                say(f"  store     {cluster.store}   destination {cluster.destination}, until it ends")
             for name, asset in videos.items():
                 say(f"            {asset}  {name}")
             say("\nReady. Ctrl-C or `make down` ends it all.")
@@ -72,12 +90,12 @@ def up() -> int:
             return 1
 
 
-def in_background() -> int:
+def in_background(*, distributed: bool = False) -> int:
     """Start `make up` as a process of its own, and say what it says until it is ready."""
     told = STATE / "log" / "up.log"
     told.parent.mkdir(parents=True, exist_ok=True)
     with told.open("w") as writing, told.open() as reading:
-        command = stack.python("-m", "dev.up")
+        command = stack.python("-m", "dev.up", *(["--distributed"] if distributed else []))
         process = subprocess.Popen(
             command,
             cwd=stack.ROOT,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,6 +52,24 @@ class ObjectStore:
         httpx.post(f"{self.url}/moto-api/reset-auth", content="0").raise_for_status()
         return key
 
+    @contextmanager
+    def unwell(self, *, failing: float = 0.0, seconds: float = 0.0) -> Iterator[None]:
+        """Within the block answer late, and refuse some of the requests for now.
+
+        :param failing: Share of the requests.
+        """
+        trouble = self._server.trouble
+        trouble.failing, trouble.seconds = failing, seconds
+        try:
+            yield
+        finally:
+            trouble.failing = trouble.seconds = 0.0
+
+    @property
+    def refused(self) -> int:
+        """Requests that were refused for now."""
+        return int(self._server.trouble.refused)
+
     def stop(self) -> None:
         """Be out of reach; what is stored stays."""
         self._server.stop()
@@ -68,14 +88,65 @@ class ObjectStore:
             self.start()
 
 
+class Trouble:
+    """Between the network and a WSGI application: late answers, and ``503 Slow Down`` for some requests.
+
+    :ivar failing: Share of the requests that are refused.
+    :ivar seconds: Before each answer.
+    :ivar refused: How many were refused.
+    """
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._random = random.Random(1)
+        self.failing = self.seconds = 0.0
+        self.refused = 0
+
+    def __call__(self, environment: dict[str, Any], start: Any) -> Any:
+        time.sleep(self.seconds)
+        if self._random.random() >= self.failing:
+            return self._application(environment, start)
+        self.refused += 1
+        environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
+        body = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+        start("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+        return [body]
+
+
+class Server:
+    """moto's server in a thread, as its ThreadedMotoServer, with :class:`Trouble` in front."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+        self.address = address
+        self.trouble = Trouble(DomainDispatcherApplication(create_backend_app))
+
+    def start(self) -> None:
+        from moto.moto_server.werkzeug_app import MotoRequestHandler
+        from werkzeug.serving import make_server
+
+        self._server = make_server(
+            *self.address, self.trouble, threaded=True, request_handler=MotoRequestHandler
+        )
+        self.address = ("127.0.0.1", self._server.port)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
 @contextmanager
 def running_store() -> Iterator[ObjectStore]:
     """Run one; what an earlier one of this process stored is gone."""
-    server_class = pytest.importorskip("moto.server").ThreadedMotoServer
+    pytest.importorskip("moto.server")
     pytest.importorskip("boto3")
-    first = server_class(ip_address="127.0.0.1", port=0, verbose=False)
+    first = Server(("127.0.0.1", 0))
     first.start()
-    host, port = first.get_host_and_port()
+    host, port = first.address
     url = f"http://{host}:{port}"
     httpx.post(f"{url}/moto-api/reset-auth", content="inf").raise_for_status()
     httpx.post(f"{url}/moto-api/reset").raise_for_status()
@@ -85,7 +156,7 @@ def running_store() -> Iterator[ObjectStore]:
     httpx.post(f"{url}/moto-api/reset-auth", content="0").raise_for_status()
     first.stop()
     # One that always comes back at the same port.
-    server = server_class(ip_address=host, port=port, verbose=False)
+    server = Server((host, port))
     server.start()
     try:
         yield ObjectStore(server, url, *key)

@@ -12,6 +12,7 @@ from configparser import ConfigParser
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from airflow.models import Connection
 from jsonschema.validators import validator_for
 
 from dev.airflow import Airflow
+from dev.distributed import COMPOSE, ENVIRONMENT, VARIABLE, example_variables, interpolated
 from dev.processes import Processes
 from vod import standin
 from vod.connection import ConnectionSettings
@@ -28,13 +30,9 @@ from vod.provider_info import get_provider_info
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yaml").read_text()
-COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 AIRFLOW = [name for name in SERVICES if name.startswith("airflow-")]
-LONG_RUNNING = [name for name in SERVICES if name != "airflow-init"]
-ENVIRONMENT: dict[str, str] = COMPOSE["x-airflow"]["environment"]
-
-VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?:(?P<how>:?[-?])(?P<word>[^}]*))?}")
+LONG_RUNNING = [name for name in SERVICES if SERVICES[name]["restart"] != "no"]
 SECRET = re.compile("password|secret|key|token|login", re.IGNORECASE)
 
 ON_PURPOSE_DIFFERENT = {
@@ -51,26 +49,10 @@ ON_PURPOSE_DIFFERENT = {
 """Addresses, keys, folders, Celery for LocalExecutor, and the Test button, which `make up` has."""
 
 
-def interpolated(text: str, variables: dict[str, str]) -> str:
-    """A value as Compose reads it."""
-
-    def value(match: re.Match[str]) -> str:
-        given, how, word = variables.get(match["name"]), match["how"] or "", match["word"] or ""
-        if how.startswith(":"):
-            given = given or None
-        if given is None and how.endswith("?"):
-            raise LookupError(f"{match['name']}: {word}")
-        return word if given is None else given
-
-    return VARIABLE.sub(value, text)
-
-
 @pytest.fixture
 def variables() -> dict[str, str]:
     """The variables of .env.example, what is empty there filled in."""
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    return {name: value or "filled-in" for name, value in pairs}
+    return {name: value or "filled-in" for name, value in example_variables().items()}
 
 
 def connection(variables: dict[str, str]) -> ConnectionSettings:
@@ -115,16 +97,16 @@ def test_what_runs_is_watched_and_restarted(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_what_a_service_waits_for_comes(name: str) -> None:
     for other, how in SERVICES[name].get("depends_on", {}).items():
-        if other in LONG_RUNNING:
-            assert how["condition"] == "service_healthy"
-        else:
-            assert how["condition"] == "service_completed_successfully"
-            assert SERVICES[other]["restart"] == "no"
+        ends = other not in LONG_RUNNING
+        assert how["condition"] == ("service_completed_successfully" if ends else "service_healthy")
+        # What only the demonstration has is no reason to wait for ever.
+        only_demo = SERVICES[other].get("profiles") == ["demo"] != SERVICES[name].get("profiles")
+        assert how.get("required", True) is not only_demo
 
 
 def test_nothing_listens_beyond_this_machine() -> None:
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert ports.keys() == {"airflow-apiserver", "standin"}
+    assert ports.keys() == {"airflow-apiserver", "standin", "store"}
     assert all(port.startswith("127.0.0.1:") for published in ports.values() for port in published)
 
 
@@ -140,7 +122,8 @@ def test_no_secret_is_in_the_file() -> None:
         for service in SERVICES.values()
         for option, value in service.get("environment", {}).items()
     ]
-    settings += list(json.loads(ENVIRONMENT["AIRFLOW_CONN_VOD_DEFAULT"]).items())
+    for name in ("AIRFLOW_CONN_VOD_DEFAULT", "AIRFLOW_CONN_AUDIO_STORE"):
+        settings += list(json.loads(ENVIRONMENT[name]).items())
     settings += [tuple(argument.lstrip("-").split("=", 1)) for argument in SERVICES["standin"]["command"]]
     secrets = {option: value for option, value in settings if SECRET.search(option)}
 
@@ -161,7 +144,7 @@ def test_example_of_the_variables_is_complete_and_holds_no_secret() -> None:
     assert pairs.keys() == {match["name"] for match in VARIABLE.finditer(TEXT)}
     secrets = {name: value for name, value in pairs.items() if SECRET.search(name)}
     demo = standin.StandinSettings(data=Path())
-    assert {value for value in secrets.values() if value} == {demo.access_key, demo.secret_key}
+    assert {value for value in secrets.values() if value} == {demo.access_key, demo.secret_key, "demo"}
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
@@ -184,8 +167,26 @@ def test_airflow_has_these_options() -> None:
 def test_connection_leads_to_the_standin(variables: dict[str, str]) -> None:
     settings = connection(variables)
     assert settings.service.endpoint == "http://standin:8600"
-    assert settings.destination == "/audio"
-    assert "audio:/audio" in COMPOSE["x-airflow"]["volumes"]
+    assert settings.destination == "s3://audio_store@demo/audio"
+
+
+def test_the_destination_is_on_the_store_of_the_demonstration(variables: dict[str, str]) -> None:
+    """`make up DISTRIBUTED=1` and `make test-distributed` run that server and this connection."""
+    text = interpolated(ENVIRONMENT["AIRFLOW_CONN_AUDIO_STORE"], variables)
+    store = Connection.from_json(text, conn_id="audio_store")
+    assert store.conn_type == "aws"
+    name, *options = SERVICES["store"]["entrypoint"]
+    address = urlsplit(store.extra_dejson["endpoint_url"])
+    assert (name, address.hostname) == ("moto_server", "store")
+    assert dict(zip(options[::2], options[1::2], strict=True)) == {
+        "--host": "0.0.0.0",
+        "--port": str(address.port),
+    }
+    bucket = urlsplit(variables["VOD_DESTINATION"]).hostname
+    assert SERVICES["store-bucket"]["entrypoint"][-2:] == ["PUT", f"http://store:5000/{bucket}"]
+    pinned = re.search(r"^moto\S*==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert pinned
+    assert SERVICES["store"]["image"] == f"motoserver/moto:{pinned[1]}"
 
 
 def test_broker_wants_a_password() -> None:
@@ -201,14 +202,6 @@ def test_broker_wants_a_password() -> None:
 def test_connections_are_tested_only_if_somebody_asked_for_it(variables: dict[str, str]) -> None:
     value = ENVIRONMENT["AIRFLOW__CORE__TEST_CONNECTION"]
     assert interpolated(value, variables) == "Disabled"
-
-
-def test_runs_may_read_the_videos_and_write_the_audio(variables: dict[str, str]) -> None:
-    text = interpolated(ENVIRONMENT["AIRFLOW__VOD__ALLOWED_LOCATIONS"], variables)
-    assert [prefix.name for prefix in AllowedLocations.from_text(text).prefixes or ()] == [
-        "/videos",
-        "/audio",
-    ]
 
 
 def test_every_queue_has_a_worker() -> None:
@@ -361,14 +354,21 @@ def test_the_image_has_what_is_pinned_and_no_test_tools() -> None:
     assert "--no-deps /opt/vod" in dockerfile
 
 
-def test_runs_may_read_and_write_the_mounted_folders_and_no_others(variables: dict[str, str]) -> None:
+@pytest.mark.parametrize("more", [[], ["/data", "s3://aws_default@videos"]])
+def test_runs_may_read_the_videos_and_write_to_the_destination(
+    more: list[str], variables: dict[str, str]
+) -> None:
+    text = ENVIRONMENT["AIRFLOW__VOD__ALLOWED_LOCATIONS"]
     allowed = AllowedLocations.from_text(
-        interpolated(ENVIRONMENT["AIRFLOW__VOD__ALLOWED_LOCATIONS"], variables)
+        interpolated(text, {**variables, "ALLOWED_LOCATIONS": ", ".join(more)})
     )
     mounts = {
         volume.rpartition("}")[2].split(":")[-2 if volume.endswith(":ro") else -1]
         for volume in COMPOSE["x-airflow"]["volumes"]
     }
-    folders = {prefix.name for prefix in allowed.prefixes or ()}
-    assert folders <= mounts
-    assert folders == {"/videos", connection(variables).destination}
+    assert [prefix.name for prefix in allowed.prefixes or ()] == [
+        "/videos",
+        connection(variables).destination,
+        *more,
+    ]
+    assert "/videos" in mounts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import av
 import pytest
 
+from tests.conftest import connection_json
 from vod import allowed_formats
 from vod.media.vulnerabilities import known_vulnerabilities
+from vod.standin import Standin
 
 
 def check(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -49,6 +52,26 @@ def test_no_ffmpeg_is_a_problem(tmp_path: Path) -> None:
     assert said.returncode == 1
     assert "PROBLEM: " in said.stdout
     assert "Traceback" not in said.stderr
+
+
+def test_a_connection_and_its_destination_are_tried(standin: Standin, tmp_path: Path) -> None:
+    folder = tmp_path / "audio"
+    environment = {
+        "AIRFLOW_CONN_MINE": connection_json(standin, destination=str(folder)),
+        "AIRFLOW_CONN_WRONG": connection_json(standin, password="wrong", destination="/proc/audio"),
+        "AIRFLOW__VOD__ALLOWED_LOCATIONS": f"{tmp_path}, /proc/audio",
+    }
+    said = check("--connection", "mine", **environment)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert f"connection mine: VOD at {standin.url} accepts the keys." in said.stdout
+    assert f"destination {folder}: it can be written to" in said.stdout
+    said = check("--connection", "wrong", **environment)
+    assert said.returncode == 1
+    assert re.search("PROBLEM: connection wrong: .*signature", said.stdout)
+    assert "PROBLEM: destination /proc/audio: " in said.stdout
+    assert "Traceback" not in said.stderr
+    said = check("--connection", "none", **environment)
+    assert (said.returncode, "'none' is not defined" in said.stdout) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
-import secrets
 import shutil
-import socket
 import sys
 import tempfile
 import threading
@@ -25,59 +23,24 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 
-from dev import stack
-from dev.airflow import Airflow, Api, free_port, postgres
+from dev import distributed, stack
+from dev.airflow import Airflow, Api, postgres
+from dev.distributed import Redis, worker_command
 from dev.processes import Processes
 from tests.conftest import client_of, stats
 from tests.object_store import BUCKET, REGION, ObjectStore, running_store
 from vod.standin import Standin, StandinSettings, running
 
-AUDIO = f"obs://vod_store@{BUCKET}/audio"
+AUDIO = f"s3://audio_store@{BUCKET}/audio"
+"""The destination: by the connection of the compose file."""
 DAGS = Path(__file__).parent / "dags"
-COMPOSE = yaml.safe_load((stack.ROOT / "docker-compose.yaml").read_text())
 WORKERS = {
     **dict.fromkeys(("worker-1", "worker-2"), "airflow-worker"),
     **dict.fromkeys(("media-1", "media-2"), "airflow-worker-media"),
     "speech-1": "airflow-worker-speech",
 }
 """Which service each machine runs."""
-REDIS = shutil.which("redis-server")
-
-
-class Redis:
-    """A Redis server with a password, which keeps its data when it is killed."""
-
-    def __init__(self, folder: Path, processes: Processes) -> None:
-        self._folder, self._processes = folder, processes
-        self._port = free_port(0)
-        self._password = secrets.token_urlsafe(16)
-        self.url = f"redis://:{self._password}@127.0.0.1:{self._port}/0"
-        folder.mkdir()
-        self.start()
-
-    def start(self) -> None:
-        """Start it, and return when it takes connections."""
-        options = ["--bind", "127.0.0.1", "--dir", str(self._folder), "--appendonly", "yes"]
-        self._process = self._processes.start(
-            "redis",
-            [str(REDIS), "--port", str(self._port), "--requirepass", self._password, *options],
-            environment=os.environ,
-            log=self._folder / "log",
-        )
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1):
-                return
-            time.sleep(0.1)
-        raise AssertionError((self._folder / "log").read_text())
-
-    def restart(self) -> None:
-        """Kill it and start it again."""
-        self._process.kill()
-        self._process.wait()
-        self.start()
 
 
 class Lab:
@@ -109,12 +72,10 @@ class Lab:
         # A folder that the others do not see, under the same name on each machine.
         shared = self.airflow.state / "audio"
         alone = f'hostname "$0" && mount --bind "{machine / "audio"}" "{shared}" && exec "$@"'
-        service = COMPOSE["services"][WORKERS[name]]["command"].split()
-        command = stack.python("-m", "airflow", *service, "--celery-hostname", name)
-        options = ["--skip-serve-logs"]
+        command = worker_command(WORKERS[name], name)
         started = self._processes.start(
             name,
-            ["unshare", "--mount", "--uts", "sh", "-c", alone, name, *command, *options],
+            ["unshare", "--mount", "--uts", "sh", "-c", alone, name, *command],
             environment=environment,
             log=self.airflow.log_of(name),
         )
@@ -223,7 +184,7 @@ class Watcher:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    if REDIS is None or sys.platform != "linux" or os.getuid() != 0:
+    if not shutil.which("redis-server") or sys.platform != "linux" or os.getuid() != 0:
         assert "CI" not in os.environ, "CI must have what this needs"
         pytest.skip("needs redis-server, Linux and the right to mount")
     with (
@@ -241,7 +202,7 @@ def lab() -> Iterator[Lab]:
                 processes,
                 database,
                 standin.url,
-                dags=DAGS,
+                dags=dags_in(folder / "dags"),
                 settings=settings(folder, database, redis, standin, store),
             )
             airflow.prepare()
@@ -252,6 +213,14 @@ def lab() -> Iterator[Lab]:
             yield made
             made.watcher.stop()
             processes.stop()
+
+
+def dags_in(folder: Path) -> Path:
+    """A folder with the first of the sample DAGs and those of these tests."""
+    folder.mkdir()
+    for path in [stack.ROOT / "dags" / "extract_and_transcribe.py", *DAGS.glob("*.py")]:
+        shutil.copy(path, folder)
+    return folder
 
 
 def settings(
@@ -266,20 +235,11 @@ def settings(
         "extra": {"region": REGION, "obs_endpoint": store.url},
     }
 
-    as_composed = {
-        name: str(value)
-        for name, value in COMPOSE["x-airflow"]["environment"].items()
-        if name.startswith("AIRFLOW__") and "${" not in str(value) and "://" not in str(value)
-    }
-    as_composed.pop("AIRFLOW__CORE__AUTH_MANAGER")
-    as_composed.pop("AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK")  # at a fixed port
+    keys = {"STORE_ACCESS_KEY": store.login, "STORE_SECRET_KEY": store.password, "STORE_REGION": REGION}
     return {
-        **as_composed,
-        "AIRFLOW__CELERY__WORKER_CONCURRENCY": "2",
+        **distributed.settings(database, redis.url, {**keys, "STORE_ENDPOINT": store.url}),
         "AIRFLOW__CORE__PARALLELISM": "32",
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
-        "AIRFLOW__CELERY__BROKER_URL": redis.url,
-        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__CORE__TASK_INSTANCE_HEARTBEAT_SEC": "2",
         # A dead worker's tasks come back after that long.
@@ -289,7 +249,7 @@ def settings(
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "40",
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
         "AIRFLOW__VOD__CLAIM_LEASE": "45",
-        "AIRFLOW__VOD__ALLOWED_LOCATIONS": f"obs://vod_store@{BUCKET}\n{stack.SAMPLES}\n{folder}",
+        "AIRFLOW__VOD__ALLOWED_LOCATIONS": f"{AUDIO}\nobs://vod_store@{BUCKET}\n{stack.SAMPLES}\n{folder}",
         "AIRFLOW_CONN_VOD_DEFAULT": connection,
         "AIRFLOW_CONN_VOD_LIMITED": stack.connection(standin.url, AUDIO),
         "AIRFLOW_CONN_VOD_STORE": json.dumps(to_store),

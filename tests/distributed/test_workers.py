@@ -22,21 +22,23 @@ def _calm(lab: Lab) -> None:
 
 
 def test_work_is_spread_and_its_results_lie_in_the_store(lab: Lab) -> None:
-    virtual, uploads, objects = lab.sources(60), lab.uploads(6), lab.objects(12)
-    in_vod = lab.run(virtual, 5)
+    virtual, uploads, objects, spoken = lab.sources(200), lab.uploads(6), lab.objects(180), lab.objects(20)
+    in_vod = lab.run(virtual, 20)
     copied = lab.run(uploads, 2, destination=AUDIO)
-    by_ffmpeg = lab.run(objects, 1, engine="ffmpeg", transcribe=True)
-    for run, assets in ((in_vod, virtual), (copied, uploads), (by_ffmpeg, objects)):
+    many = lab.run(objects, 15, engine="ffmpeg")
+    by_ffmpeg = lab.run(spoken, 2, engine="ffmpeg", transcribe=True)
+    runs = ((in_vod, virtual), (copied, uploads), (many, objects), (by_ffmpeg, spoken))
+    for run, assets in runs:
         assert lab.api.await_run("lab", run, 400) == "success"
         assert [record["asset"] for record in lab.records(run)] == assets
     assert lab.submissions(virtual + uploads) == dict.fromkeys(virtual + uploads, 1)
-    machines = lab.machines(in_vod) + lab.machines(by_ffmpeg) + lab.machines(by_ffmpeg, "transcribe")
+    machines = lab.machines(in_vod) + lab.machines(many) + lab.machines(by_ffmpeg, "transcribe")
     assert set(machines) == set(WORKERS), "each has done some of it"
     sizes = lab.store.sizes("audio/")
-    for record in lab.records(copied) + lab.records(by_ffmpeg):
-        assert sizes[record["uri"].removeprefix(f"obs://vod_store@{BUCKET}/")] == record["size"]
+    for record in lab.records(copied) + lab.records(many) + lab.records(by_ffmpeg):
+        assert sizes[record["uri"].removeprefix(f"s3://audio_store@{BUCKET}/")] == record["size"]
     texts = lab.records(by_ffmpeg, "transcribe")
-    assert [text["outcome"] for text in texts] == ["transcribed"] * len(objects)
+    assert [text["outcome"] for text in texts] == ["transcribed"] * len(spoken)
     assert all(uri.startswith(AUDIO) for text in texts for uri in text["uris"].values())
     assert not lab.watcher.odd
 
@@ -104,6 +106,31 @@ def test_redis_and_the_store_fail_for_a_while(lab: Lab) -> None:
         lab.redis.restart()
         with lab.store.down():
             lab.api.await_(lambda: any_waits(lab, runs), "tasks that meet the outage", 60)
+
+
+def test_a_store_that_is_slow_and_refuses_some_requests(lab: Lab) -> None:
+    assets, refused = lab.objects(40), lab.store.refused
+    with lab.store.unwell(failing=0.02, seconds=0.1):
+        run = lab.run(assets, 10, engine="ffmpeg")
+        assert lab.api.await_run("lab", run, 400) == "success"
+    assert lab.store.refused > refused
+    assert [(record["asset"], record["outcome"]) for record in lab.records(run)] == [
+        (asset, "extracted") for asset in assets
+    ]
+    assert not lab.watcher.odd
+
+
+def test_a_worker_killed_while_it_reports(lab: Lab) -> None:
+    """The sample DAG as it is: it spreads over the queues and writes to the connection's destination."""
+    dag, sources = "extract_and_transcribe", lab.uploads(2)
+    run = lab.api.trigger(dag, assets=sources, engine="vod", model="tiny.en", batch_size=1)
+    lab.api.await_task(dag, run, "report", "running", timeout=300)
+    name = lab.api.task(dag, run, "report")["hostname"]
+    lab.kill_worker(name)
+    lab.start_worker(name)
+    assert lab.api.await_run(dag, run, 300) == "success"
+    assert lab.api.task(dag, run, "report")["try_number"] == 2
+    assert lab.submissions(sources) == dict.fromkeys(sources, 1)
 
 
 def test_postgresql_restarts_and_the_triggerer_dies(lab: Lab) -> None:

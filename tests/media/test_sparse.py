@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,8 @@ class Server(ThreadingHTTPServer):
     """Requests after which the file is another one; 0 for never."""
     throttled = 0
     """Requests still to be refused for now."""
+    seconds = 0.0
+    """Before each answer."""
     asked = 0
     sent = 0
 
@@ -48,6 +51,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.asked += 1
+        time.sleep(server.seconds)
         if server.changes_after and server.asked > server.changes_after:
             server.tag = '"2"'
         if server.throttled:
@@ -139,6 +143,7 @@ def sound(path: Path, track: int = 0) -> bytes:
     return ffmpeg("-i", path, "-map", f"0:a:{track}", "-f", "md5", "-")
 
 
+FRAGMENTS = ("-frag_duration", "1000000", "-movflags", "+empty_moov+default_base_moof")
 HALF = ("-chunk_duration", "500000")
 
 
@@ -152,6 +157,12 @@ HALF = ("-chunk_duration", "500000")
         ("alac.mov", (*HALF, "-c:a", "alac"), 1),
         ("two.mov", HALF, 2),
         ("late.mp4", (*HALF, "-output_ts_offset", "3"), 1),
+        ("fragments.mp4", FRAGMENTS, 1),
+        ("fragments-two.mov", FRAGMENTS, 2),
+        ("fragments-opus.mp4", (*FRAGMENTS, "-c:a", "libopus"), 1),
+        ("fragments-pcm.mov", (*FRAGMENTS, "-c:a", "pcm_s16le"), 1),
+        ("dash.mp4", ("-frag_duration", "1000000", "-movflags", "+dash+global_sidx+default_base_moof"), 1),
+        ("index-of-fragments.mp4", ("-frag_duration", "2000000", "-movflags", "+empty_moov"), 1),
     ],
 )
 def test_the_sound_is_that_of_the_whole_file(
@@ -190,17 +201,22 @@ def test_little_is_fetched_of_half_seconds(
     assert count <= server.sent < (2 << 20) + whole.stat().st_size * 0.05
 
 
-@pytest.mark.parametrize(
-    ("name", "options"), [("a.mp4", ("-movflags", "+frag_keyframe+empty_moov")), ("a.mkv", ())]
-)
 def test_a_file_without_an_index_is_left_whole(
-    name: str, options: tuple[str, ...], picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sparse, "_WORTH", 1e9)
-    with serving(video(picture, tmp_path / name, *options).read_bytes()) as server:
+    with serving(video(picture, tmp_path / "a.mkv").read_bytes()) as server:
         with pytest.raises(RangesError):
             fetched(server, tmp_path / "sparse")
         assert server.asked <= 3
+
+
+def test_many_fragments_are_not_looked_for_one_by_one(picture: Path, tmp_path: Path) -> None:
+    whole = video(picture, tmp_path / "a.mp4", "-movflags", "+frag_every_frame+empty_moov")
+    with serving(whole.read_bytes(), seconds=0.01) as server:
+        with pytest.raises(RangesError, match="too many fragments"):
+            fetched(server, tmp_path / "sparse")
+        assert server.asked <= 20
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 from vod import allowed_formats, media, sandbox
+from vod.errors import VodError
+from vod.locations import parse_location
 from vod.media.errors import FfmpegNotFoundError
 from vod.media.vulnerabilities import known_vulnerabilities
 from vod.speech.errors import SpeechError
@@ -23,6 +25,7 @@ SAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a (sub)command."""
     parser.add_argument("--ffmpeg", metavar="PATH", help="as a connection names it")
+    parser.add_argument("--connection", metavar="ID", help="try this Airflow connection and its destination")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,9 +67,33 @@ def run(options: argparse.Namespace) -> int:
             for vulnerability in there
             if vulnerability.reached
         ]
+    if options.connection:
+        lines += _connection(options.connection, bad)
     lines += [f"PROBLEM: {problem}" for problem in bad]
     sys.stdout.write("\n".join(lines) + "\n")
     return int(bool(bad))
+
+
+def _connection(conn_id: str, bad: list[str]) -> list[str]:
+    """What the button Test says of a connection, and whether its destination can be written to."""
+    from vod.hooks import VodHook
+    from vod.storage.files import Destination
+
+    lines: list[str] = []
+    try:
+        hook = VodHook(conn_id)
+        works, said = hook.test_connection()
+        (lines if works else bad).append(f"connection {conn_id}: {said}")
+        if location := hook.settings.destination:
+            shown = parse_location(location).shown
+            try:
+                Destination(location).check()
+                lines.append(f"destination {shown}: it can be written to")
+            except VodError as error:
+                bad.append(f"destination {shown}: {error}")
+    except VodError as error:
+        bad.append(f"connection {conn_id}: {error}")
+    return lines
 
 
 def _model(bad: list[str]) -> str:

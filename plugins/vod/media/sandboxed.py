@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+from collections import Counter
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any
 
@@ -241,20 +242,38 @@ def _is_mp3(head: bytes) -> bool:
 
 def places(file: IO[bytes], *, tracks: list[int], options: dict[str, str]) -> dict[str, list[list[int]]]:
     """Where the samples of audio tracks are, and the first ones of the others: start, and end before."""
+    find = _in_fragments if structure.is_fragmented(file) else _indexed
+    file.seek(0)
     # Without its edit list: what one reader leaves out another may read.
     with _opened(file, {**options, "advanced_editlist": "0"}) as container:
         wanted = {container.streams.audio[index].index for index in tracks}
         ranges: list[list[int]] = []
-        for stream in container.streams:
-            # The container has to live as long as its entries are read.
-            for number, entry in enumerate(stream.index_entries):
-                if number >= _FIRST_SAMPLES and stream.index not in wanted:
-                    break
-                if ranges and ranges[-1][1] == entry.pos:
-                    ranges[-1][1] += entry.size
-                else:
-                    ranges.append([entry.pos, entry.pos + entry.size])
+        for start, end in find(container, wanted):
+            if ranges and ranges[-1][1] == start:
+                ranges[-1][1] = end
+            else:
+                ranges.append([start, end])
         return {"ranges": ranges}
+
+
+def _indexed(container: InputContainer, wanted: set[int]) -> Iterator[tuple[int, int]]:
+    for stream in container.streams:
+        # The container has to live as long as its entries are read.
+        for number, entry in enumerate(stream.index_entries):
+            if number >= _FIRST_SAMPLES and stream.index not in wanted:
+                break
+            yield entry.pos, entry.pos + entry.size
+
+
+def _in_fragments(container: InputContainer, wanted: set[int]) -> Iterator[tuple[int, int]]:
+    """By reading all: ffmpeg looks at the index of a fragment when it gets there."""
+    seen: Counter[int] = Counter()
+    for packet in container.demux():
+        if packet.size and packet.pos is not None:
+            index = packet.stream.index
+            seen[index] += 1
+            if index in wanted or seen[index] <= _FIRST_SAMPLES:
+                yield packet.pos, packet.pos + packet.size
 
 
 def index_behind(file: IO[bytes], *, options: dict[str, str]) -> dict[str, list[list[int]]]:

@@ -1,16 +1,16 @@
 """Only the bytes of a remote MP4 that hold sound, in a sparse file of the same size.
 
-In MP4 and QuickTime an index says where each sample is. Where sound and picture alternate in pieces of half a
-second or so, as cameras, phones and editors write them, the sound is a few per cent of the file. What else
-than the sound is needed to open the file is fetched as well: everything outside of the media data, and the
-first samples of the picture.
+In MP4 and QuickTime an index says where each sample is: one for the file, or one for each fragment. Where
+sound and picture alternate in pieces of half a second or so, as cameras, phones and editors write them, the
+sound is a few per cent of the file. What else than the sound is needed to open the file is fetched as well:
+everything outside of the media data, and the first samples of the picture.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -30,7 +30,11 @@ PARALLEL = 32
 _LEAST_SIZE = 8 << 20
 """Bytes; of smaller files all is fetched."""
 _MAX_INDEX = 256 << 20
-_MAX_BOXES = 64
+_MAX_BOXES = 200_000
+_AHEAD = 1 << 14
+"""Bytes that are read with the head of a box: mostly the index of a fragment, and the next head."""
+_FRAGMENTS = 8
+"""After that many it is known how large they are."""
 _BANDWIDTH = 50e6
 """Bytes a second, as long as nothing was measured."""
 _REQUEST = 0.0015
@@ -146,6 +150,7 @@ class _Network:
         self.received = len(source.first)
         self._latency = 10.0
         self._bandwidth: float | None = None
+        self._seen = (0, source.first)
 
     def read(self, start: int, end: int) -> bytes:
         if end <= len(self._source.first):
@@ -159,6 +164,23 @@ class _Network:
         elif len(data) >= 8 * FIRST_PIECE:
             self._bandwidth = len(data) / max(took - min(self._latency, took / 2), 1e-4)
         return data
+
+    def look(self, start: int, length: int) -> bytes:
+        """Bytes at a place, and a few more for the next look."""
+        begin, data = self._seen
+        if not begin <= start <= start + length <= begin + len(data):
+            begin, data = start, self.read(start, min(start + max(length, _AHEAD), self._source.size))
+            self._seen = (begin, data)
+        return data[start - begin : start - begin + length]
+
+    def require_worth_in(self, looks: int, size: int) -> None:
+        """See that so many looks, one after the other, are quicker than all of the file.
+
+        :raises RangesError: they are not.
+        """
+        seconds = looks * (self._latency if self._latency < 10 else 0.05)
+        if seconds > _WORTH * size / (self._bandwidth or _BANDWIDTH):
+            raise RangesError("It has too many fragments.")
 
     def plan(self, wanted: list[Range], size: int) -> list[Range]:
         """The pieces to fetch.
@@ -189,33 +211,36 @@ def _merged(wanted: list[Range], gap: int) -> list[Range]:
     return merged
 
 
-def _outside_of_media(source: Ranges, network: _Network) -> list[tuple[int, bytes]]:
-    """Every box at the top level but the media data, of which the head; with where it starts."""
-    pieces: list[tuple[int, bytes]] = []
-    position = index = 0
+def _outside_of_media(source: Ranges, network: _Network) -> Iterator[tuple[int, bytes]]:
+    """Every box at the top level but the media data, of which the head; with where it starts.
+
+    :raises RangesError: it is no MP4, or has so many fragments that to find them takes too long.
+    """
+    position = index = fragments = 0
+    names: set[bytes] = set()
     for _ in range(_MAX_BOXES):
         if position >= source.size:
             break
-        head = network.read(position, min(position + 16, source.size))
+        head = network.look(position, 16)
         length, name = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
         length = length or source.size - position
         if not name.isalnum() or length < 8 or position + length > source.size:
             raise RangesError("It is no whole MP4.")
-        if name in (b"moof", b"styp", b"sidx"):
-            raise RangesError("It is in fragments.")
+        names.add(name)
         if name == b"mdat":
-            pieces.append((position, head))
+            yield position, head
         else:
             index += length
             if index > _MAX_INDEX:
                 raise RangesError("Its index is too large.")
-            pieces.append((position, network.read(position, position + length)))
+            yield position, network.look(position, length)
         position += length
+        fragments += name == b"moof"
+        if name == b"mdat" and fragments >= _FRAGMENTS:
+            network.require_worth_in(fragments * source.size // position, source.size)
     else:
         raise RangesError("It has too many boxes.")
-    names = {piece[4:8] for _, piece in pieces}
     if not names >= {b"moov", b"mdat"}:
         raise RangesError("It is no MP4.")
-    return pieces

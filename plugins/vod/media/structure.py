@@ -72,6 +72,11 @@ def sounds(file: IO[bytes], container: str) -> list[Sound]:
     return []
 
 
+def is_fragmented(file: IO[bytes]) -> bool:
+    """Whether an MP4 has an index for each fragment."""
+    return any(name == b"moof" for name, _, _ in _top_level(file))
+
+
 def index_behind(file: IO[bytes]) -> dict[str, list[list[int]]]:
     """Where the index of an MP4 is, if it is behind the media data.
 
