@@ -11,8 +11,9 @@ LOCK := --universal --python-version 3.10 --generate-hashes --quiet
 # Names of videos may hold anything, also what make and the shell would expand.
 override export VIDEO := $(value VIDEO)
 override export MEDIA := $(value MEDIA)
+override export VIDEOS := $(value VIDEOS)
 
-.PHONY: help setup demo up down logs test test-lowest test-next test-slow test-hostile check-media test-system test-distributed bench bench-speech lint requirements reference docs wheel clean
+.PHONY: help setup demo up down logs test test-lowest test-next test-slow test-hostile check-media test-system test-browser test-distributed bench bench-speech lint requirements reference docs wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -26,7 +27,7 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY) ## the main job on the samples, or on VIDEO="/path/a.mp4 /path/b.mkv"
 	@$(BIN)/python -m dev.demo
 
-up: $(READY) ## Airflow with its UI, PostgreSQL and the stand-in, until Ctrl-C; BACKGROUND=1: until `make down`; DISTRIBUTED=1: on Celery
+up: $(READY) ## Airflow with its UI, PostgreSQL and the stand-in, until Ctrl-C; VIDEOS=/folder: runs may read it; BACKGROUND=1: until `make down`; DISTRIBUTED=1: on Celery
 	@$(BIN)/python -m dev.up $(if $(BACKGROUND),--background) $(if $(DISTRIBUTED),--distributed)
 
 logs: ## follows what the parts of `make up` say
@@ -55,6 +56,9 @@ check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/
 
 test-system: $(READY) ## whole Airflow with real processes, and its UI in headless Chromium
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'system or browser' tests/system
+
+test-browser: $(READY) ## what a person does in the UI, in headless Chromium
+	@$(BIN)/python -m pytest -q -m browser tests/system tests/hostile
 
 test-distributed: $(READY) ## Airflow with Celery and Redis (needs redis-server and root), five workers, no common disk
 	@$(BIN)/python -m pytest -q --durations=15 -m distributed tests/distributed

@@ -27,6 +27,8 @@ from dev.processes import Processes, end
 
 STATE = Path(os.environ.get("VOD_STATE", stack.ROOT / ".airflow")).resolve()
 LISTS = STATE / "lists"
+VIDEOS = os.environ.get("VIDEOS", "")
+"""A folder that runs may read as well."""
 
 
 def main() -> int:
@@ -48,6 +50,9 @@ def main() -> int:
 
 
 def up(*, distributed: bool = False) -> int:
+    if VIDEOS and not Path(VIDEOS).is_dir():
+        say(f"VIDEOS={VIDEOS} is no folder.")
+        return 2
     STATE.mkdir(parents=True, exist_ok=True)
     with _only_one() as alone, Processes() as processes:
         if not alone:
@@ -67,7 +72,7 @@ def up(*, distributed: bool = False) -> int:
                 database,
                 endpoint,
                 destination=cluster and cluster.destination,
-                allowed=[LISTS],
+                allowed=[LISTS, *([Path(VIDEOS).resolve()] if VIDEOS else [])],
                 settings=cluster and cluster.settings,
             )
             say("Preparing the database …")

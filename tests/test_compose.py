@@ -167,16 +167,16 @@ def test_airflow_has_these_options() -> None:
 def test_connection_leads_to_the_standin(variables: dict[str, str]) -> None:
     settings = connection(variables)
     assert settings.service.endpoint == "http://standin:8600"
-    assert settings.destination == "s3://audio_store@demo/audio"
+    assert settings.destination == "obs://audio_store@demo/audio"
 
 
 def test_the_destination_is_on_the_store_of_the_demonstration(variables: dict[str, str]) -> None:
     """`make up DISTRIBUTED=1` and `make test-distributed` run that server and this connection."""
     text = interpolated(ENVIRONMENT["AIRFLOW_CONN_AUDIO_STORE"], variables)
     store = Connection.from_json(text, conn_id="audio_store")
-    assert store.conn_type == "aws"
+    assert store.conn_type == "vod"
     name, *options = SERVICES["store"]["entrypoint"]
-    address = urlsplit(store.extra_dejson["endpoint_url"])
+    address = urlsplit(store.extra_dejson["obs_endpoint"])
     assert (name, address.hostname) == ("moto_server", "store")
     assert dict(zip(options[::2], options[1::2], strict=True)) == {
         "--host": "0.0.0.0",
@@ -366,7 +366,7 @@ def test_runs_may_read_the_videos_and_write_to_the_destination(
         volume.rpartition("}")[2].split(":")[-2 if volume.endswith(":ro") else -1]
         for volume in COMPOSE["x-airflow"]["volumes"]
     }
-    assert [prefix.name for prefix in allowed.prefixes or ()] == [
+    assert [prefix.shown for prefix in allowed.prefixes or ()] == [
         "/videos",
         connection(variables).destination,
         *more,

@@ -249,6 +249,13 @@ def test_the_examples_of_the_readme_work(connection: str) -> None:
     exec(with_the_hook, {})
 
 
+def test_the_dag_of_the_tutorial_works(connection: str) -> None:
+    found: dict[str, Any] = {}
+    [block] = blocks_of("docs/tutorial.md")
+    exec(block, found)
+    assert [*found["extract"].dag.task_dict] == ["extract", "transcribe"]
+
+
 def test_the_pattern_that_the_docs_teach_maps_a_task_group() -> None:
     pattern = blocks_of("docs/batches.md")[0]
     code = (

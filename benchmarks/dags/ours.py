@@ -13,7 +13,7 @@ from vod.operators import ExtractAudioOperator
 
 PLAN = Path(os.environ["VOD_BENCH_PLAN"])
 
-with DAG(dag_id="ours", schedule=None, params={"connection": "vod_default"}):
+with DAG(dag_id="ours", schedule=None, params={"connection": "vod_default", "engine": "vod"}):
 
     @task
     def batches() -> list[list[str]]:
@@ -23,7 +23,7 @@ with DAG(dag_id="ours", schedule=None, params={"connection": "vod_default"}):
 
     ExtractAudioOperator.partial(
         task_id="extract",
-        engine="vod",
+        engine="{{ params.engine }}",
         vod_conn_id="{{ params.connection }}",
         deferrable=True,
         retries=3,

@@ -21,17 +21,22 @@ LIBRARY = "vod-library"
 
 
 class VodConsoleLink(BaseOperatorLink):
-    """Opens the VOD console in the region of the connection."""
+    """Opens the VOD console in the region of the connection.
+
+    Its pages of assets have no addresses that Huawei Cloud documents.
+    """
 
     name = "VOD console"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """URL of the console; empty if the task has no connection."""
+        """URL of the console; empty if the task has no connection, or one that leads elsewhere."""
         try:
-            region = getattr(operator, "hook").settings.service.region  # noqa: B009 - of the operators of this package
+            service = getattr(operator, "hook").settings.service  # noqa: B009 - of the operators of this package
         except VodError:  # with files alone there need be no connection
             return ""
-        return f"https://console.huaweicloud.com/vod/?region={region}"
+        if not (urlsplit(service.endpoint).hostname or "").endswith(".myhuaweicloud.com"):
+            return ""
+        return f"https://console.huaweicloud.com/vod/?region={service.region}"
 
 
 class _PageLink(BaseOperatorLink):

@@ -32,7 +32,7 @@ from tests.conftest import client_of, stats
 from tests.object_store import BUCKET, REGION, ObjectStore, running_store
 from vod.standin import Standin, StandinSettings, running
 
-AUDIO = f"s3://audio_store@{BUCKET}/audio"
+AUDIO = f"obs://audio_store@{BUCKET}/audio"
 """The destination: by the connection of the compose file."""
 DAGS = Path(__file__).parent / "dags"
 WORKERS = {

@@ -36,7 +36,7 @@ def test_work_is_spread_and_its_results_lie_in_the_store(lab: Lab) -> None:
     assert set(machines) == set(WORKERS), "each has done some of it"
     sizes = lab.store.sizes("audio/")
     for record in lab.records(copied) + lab.records(many) + lab.records(by_ffmpeg):
-        assert sizes[record["uri"].removeprefix(f"s3://audio_store@{BUCKET}/")] == record["size"]
+        assert sizes[record["uri"].removeprefix(f"obs://audio_store@{BUCKET}/")] == record["size"]
     texts = lab.records(by_ffmpeg, "transcribe")
     assert [text["outcome"] for text in texts] == ["transcribed"] * len(spoken)
     assert all(uri.startswith(AUDIO) for text in texts for uri in text["uris"].values())

@@ -21,6 +21,7 @@ from dev import stack as machine
 from dev.airflow import Airflow, postgres
 from dev.processes import Processes
 from tests.conftest import connection_json
+from tests.system.conftest import browser  # noqa: F401 - a fixture
 from vod.standin import Standin, StandinSettings, running
 
 ROOT = Path(__file__).parent.parent.parent

@@ -155,23 +155,36 @@ def test_what_was_cleared_is_announced_as_well(airflow: Airflow, video: Path) ->
     manifest = airflow.state / "videos" / "list.txt"
     manifest.write_text(f"{good}\n{late}\n")
 
-    def announced() -> list[list[str]]:
-        found = airflow.api.call("GET", "/assets/events", params={"source_run_id": run})["asset_events"]
-        return sorted([record["asset"] for record in event["extra"]["audio"]] for event in found)
-
     run = airflow.api.trigger(dag, manifest=str(manifest), engine="ffmpeg")
     assert airflow.api.await_run(dag, run) == "failed"
-    assert announced() == [[good]], "one that failed does not hold up the others"
+    assert announced(airflow, run) == [[good]], "one that failed does not hold up the others"
     clear_failed(airflow, dag, run)
     assert airflow.api.await_run(dag, run) == "failed", "it failed again"
     assert states(airflow, run, dag)["again.extract"] == ["failed"]
-    assert announced() == [[good]]
+    assert announced(airflow, run) == [[good]]
     shutil.copy(video, late)
     clear_failed(airflow, dag, run)
     assert airflow.api.await_run(dag, run) == "success"
-    assert announced() == sorted([[good], [str(late)]])
+    assert announced(airflow, run) == sorted([[good], [str(late)]])
     with manifest.with_suffix(".results.csv").open(newline="") as file:
         assert {row["status"] for row in csv.DictReader(file)} <= {"extracted", "transcribed"}
+
+
+def test_a_batch_without_audio_announces_nothing(airflow: Airflow) -> None:
+    manifest = airflow.state / "videos" / "nothing.txt"
+    manifest.write_text(f"{airflow.state / 'videos' / 'nowhere.mp4'}\n")
+    run = airflow.api.trigger("extract_asset_list", manifest=str(manifest), engine="ffmpeg")
+    assert airflow.api.await_run("extract_asset_list", run) == "failed"
+    assert states(airflow, run, "extract_asset_list")["batch.extract"] == ["success"], (
+        "one failure costs itself"
+    )
+    assert announced(airflow, run) == []
+
+
+def announced(airflow: Airflow, run: str) -> list[list[str]]:
+    """The assets of each event of a run."""
+    found = airflow.api.call("GET", "/assets/events", params={"source_run_id": run})["asset_events"]
+    return sorted([record["asset"] for record in event["extra"]["audio"]] for event in found)
 
 
 def test_a_worker_that_dies_in_the_report_does_not_fail_the_run(airflow: Airflow, video: Path) -> None:

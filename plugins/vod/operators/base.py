@@ -38,7 +38,8 @@ _FINISHED = ("extracted", "transcribed", "doubtful")
 class BatchOperator(DataIsNotRendered, BaseOperator):
     """A task that holds a batch of assets.
 
-    An event of each Airflow asset among its ``outlets`` carries the records of what was done in its extra.
+    An event of each Airflow asset among its ``outlets`` carries the records of what was done in its extra;
+    there is none when nothing was done.
 
     :param failed_assets: ``raise`` finishes what can be finished, then fails naming the bad assets;
         ``return`` returns failures as records among the others and succeeds. Both use the task's
@@ -97,6 +98,9 @@ class BatchOperator(DataIsNotRendered, BaseOperator):
         progress.report(f"Of {len(records)} assets: {summary}.")
         result = conclude(records, self.failed_assets, may_retry=_may_retry(context))
         self.finished[:] = [record for record in result if record["outcome"] in _FINISHED]
+        if not self.finished:
+            # Airflow announces what is among the outlets when a task has ended well. There is nothing.
+            self.outlets = [outlet for outlet in self.outlets if not isinstance(outlet, Asset)]
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra = {self.event_key: [*self.finished]}
