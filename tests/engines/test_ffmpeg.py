@@ -390,3 +390,31 @@ def test_a_video_with_its_index_at_the_end_is_extracted_while_all_of_it_is_fetch
     assert record.fetched == record.source_size == long_video.stat().st_size
     assert record.duration == whole.duration
     assert record.size == pytest.approx(whole.size, abs=200), "but for the tags"
+
+
+def test_while_only_the_sound_is_fetched_it_is_extracted(
+    long_video: Path, standin: Standin, connection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(str(long_video), tmp_path / "local", "MP3")
+    monkeypatch.setattr(extraction, "run", lambda *_, **__: pytest.fail("ffmpeg was only run afterwards"))
+    record = run(client_of(standin).upload(long_video), tmp_path / "audio", "MP3", hook=VodHook())
+    assert record.fetched
+    assert record.fetched < long_video.stat().st_size / 4
+    assert record.duration == whole.duration
+    assert record.size == pytest.approx(whole.size, abs=200), "but for the tags"
+
+
+def test_a_video_that_changes_while_its_sound_is_fetched_is_extracted_as_it_is_then(
+    long_video: Path, standin: Standin, connection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(_: object) -> None:
+        raise sparse.RangesError("The file has changed.")
+
+    whole = run(str(long_video), tmp_path / "local", "WAV")
+    monkeypatch.setattr("vod.media.download.HttpRanges.check", changed)  # when all pieces are there
+    record = run(client_of(standin).upload(long_video), tmp_path / "audio", "WAV", hook=VodHook())
+    assert record.fetched == long_video.stat().st_size
+    for one, other in ((record.duration, whole.duration), (record.size, whole.size)):
+        assert one == pytest.approx(other, abs=200)
+    sounds = [(local_path(each.uri) or Path()).read_bytes()[-48_000:] for each in (record, whole)]
+    assert sounds[0] == sounds[1]

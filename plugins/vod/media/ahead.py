@@ -28,7 +28,7 @@ from vod.media.source import open_source, unsuited
 from vod.media.tracks import choose_tracks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vod.media.command import Tags
     from vod.media.formats import Output
@@ -69,14 +69,19 @@ class Ahead:
         self._gaps = gaps
         self._strict = strict
         self._program = program
-        self._stopped, self._planned, self._whole = (threading.Event() for _ in range(3))
-        self._limits = Limits(timeout, self._stopped)
+        self._timeout = timeout
         self._partials = contextlib.ExitStack()
+        self._worker: threading.Thread | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._stopped, self._planned, self._whole = (threading.Event() for _ in range(3))
+        self._limits = Limits(self._timeout, self._stopped)
         self._pieces: list[Piece] = []
         self._line: list[str] = []
         self._front: Front | None = None
         self._done: Complaints | None = None
-        self._worker: threading.Thread | None = None
+        self._worker = None
 
     def __enter__(self) -> Ahead:
         return self
@@ -85,12 +90,18 @@ class Ahead:
         self.abandon()
         self._partials.close()
 
-    def begin(self, growing: Path, boxes: Path | None = None) -> None:
-        """Go to work on a file that is about to be fetched.
+    def begin(
+        self, growing: Path, boxes: Path | None = None, available: Callable[[], int] | None = None
+    ) -> None:
+        """Go to work on a file that is about to be fetched; on another one no more.
 
         :param boxes: A sparse file with what it has outside of the media data, when that is known. An MP4
             whose index is at its end can be read from its start then.
+        :param available: Up to which byte all is there that is wanted; the file's size tells when omitted.
         """
+        self.abandon()
+        self._forget()
+        self._available = available or (lambda: _size(growing))
         # What depends on all of the sound, or on a piece of it, has to wait for the whole file.
         one = self._selection.is_open or isinstance(self._selection.track, int)
         loud = any(output.loudness is not None for output in self._outputs.values())
@@ -145,15 +156,16 @@ class Ahead:
                 self._done = self._encode(growing)
 
     def _plan(self, growing: Path, boxes: Path | None) -> None:
-        while _size(growing) < HEADERS:
+        while self._available() < HEADERS:
             if self._whole.is_set():
                 return  # it is small
             self._limits.wait(_LOOK_EVERY)
         limits, readable = Limits(PROBE_TIMEOUT, self._stopped), growing
         if boxes and (front := front_of(boxes, limits)):
             self._front, readable = front, boxes
-            with growing.open("rb") as file, boxes.open("r+b") as head:
-                head.write(file.read(HEADERS))
+            if boxes != growing:
+                with growing.open("rb") as file, boxes.open("r+b") as head:
+                    head.write(file.read(HEADERS))
         source = open_source(readable, program=self._program, limits=limits)
         tracks = choose_tracks(source.info, self._selection.language, self._selection.track)
         track = next((track for track in tracks if not unsuited(track)), None)
@@ -200,7 +212,8 @@ class Ahead:
                 file.seek(self._front.instead_of)
             while not self._stopped.is_set():
                 whole = self._whole.is_set()
-                if data := file.read(_CHUNK):
+                size = self._available() - file.tell()
+                if size > 0 and (data := file.read(min(size, _CHUNK))):
                     sink.write(data)
                 elif whole:
                     return

@@ -101,12 +101,15 @@ def fetch_sound(
     fetched: Fetched,
     *,
     max_bytes: int,
+    on_fetch: Callable[[Callable[[], int]], None] | None = None,
 ) -> None:
     """Write to *target* what holds sound, and what is needed to read it.
 
     :param find_sound: Where the sound is that is wanted, and what else is needed besides the boxes, by a file
         with the boxes.
     :param max_bytes: Bytes to fetch at most.
+    :param on_fetch: Called when it is known what to fetch, with a function that tells up to which byte all
+        is there.
     :raises RangesError: that cannot be done, or would not be quicker than to fetch it whole.
     """
     network = _Network(source)
@@ -132,9 +135,15 @@ def fetch_sound(
             os.pwrite(file.fileno(), data, piece[0])
             return len(data)
 
+        complete = 0
+        if on_fetch:
+            on_fetch(lambda: complete)
+        ends = [start for start, _ in pieces[1:]] + [source.size]
         with ThreadPoolExecutor(PARALLEL, thread_name_prefix="ranges") as pool:
             try:
-                network.received += sum(pool.map(fetch, pieces))
+                for received, end in zip(pool.map(fetch, pieces), ends, strict=True):
+                    network.received += received
+                    complete = end
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise

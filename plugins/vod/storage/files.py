@@ -128,7 +128,7 @@ def local_copy(
     allowed: AllowedLocations | None = None,
     sound_of: media.Selection | None = None,
     fetched: Fetched | None = None,
-    on_fetch: Callable[[Path, Path | None], None] | None = None,
+    on_fetch: Callable[[Path, Path | None, Callable[[], int] | None], None] | None = None,
 ) -> Iterator[Path]:
     """Give a local file for a path, URL or asset of VOD; a copy is removed afterwards.
 
@@ -139,8 +139,9 @@ def local_copy(
     :param sound_of: Only the sound of these tracks is needed: where that is quicker, nothing else is fetched,
         and the rest of the copy is empty.
     :param fetched: Is told what was fetched.
-    :param on_fetch: Called before all of the source is fetched, with the copy, and with a sparse file of what
-        was read of it so far.
+    :param on_fetch: Called before the bulk of the source is fetched: with the copy, with a sparse file that
+        has the source's boxes, and with what tells up to which byte all that is needed is there
+        (:meth:`vod.media.Ahead.begin`). It may be called again when fetching begins anew.
     :raises InvalidInputError: the location is not allowed.
     :raises vod.cloud.errors.CloudError: the asset could not be downloaded.
     :raises vod.media.DownloadError: the URL could not be.
@@ -159,7 +160,17 @@ def local_copy(
         limits = media.Limits(_DOWNLOAD_TIMEOUT, limits.cancelled)
     with media.scratch_folder() as folder:
         copy, fetched = folder / "original", fetched or Fetched()
-        if sound_of and _fetch_sound(location, hook, copy, sound_of, max_bytes, limits, allowed, fetched):
+        if sound_of and _fetch_sound(
+            location,
+            hook,
+            copy,
+            sound_of,
+            max_bytes,
+            limits,
+            allowed,
+            fetched,
+            on_fetch and (lambda available: on_fetch(copy, copy, available)),
+        ):
             yield copy
             return
         boxes = None
@@ -167,7 +178,7 @@ def local_copy(
             # As long as the source, and mostly empty: nobody may take it for what is fetched now.
             boxes = copy.rename(folder / "boxes")
         if on_fetch:
-            on_fetch(copy, boxes)
+            on_fetch(copy, boxes, None)
         if location.kind is Kind.ASSET:
             assert hook is not None
             with copy.open("wb") as file:
@@ -192,6 +203,7 @@ def _fetch_sound(
     limits: media.Limits,
     allowed: AllowedLocations,
     fetched: Fetched,
+    on_fetch: Callable[[Callable[[], int]], None] | None,
 ) -> bool:
     """Whether only the sound was fetched; otherwise all has to be."""
     import httpx
@@ -206,6 +218,7 @@ def _fetch_sound(
                 lambda path: places_of_sound(path, selection, limits=limits),
                 fetched,
                 max_bytes=max_bytes,
+                on_fetch=on_fetch,
             )
             return True
     except RangesError as error:
