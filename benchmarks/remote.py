@@ -273,7 +273,7 @@ def row(found: dict[str, Any]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.remote", description=__doc__)
     parser.add_argument("--full", action="store_true", help="all sizes, latencies and rates: hours, 15 GB")
-    parser.add_argument("--layout", action="append", choices=LAYOUTS, help="only this one")
+    parser.add_argument("--layout", action="append", choices=LAYOUTS, help="only these rows are renewed")
     parser.add_argument("--size", action="append", type=float, metavar="GB")
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
@@ -281,22 +281,25 @@ def main() -> int:
     folder = BUILD / "remote"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "videos").mkdir(parents=True)
-    figures: list[dict[str, Any]] = []
+    file = BUILD / "remote.json"
+    figures: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() and not options.full else []
     try:
         for size, layout in itertools.product(
             options.size or matrix["sizes"], options.layout or matrix["layouts"]
         ):
-            file = video(folder / "videos", layout, size)
+            source = video(folder / "videos", layout, size)
             for latency, rate in itertools.product(matrix["latencies"], matrix["rates"]):
-                found = compared(file, latency, rate, folder / "run", options.rounds)
-                figures.append({"layout": layout, "gb": size, "ms": latency, "mb_s": rate, **found})
-                (BUILD / "remote.json").write_text(json.dumps(figures, indent=1))
-                print(table(HEAD, [row(figures[-1])]).splitlines()[-1], flush=True)
-            file.unlink()
+                found = compared(source, latency, rate, folder / "run", options.rounds)
+                of = {"layout": layout, "gb": size, "ms": latency, "mb_s": rate}
+                same = [number for number, each in enumerate(figures) if each.items() >= of.items()]
+                at = slice(same[0], same[0] + 1) if same else slice(len(figures), None)
+                figures[at] = [{**of, **found}]
+                file.write_text(json.dumps(figures, indent=1))
+                print(table(HEAD, [row({**of, **found})]).splitlines()[-1], flush=True)
+            source.unlink()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if not (options.layout or options.size):
-        renew("remote", table(HEAD, map(row, figures)))
+    renew("remote", table(HEAD, map(row, figures)))
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import contextlib
 import os
-from collections import Counter
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any
 
@@ -35,6 +34,8 @@ _FRAMES = (1024, 2048, 1152, 576, 960, 1920, 1536, 4096, 480, 512, 160, 320)
 _ROUNDING = 0.0011
 _FIRST_SAMPLES = 12
 """Of the picture, which ffmpeg looks at to know when it starts."""
+_PROBED = 5_000_000
+"""Bytes that ffmpeg reads at most to know its streams: all of what it meets there, when nothing says where."""
 _USUAL = 8
 _LONGEST_END = 0.1
 """Seconds at the end that an edit list leaves out and a copy may have all the same."""
@@ -248,6 +249,8 @@ def places(file: IO[bytes], *, tracks: list[int], options: dict[str, str]) -> di
     with _opened(file, {**options, "advanced_editlist": "0"}) as container:
         wanted = {container.streams.audio[index].index for index in tracks}
         ranges: list[list[int]] = []
+        if find is _in_fragments:
+            ranges.append([0, min(_PROBED, os.fstat(file.fileno()).st_size)])
         for start, end in find(container, wanted):
             if ranges and ranges[-1][1] == start:
                 ranges[-1][1] = end
@@ -267,13 +270,9 @@ def _indexed(container: InputContainer, wanted: set[int]) -> Iterator[tuple[int,
 
 def _in_fragments(container: InputContainer, wanted: set[int]) -> Iterator[tuple[int, int]]:
     """By reading all: ffmpeg looks at the index of a fragment when it gets there."""
-    seen: Counter[int] = Counter()
     for packet in container.demux():
-        if packet.size and packet.pos is not None:
-            index = packet.stream.index
-            seen[index] += 1
-            if index in wanted or seen[index] <= _FIRST_SAMPLES:
-                yield packet.pos, packet.pos + packet.size
+        if packet.size and packet.pos is not None and packet.stream.index in wanted:
+            yield packet.pos, packet.pos + packet.size
 
 
 def index_behind(file: IO[bytes], *, options: dict[str, str]) -> dict[str, list[list[int]]]:
