@@ -35,7 +35,7 @@ _ROUNDING = 0.0011
 _FIRST_SAMPLES = 12
 """Of the picture, which ffmpeg looks at to know when it starts."""
 _PROBED = 5_000_000
-"""Bytes that ffmpeg reads at most to know its streams: all of what it meets there, when nothing says where."""
+"""Bytes that ffmpeg reads at most to know its streams."""
 _USUAL = 8
 _LONGEST_END = 0.1
 """Seconds at the end that an edit list leaves out and a copy may have all the same."""
