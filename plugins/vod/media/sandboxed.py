@@ -40,6 +40,9 @@ _USUAL = 8
 _LONGEST_END = 0.1
 """Seconds at the end that an edit list leaves out and a copy may have all the same."""
 
+_CHANGES = {"new_extradata", "param_change"}
+"""What is beside a packet that is to be decoded in another way than those before."""
+
 _LOSSLESS = ("pcm_", "flac", "alac", "wavpack", "tta", "ape", "truehd", "mlp")
 
 
@@ -90,7 +93,11 @@ class _Survey:
         self._container = container
         self._stream = stream
         self._context = stream.codec_context
-        self._time_base = stream.time_base or Fraction(0)
+        base = stream.time_base or Fraction(0)
+        self._ticks, self._second = base.numerator, base.denominator
+        codec = stream.codec_context.codec.canonical_name if stream.codec_context else ""
+        self._header = _HEADERS.get(codec)
+        self._is_steady = codec in _STEADY
         self._decode = decode
         self._timeline = timeline_of(container)
         self._size = self._packets = self._changes = self._hidden = self._left_out = 0
@@ -126,14 +133,14 @@ class _Survey:
             "sound": max(min(self._played, duration), 0.0),
             "primed": start - max(line.start or 0.0, 0.0),
             "has_clock": self._container.format.name not in WITHOUT_CLOCK,
-            "stated": float(self._stream.duration * self._time_base) if self._stream.duration else None,
+            "stated": self._seconds(self._stream.duration) if self._stream.duration else None,
             "size": self._size,
             "decodable": self._decodable,
             "ends_cleanly": last is not None
             # What follows the sound of a raw stream, such as tags, is no frame of it.
             and (
                 _decodes(context, last, silent=True)
-                or bool(self._signature and not _signature(context, last))
+                or bool(self._signature and self._header and not self._header(bytes(memoryview(last)[:4])))
             ),
             "gaps": [gap.__dict__ for gap in line.gaps],
             "gap_seconds": line.gap_seconds,
@@ -148,15 +155,14 @@ class _Survey:
         self._size += packet.size
         self._packets += 1
         self._last = packet
-        self._encrypted = self._encrypted or packet.has_sidedata("encryption_info")
-        if self._packets > 1 and (
-            packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
-        ):
-            self._changes += 1
-        signature = _signature(self._context, packet)
-        if self._signature and signature and signature != self._signature:
-            self._changes += 1
-        self._signature = signature or self._signature
+        beside = {side.data_type for side in packet.iter_sidedata()}
+        if beside:
+            self._encrypted = self._encrypted or "encryption_info" in beside
+            self._changes += self._packets > 1 and bool(_CHANGES & beside)
+        if self._header and (signature := self._header(bytes(memoryview(packet)[:4]))):
+            if self._signature and signature != self._signature:
+                self._changes += 1
+            self._signature = signature
         if not self._decodable or self._decode:
             decodes = _decodes(self._context, packet)
             self._decodable = self._decodable or decodes
@@ -177,9 +183,13 @@ class _Survey:
             for packet in waiting:
                 self._count(packet)
 
+    def _seconds(self, ticks: int) -> float:
+        # A Fraction would be as exact, and take most of the time that reading takes.
+        return ticks * self._ticks / self._second
+
     def _exact(self, ticks: int) -> float:
         """The usual length of a packet; Matroska and FLV round it to milliseconds."""
-        length = float(ticks * self._time_base)
+        length = self._seconds(ticks)
         rate = self._context.sample_rate if self._context else 0
         for samples in _FRAMES if rate else ():
             if abs(samples / rate - length) <= _ROUNDING:
@@ -191,25 +201,21 @@ class _Survey:
             self._left_out += self._played > 0
             return
         self._hidden, self._left_out = self._hidden + self._left_out, 0
-        length = float((packet.duration or 0) * self._time_base)
+        length = self._seconds(packet.duration or 0)
         if self._frame and abs(length - self._frame) <= _ROUNDING:
             length = self._frame
-        elif self._frame and self._is_steady() and length > 1.5 * self._frame:
+        elif self._frame and self._is_steady and length > 1.5 * self._frame:
             length = self._frame  # in MP4 the packet before a gap lasts as long as the gap
         self._played += length
         if packet.pts is None:
             self._timeline.end += length if self._timeline.start is not None else 0.0
         else:
-            self._timeline.add(float(packet.pts * self._time_base), length)
-
-    def _is_steady(self) -> bool:
-        """Whether all packets of the codec last equally long."""
-        return bool(self._context) and self._context.codec.canonical_name in _STEADY
+            self._timeline.add(self._seconds(packet.pts), length)
 
     def _plays_from(self) -> float:
         """Where the header says that the sound starts, after what only warms up the decoder."""
         start = self._stream.start_time
-        found = float(start * self._time_base) if start is not None else 0.0
+        found = self._seconds(start) if start is not None else 0.0
         extradata = (self._context.extradata if self._context else None) or b""
         first = self._timeline.start or 0.0
         if extradata.startswith(b"OpusHead") and first >= 0:
@@ -217,22 +223,30 @@ class _Survey:
         return found
 
 
-def _signature(context: av.AudioCodecContext | None, packet: av.Packet[av.AudioStream]) -> bytes | None:
-    """What the header of a frame says about how to decode it, in the codecs that are copied."""
-    codec = context.codec.canonical_name if context else ""
-    if codec not in ("aac", "mp3", "flac"):
+def _of_aac(head: bytes) -> bytes | None:
+    """What the header of a frame (ADTS) says about how to decode it: profile, sample rate, channels."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
         return None
-    head = bytes(memoryview(packet)[:4])
-    if len(head) < 4 or head[0] != 0xFF:
+    return bytes([head[2] & 0xFD, head[3] & 0xC0])
+
+
+def _of_mp3(head: bytes) -> bytes | None:
+    """Version and layer, sample rate, mono or not."""
+    if len(head) < 4 or head[0] != 0xFF or not _is_mp3(head):
         return None
-    if codec == "aac" and head[1] & 0xF6 == 0xF0:  # ADTS: profile, sample rate, channels
-        return bytes([head[2] & 0xFD, head[3] & 0xC0])
-    if codec == "mp3" and _is_mp3(head):  # version and layer, sample rate, mono or not
-        return bytes([head[1] & 0xFE, head[2] & 0x0C, head[3] & 0xC0 == 0xC0])
-    if codec == "flac" and head[1] & 0xFC == 0xF8:  # sample rate, channels, bits of a sample
-        channels = head[3] >> 4
-        return bytes([head[2] & 0x0F, 1 if channels >= 8 else channels, head[3] & 0x0E])
-    return None
+    return bytes([head[1] & 0xFE, head[2] & 0x0C, head[3] & 0xC0 == 0xC0])
+
+
+def _of_flac(head: bytes) -> bytes | None:
+    """Sample rate, channels, bits of a sample."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xFC != 0xF8:
+        return None
+    channels = head[3] >> 4
+    return bytes([head[2] & 0x0F, 1 if channels >= 8 else channels, head[3] & 0x0E])
+
+
+_HEADERS = {"aac": _of_aac, "mp3": _of_mp3, "flac": _of_flac}
+"""The codecs that are copied and whose frames have headers."""
 
 
 def _is_mp3(head: bytes) -> bool:
