@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -56,9 +57,10 @@ def test_no_ffmpeg_is_a_problem(tmp_path: Path) -> None:
 
 def test_a_connection_and_its_destination_are_tried(standin: Standin, tmp_path: Path) -> None:
     folder = tmp_path / "audio"
+    wrong = json.loads(connection_json(standin, destination="/proc/audio"))
     environment = {
         "AIRFLOW_CONN_MINE": connection_json(standin, destination=str(folder)),
-        "AIRFLOW_CONN_WRONG": connection_json(standin, password="wrong", destination="/proc/audio"),
+        "AIRFLOW_CONN_WRONG": json.dumps({**wrong, "password": "not the secret key"}),
         "AIRFLOW__VOD__ALLOWED_LOCATIONS": f"{tmp_path}, /proc/audio",
     }
     said = check("--connection", "mine", **environment)

@@ -72,6 +72,16 @@ def test_no_word_is_lost_and_no_rule_broken(
     assert len(list(paragraphs)) == count
 
 
+def test_a_blank_at_the_end_of_a_line_is_no_line_of_its_own() -> None:
+    """Where two speak at once lines are short, and a blank in a word of the recogniser met their end."""
+    left = Segment((Word(0.0, 1.5, "漢漢"),), "left")
+    right = Segment((Word(1.0, 2.0, "漢,,,--b 漢bbaa漢"), Word(2.0, 3.0, ".a-漢漢-")), "right")
+    profile = Profile(cells=10, lines=1, longest=3)
+    made = cues(said(left, right), profile)
+    assert [line for cue in made for line in cue.lines] == ["漢漢", "漢,,,--b", "漢bbaa漢", ".a-漢漢-"]
+    assert not broken_rules(made, profile)
+
+
 AT_ONCE = st.lists(
     st.tuples(
         st.sampled_from(["left", "right", "center", None]),

@@ -214,9 +214,13 @@ def _cut(piece: _Piece, profile: Profile) -> Iterator[_Piece]:
             parts.append("")
         parts[-1] += character
     share = (piece.end - piece.start) / len(parts)
+    blank = piece.blank
     for number, part in enumerate(parts):
-        start = piece.start + number * share
-        yield _Piece(start, start + share, part, piece.blank and not number, piece.speaker)
+        start, text = piece.start + number * share, part.strip()
+        if text:
+            blank = blank or part[0].isspace()
+            yield _Piece(start, start + share, text, blank, piece.speaker)
+        blank = part[-1:].isspace()
 
 
 def _turns(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
