@@ -12,8 +12,9 @@ LOCK := --universal --python-version 3.10 --generate-hashes --quiet
 override export VIDEO := $(value VIDEO)
 override export MEDIA := $(value MEDIA)
 override export VIDEOS := $(value VIDEOS)
+override export COMMAND := $(value COMMAND)
 
-.PHONY: help setup demo up down logs test test-lowest test-next test-slow test-hostile check-media test-system test-browser test-distributed bench bench-speech lint requirements reference docs wheel clean
+.PHONY: help setup demo up down logs shell test test-lowest test-next test-slow test-hostile check-media test-system test-browser test-distributed bench bench-speech lint requirements reference docs wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -32,6 +33,9 @@ up: $(READY) ## Airflow with its UI, PostgreSQL and the stand-in, until Ctrl-C; 
 
 logs: ## follows what the parts of `make up` say
 	@$(BIN)/python -m dev.up --logs
+
+shell: $(READY) ## a shell for `airflow` and `vod` beside `make up`; COMMAND="airflow dags list": this command
+	@$(BIN)/python -m dev.up --shell
 
 down: $(READY) ## ends what `make up` started
 	@$(BIN)/python -m dev.up --down

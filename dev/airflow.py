@@ -158,6 +158,8 @@ class Airflow:
             "AIRFLOW__VOD__BACKFILL_POOL": BACKFILL_POOL,
             "AIRFLOW__VOD__SPEECH_POOL": SPEECH_POOL,
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+            # Seconds until a new file in the folder is noticed; Airflow's five minutes look like a failure.
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "PYTHONPATH": os.pathsep.join(filter(None, (str(stack.ROOT), os.environ.get("PYTHONPATH")))),
         }
 

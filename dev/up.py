@@ -27,6 +27,8 @@ from dev.processes import Processes, end
 
 STATE = Path(os.environ.get("VOD_STATE", stack.ROOT / ".airflow")).resolve()
 LISTS = STATE / "lists"
+ENVIRONMENT = STATE / "environment.json"
+"""That of its parts, while it runs; only the owner may read it."""
 VIDEOS = os.environ.get("VIDEOS", "")
 """A folder that runs may read as well."""
 
@@ -41,7 +43,10 @@ def main() -> int:
         "--distributed", action="store_true", help="with workers on Celery and an object store"
     )
     parser.add_argument("--logs", action="store_true", help="follow the logs of what runs")
+    parser.add_argument("--shell", action="store_true", help="a shell with the environment of what runs")
     asked = parser.parse_args()
+    if asked.shell:
+        return shell()
     if asked.logs:
         return logs()
     if asked.background:
@@ -58,7 +63,6 @@ def up(*, distributed: bool = False) -> int:
         if not alone:
             say(f"It is already running{_where()}; `make down` ends it.")
             return 1
-        (STATE / "up.url").unlink(missing_ok=True)
         say("Starting PostgreSQL …")
         with postgres(STATE / "postgres") as database:
             log = STATE / "log" / "stand-in.log"
@@ -82,6 +86,7 @@ def up(*, distributed: bool = False) -> int:
             if cluster:
                 cluster.start_workers(airflow)
             (STATE / "up.url").write_text(airflow.url)
+            stack.write_secret(ENVIRONMENT, json.dumps(airflow.environment))
             say(f"\n  Airflow   {airflow.url}   login {USER}, password {airflow.password}")
             say(f"  stand-in  {endpoint}   connection {stack.CONNECTION}")
             if cluster:
@@ -128,6 +133,16 @@ def logs() -> int:
         say("Nothing has run here yet; `make up` starts it.")
         return 1
     return subprocess.run(["tail", "--lines=5", "--follow=name", *files], check=False).returncode  # noqa: S607
+
+
+def shell() -> int:
+    """A shell, or the command in the variable ``COMMAND``, for which `airflow` and `vod` mean what runs."""
+    if not _where():
+        say("Nothing runs here; `make up` starts it.")
+        return 1
+    command = os.environ.get("COMMAND", "")
+    program = [os.environ.get("SHELL", "/bin/sh"), *(["-c", command] if command else [])]
+    return subprocess.run(program, env=json.loads(ENVIRONMENT.read_text()), check=False).returncode
 
 
 def _where() -> str:
@@ -199,7 +214,11 @@ def _only_one() -> Iterator[bool]:
             yield False
         else:
             (STATE / "up.pid").write_text(str(os.getpid()))
-            yield True
+            try:
+                yield True
+            finally:
+                for told in (STATE / "up.url", ENVIRONMENT):
+                    told.unlink(missing_ok=True)
 
 
 def say(text: str) -> None:

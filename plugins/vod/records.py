@@ -54,7 +54,7 @@ class ExtractedAudio(_Record):
     :param size: Bytes; 0 when VOD did not say.
     :param sample_rate: Hz.
     :param channels: How many it has; ``None`` when nobody said.
-    :param title: What the source is called in VOD, with the ``vod`` engine.
+    :param title: What the source is called in VOD; of a file or URL its name.
     :param engine: Which engine made it, ``vod`` or ``ffmpeg``.
     :param audio_asset_id: The VOD asset that holds the audio, with the ``vod`` engine.
     :param seconds: What the extraction took: by the worker's clock, or from creation to last change by VOD's,
@@ -79,6 +79,7 @@ class ExtractedAudio(_Record):
     :param reused: An earlier run's file, made from the same source in the same way, was at the destination.
     :param warnings: What was odd and no reason to fail, one sentence each.
     :param entry: Its key in the register (:mod:`vod.library.register`); empty when it is in none.
+    :param outcome: ``extracted``.
     """
 
     asset: str
@@ -116,12 +117,16 @@ class ExtractedAudio(_Record):
 class SubmittedExtraction(_Record):
     """An extraction that VOD has accepted and not finished: what ``AudioAssetSensor`` takes.
 
+    :param asset: The source, by its VOD asset id.
+    :param audio_asset_id: The VOD asset that will hold the audio.
+    :param audio_format: Format asked for.
     :param accepted: When VOD accepted it, seconds since the epoch.
     :param status: State of the audio asset when VOD was last asked.
     :param gone_since: Since when VOD says that there is no such audio asset, seconds since the epoch; one
         answer is no proof.
     :param submitted_by: The other task that has submitted it, if there is one: this task waits for the same
         audio, and cancels nothing.
+    :param outcome: ``submitted``.
     """
 
     asset: str
@@ -170,6 +175,7 @@ class PostponedExtraction(_Record):
 class Transcript(_Record):
     """What was said in one audio.
 
+    :param asset: The source, as in :attr:`ExtractedAudio.asset`: by it both records of a video are found.
     :param audio: URI of the audio, as in :attr:`ExtractedAudio.uri`.
     :param text: How it begins: at most :data:`MAX_LENGTH_TEXT` characters, without time stamps. The whole
         text is in the files.
@@ -192,6 +198,7 @@ class Transcript(_Record):
     :param fell_back: Why the fallback made it: what the engine asked for had failed with.
     :param warnings: Why the outcome is ``doubtful``, one sentence each.
     :param entry: Key of the audio in the register; empty when it is in none.
+    :param outcome: ``transcribed`` or ``doubtful``.
     """
 
     asset: str
@@ -221,6 +228,7 @@ class Transcript(_Record):
 class AssetFailure(_Record):
     """Why one asset has no result.
 
+    :param asset: The source as the caller named it.
     :param outcome: The failure's stable name: a VOD error code or an outcome such as ``no_audio_track``.
     :param message: What failed, in one sentence.
     :param remedy: What to do, in one sentence.

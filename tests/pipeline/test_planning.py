@@ -60,7 +60,7 @@ def test_a_bad_line_of_a_form_costs_itself(connection: str, tmp_path: Path) -> N
         "location_not_allowed",
     ]
     assert "abcdef" not in str(plan.refused)
-    with pytest.raises(AirflowFailException, match=r"2 of 2 lines cannot be worked on\. .*passwd.*shadow"):
+    with pytest.raises(AirflowFailException, match=r"2 of 2 lines cannot be processed\. .*passwd.*shadow"):
         planning.plan_videos({**form, "assets": ["/etc/passwd", "/etc/shadow"]}, FORM_DAG, DictStore())
 
 

@@ -103,7 +103,7 @@ def test_lines_that_the_plan_refused_are_failures_with_advice_of_their_own(run: 
     tally = Tally(failed=2, failures=[bad, BAD])
     with pytest.raises(AirflowFailException) as caught:
         conclude(run.task("report"), tally, refused=1)
-    assert "Lines that cannot be worked on: 1. Correct them" in str(caught.value)
+    assert "Lines that cannot be processed: 1. Correct them" in str(caught.value)
     assert "To do the others again, clear" in str(caught.value)
     with pytest.raises(AirflowFailException) as caught:
         conclude(run.task("report"), Tally(failed=1, failures=[bad]), refused=1)

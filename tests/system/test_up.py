@@ -258,7 +258,7 @@ def test_a_run_that_failed_says_why_and_its_failures_are_done_again(
     page.goto(f"{stack.url}/dags/extract_and_transcribe/runs/{quote(troubled.run)}/plugin/videos")
     videos.get_by_role("button", name="Retry the failed ones").click()
     videos.get_by_role("button", name="Retry", exact=True).click()
-    videos.get_by_text(re.compile(r"Cleared: [1-9]\d* tasks are done again")).wait_for()
+    videos.get_by_text(re.compile(r"[1-9]\d* tasks were cleared and run again now")).wait_for()
     videos.get_by_role("button", name="Close").click()
     expect(videos.locator(".state.done")).to_have_count(2, timeout=100_000)  # the tab follows by itself
     assert alerts == []

@@ -219,12 +219,12 @@ def test_the_chart_adds_up_each_day(site: Site) -> None:
             .values(updated_at=now - timedelta(days=29))
         )
     page = site.person("viewer").get("/days").text
-    assert "3 videos, 1 failed, 1:30:00 of audio." in page
+    assert "3 with audio, 1 failed, 1:30:00 of audio." in page
     days = re.findall(r"<title>(\S+): (.*?)</title>", page)
     assert len(days) == 30
-    assert days[0] == (str((now - timedelta(days=29)).date()), "1 videos, 0 failed, 1:00:00 of audio")
-    assert days[-1] == (str(now.date()), "2 videos, 1 failed, 30:00 of audio")
-    assert {told for _, told in days[1:-1]} == {"0 videos, 0 failed, 0:00 of audio"}
+    assert days[0] == (str((now - timedelta(days=29)).date()), "1 with audio, 0 failed, 1:00:00 of audio")
+    assert days[-1] == (str(now.date()), "2 with audio, 1 failed, 30:00 of audio")
+    assert {told for _, told in days[1:-1]} == {"0 with audio, 0 failed, 0:00 of audio"}
 
 
 def test_without_anything_of_late_there_is_no_chart(site: Site) -> None:

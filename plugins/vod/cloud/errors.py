@@ -64,7 +64,7 @@ class ForbiddenError(CloudError):
 
 
 class AccountError(CloudError):
-    """Arrears, quota used up, frozen, not verified: nothing works until the account is in order."""
+    """Arrears, a used-up package, frozen, not verified: nothing works until the account is in order."""
 
     outcome = "account"
     other_engine = True

@@ -190,7 +190,9 @@ class TranscribeAudioOperator(BatchOperator):
                             outcome = record
                         outcomes[record.asset] = outcome
                         progress.add(outcome)
-                        self.log.info("Transcribed %d/%d.", len(outcomes), len(records))
+                        done = sum(isinstance(each, Transcript) for each in outcomes.values())
+                        more = f", {len(outcomes) - done} without text" if done < len(outcomes) else ""
+                        self.log.info("Transcribed %d of %d%s.", done, len(records), more)
                 finally:
                     ledger.save()
             return self._result(

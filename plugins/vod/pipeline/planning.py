@@ -277,7 +277,7 @@ def require_some_left(refused: Mapping[str, AssetFailure], whole: int) -> None:
         named = [f"{each.asset}: {each.message} {each.remedy}".strip() for each in refused.values()]
         more = f" … and {len(named) - _MOST_NAMED} more." if len(named) > _MOST_NAMED else ""
         raise InvalidInputError(
-            f"{len(refused)} of {whole} lines cannot be worked on. {' '.join(named[:_MOST_NAMED])}{more}",
+            f"{len(refused)} of {whole} lines cannot be processed. {' '.join(named[:_MOST_NAMED])}{more}",
             remedy="Nothing was started. Correct them, and trigger the DAG again.",
         )
     for failure in refused.values():

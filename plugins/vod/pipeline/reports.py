@@ -221,7 +221,7 @@ def conclude(ti: Any, tally: Tally, *, skipped: int = 0, refused: int = 0) -> No
             reasons.append(f"  … and {tally.failed - _MAX_REASONS} more, see the report.")
         if refused:
             reasons.append(
-                f"Lines that cannot be worked on: {refused}. Correct them, and trigger the DAG again."
+                f"Lines that cannot be processed: {refused}. Correct them, and trigger the DAG again."
             )
         if refused < tally.failed:
             what = "the others" if refused else "them"

@@ -25,7 +25,7 @@ CHINESE = {
     "Title, file name, id or first words": "标题、文件名、ID 或文字稿开头",
     "Last 30 days": "最近 30 天",
     "Videos of each of the last 30 days": "最近 30 天每天的视频",
-    "{assets} videos, {failed} failed, {time} of audio": "{assets} 个视频,{failed} 个失败,音频 {time}",
+    "{assets} with audio, {failed} failed, {time} of audio": "{assets} 个有音频,{failed} 个失败,音频 {time}",
     "From": "从",
     "To": "到",
     "Search": "搜索",
@@ -96,16 +96,16 @@ CHINESE = {
     "Started. Open the run": "已启动。打开该运行",
     # Run
     "Retry the failed ones": "重试失败项",
-    "Clear the failed tasks of this run, so that they are done again? What is done is not done again.": (
+    "Clear the failed tasks of this run, so that they run again? Finished videos are left alone.": (
         "要清除此次运行中失败的任务并重新执行吗?已完成的不会重复执行。"
     ),
     "Retry": "重试",
-    "Cleared: {count} tasks are done again.": "已清除:{count} 个任务将重新执行。",
+    "{count} tasks were cleared and run again now.": "已清除 {count} 个任务,现在重新执行。",
     "It did not work: {reason}": "未成功:{reason}",
     "{task} failed": "{task} 失败",
     "In the library": "在视频库中查看",
     "Reason": "原因",
-    "{count} videos to process": "待处理视频:{count}",
+    "{count} videos planned": "待处理视频:{count}",
     "{count} of the list had been done before": "列表中此前已完成:{count}",
     "{done} done, {failed} failed, of {total}": "完成 {done},失败 {failed},共 {total}",
     "Tasks": "任务",
