@@ -1,7 +1,8 @@
 """More workers on Celery: how much quicker media work gets, and a long list under VOD's quota.
 
 ``scaling``: media work that waits, because it is measured how the work is handed out, on a machine whose two
-cores one worker would fill: each ffmpeg sleeps first. ``quota``: two schedulers and two triggerers, four
+cores one worker would fill: each ffmpeg sleeps first. ``light``: extractions by VOD while those workers are
+full. ``quota``: two schedulers and two triggerers, four
 workers, and a stand-in that enforces ten times the quota of the contract. Both start the workers and settings
 of docker-compose.yaml as processes.
 """
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -61,11 +63,15 @@ class Bench:
 
     def run(self, assets: list[str], batch: int, timeout: float, **conf: str) -> list[dict[str, Any]]:
         """Run the assets in batches; the task instances that worked on them."""
-        self._plan.write_text(json.dumps({"assets": assets, "batch": batch}))
+        self.write(assets, batch)
         run = self.airflow.api.trigger("ours", **conf)
         if self.airflow.api.await_run("ours", run, timeout) != "success":
             raise SystemExit(f"The run failed; see {self.airflow.state / 'log'}.")
         return [task for task in self.airflow.api.tasks("ours", run) if task["task_id"] == "extract"]
+
+    def write(self, assets: list[str], batch: int) -> None:
+        """Write the plan of the next run."""
+        self._plan.write_text(json.dumps({"assets": assets, "batch": batch}))
 
     def videos(self, count: int, folder: str) -> list[str]:
         """New videos, as files."""
@@ -90,6 +96,36 @@ def scaling(bench: Bench) -> Figures:
         for count, wall in figures.items()
     ]
     renew("workers", table(("workers", "wall", "times one", "of linear"), rows))
+    return figures
+
+
+def light(bench: Bench) -> Figures:
+    """200 extractions by VOD, of five seconds each, while the workers for media are full."""
+    videos = bench.videos(4 * BATCH * BATCHES, "light")
+    bench.write(videos, BATCH)
+    heavy = bench.airflow.api.trigger("ours", engine="ffmpeg")
+    of_heavy = lambda: [task["state"] for task in bench.airflow.api.tasks("ours", heavy)]  # noqa: E731
+    bench.airflow.api.await_(lambda: of_heavy().count("running") == 4, "four full workers", 120)
+    body = {"count": 200, "title": "short {number}"}
+    answer = httpx.post(f"{bench.standin}/admin/assets", json=body, timeout=120).raise_for_status()
+    assets, accepted = set(answer.json()["asset_ids"]), 0.0
+
+    def submitted() -> bool:
+        return assets <= httpx.get(f"{bench.standin}/admin/stats", timeout=60).json()["submissions"].keys()
+
+    bench.write(sorted(assets), 50)
+    run = bench.airflow.api.trigger("ours", engine="vod")
+    bench.airflow.api.await_(submitted, "all submissions", 300)
+    accepted = time.time()
+    if bench.airflow.api.await_run("ours", run, 300) != "success":
+        raise SystemExit(f"The run failed; see {bench.airflow.state / 'log'}.")
+    figures = {"after_last_acceptance": time.time() - accepted, "still_queued": of_heavy().count("queued")}
+    bench.airflow.api.call("PATCH", f"/dags/ours/dagRuns/{quote(heavy)}", json={"state": "failed"})
+    rows = [
+        ["from the last acceptance to the end of the run", f"{figures['after_last_acceptance']:.0f} s"],
+        ["tasks of ffmpeg that still wait for a worker", f"{figures['still_queued']}"],
+    ]
+    renew("light", table(("200 extractions by VOD of 5 s, 4 full workers for ffmpeg", ""), rows))
     return figures
 
 
@@ -128,7 +164,7 @@ def quota(bench: Bench) -> Figures:
     return figures
 
 
-PARTS = {"scaling": scaling, "quota": quota}
+PARTS = {"scaling": scaling, "light": light, "quota": quota}
 
 
 def _seconds(began: str, ended: str) -> float:

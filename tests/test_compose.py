@@ -7,7 +7,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
+import time
 from configparser import ConfigParser
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +22,7 @@ from airflow.configuration import retrieve_configuration_description
 from airflow.models import Connection
 from jsonschema.validators import validator_for
 
-from dev.airflow import Airflow
+from dev.airflow import Airflow, free_port
 from dev.distributed import COMPOSE, ENVIRONMENT, VARIABLE, example_variables, interpolated
 from dev.processes import Processes
 from vod import standin
@@ -234,6 +236,54 @@ def test_health_checks_read_what_airflow_answers(tmp_path: Path) -> None:
             (tmp_path / "answer").write_text(said)
             path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
             assert subprocess.run(["sh", "-c", shell], env={"PATH": path}, check=False).returncode == code
+
+
+def test_the_check_of_the_store_sees_whether_somebody_listens() -> None:
+    _, *command = SERVICES["store"]["healthcheck"]["test"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = [word.replace("/5000", f"/{server.getsockname()[1]}") for word in command]
+        assert here != command
+        assert subprocess.run(here, check=False).returncode == 0
+    assert subprocess.run(here, check=False, stderr=subprocess.DEVNULL).returncode != 0
+
+
+@pytest.mark.skipif(not shutil.which("redis-server"), reason="needs Debian's package redis-server")
+def test_the_check_of_the_broker_wants_an_answer_and_the_password(tmp_path: Path) -> None:
+    shell = SERVICES["redis"]["healthcheck"]["test"][1]
+    port = str(free_port(0))
+    here = shell.replace("redis-cli", f"redis-cli -p {port}")
+
+    def check(password: str) -> int:
+        environment = {"PATH": os.environ["PATH"], "REDISCLI_AUTH": password}
+        command = ["sh", "-c", here]
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+    program, option, _ = SERVICES["redis"]["command"]
+    with subprocess.Popen(
+        [
+            program,
+            option,
+            "right",
+            "--port",
+            port,
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(tmp_path),
+        ],
+        stdout=subprocess.DEVNULL,
+    ) as server:
+        try:
+            deadline = time.monotonic() + 30
+            while check("right") and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert check("right") == 0
+            assert check("wrong") != 0
+        finally:
+            server.terminate()
+    assert check("right") != 0
 
 
 def test_base_images_have_a_version_and_nothing_runs_as_root() -> None:
