@@ -174,7 +174,12 @@ def _packed(content: bytearray) -> None:
     content[at : at + 4] = b"cmov"
 
 
-@pytest.mark.parametrize("change", [_no_table, _far_away, _too_many_entries, _packed])
+def _much_before(content: bytearray) -> None:
+    at = content.index(b"mdat") - 4
+    content[at:at] = (2 << 20).to_bytes(4, "big") + b"free" + bytes((2 << 20) - 8)
+
+
+@pytest.mark.parametrize("change", [_no_table, _far_away, _too_many_entries, _packed, _much_before])
 def test_an_index_that_cannot_be_moved_stays_behind(change: Any, videos: Path, tmp_path: Path) -> None:
     content = bytearray((videos / "index-last.mp4").read_bytes())
     limits = Limits(60)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 HEADERS = 4 << 20
 """Bytes that have to be there before the headers are read."""
 
+_MAX_HEAD = 1 << 20
+"""Bytes before the media data of an MP4 that are kept in memory; mostly it is a hundred."""
+_MAX_INDEX = 64 << 20
 _STDIN = "/dev/stdin"
 _LOOK_EVERY = 0.05
 _CHUNK = 1 << 20
@@ -245,14 +248,18 @@ def front_of(path: Path, limits: Limits) -> Front | None:
     :raises MediaError: it cannot be read.
     """
     found = sandbox.build(_Index, read_media("index_behind", path, limits))
-    if not found.places:
+    if [*map(len, found.places)] != [3] or any(len(table) != 3 for table in found.tables):
         return None
     start, end, media = found.places[0]
+    if not (0 < media <= _MAX_HEAD and media < start < end <= start + _MAX_INDEX):
+        return None
     with path.open("rb") as file:
         head = file.read(media)
         file.seek(start)
         index = bytearray(file.read(end - start))
     for at, count, width in found.tables:
+        if width not in (4, 8) or not 0 <= at <= at + count * width <= len(index):
+            return None
         places = array.array("I" if width == 4 else "Q", index[at : at + count * width])
         if sys.byteorder == "little":
             places.byteswap()
