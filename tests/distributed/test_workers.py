@@ -189,6 +189,12 @@ def test_workers_together_keep_to_the_quota(lab: Lab) -> None:
     lab.standin.behaviour.quota_scale = 1
     sources, before = lab.sources(120), refused()
     run = lab.run(sources, 15, connection="vod_limited")
+
+    def no_slot_is_held() -> bool:
+        states = {task["state"] for task in lab.api.tasks("lab", run) if task["task_id"] == "extract"}
+        return "deferred" in states <= {"deferred", "success"} and len(lab.submissions(sources)) < 120
+
+    lab.api.await_(no_slot_is_held, "a moment in which all that are not done have left their slots", 200)
     assert lab.api.await_run("lab", run, 400) == "success"
     assert lab.submissions(sources) == dict.fromkeys(sources, 1)
     assert refused() - before <= 0.05 * len(sources)

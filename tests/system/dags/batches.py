@@ -13,7 +13,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch": {"retries": 20},
     "batch_reported": {"retries": 1, "failed_assets": "return"},
     "batch_on_worker": {"retries": 0, "deferrable": False},
-    "batch_limited": {"retries": 2, "vod_conn_id": "vod_limited"},
     "batch_locked": {"retries": 20, "vod_conn_id": "vod_locked"},
 }
 
