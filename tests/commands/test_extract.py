@@ -111,6 +111,7 @@ def test_a_bar_on_a_terminal_and_records_beside_it(video: Path, tmp_path: Path) 
     assert "1/1  100 %" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_nothing(number: int, tmp_path: Path) -> None:
     source, out = tmp_path / "long.flac", tmp_path / "out"

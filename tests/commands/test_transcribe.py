@@ -15,6 +15,7 @@ from vod.__main__ import main
 from vod.speech import resolve_model
 
 
+@pytest.mark.slow
 def test_a_bar_on_a_terminal_and_a_sentence_beside_it(video: Path, tmp_path: Path) -> None:
     shutil.copytree(resolve_model("tiny.en"), tmp_path / "models" / "ours")
     ours, theirs = pty.openpty()

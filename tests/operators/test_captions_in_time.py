@@ -98,6 +98,7 @@ def test_every_caption_is_where_it_is_in_the_video(
             assert starts[0] == pytest.approx(start + again + late, abs=WITHIN)
 
 
+@pytest.mark.slow
 def test_a_piece_of_a_video(context: Context, video: Path, tmp_path: Path) -> None:
     whole = twice(video, tmp_path / "a.mkv")
     found = {word: start for start, word in captions(context, whole, tmp_path, options={"start": 18.0})}

@@ -93,6 +93,7 @@ def test_an_interrupted_upload_leaves_nothing_under_the_name(
     assert store.sizes() == earlier
 
 
+@pytest.mark.slow
 def test_a_file_in_parts_is_never_seen_half(store: ObjectStore) -> None:
     seen: list[int] = []
     done = threading.Event()
