@@ -351,6 +351,9 @@ def test_in_the_background_it_stays_until_down(state: Path) -> None:
         field = airflow.call("GET", f"/dags/{dag}/details")["params"]["manifest"]
         run = airflow.trigger(dag, manifest=field["value"])
         assert airflow.await_run(dag, run, 200) == "success", "its form holds a list of the samples"
+        in_shell = {**common, "env": {**stack.environment, "COMMAND": f"airflow dags list-runs {dag}"}}
+        shell = subprocess.run([*command, "--shell"], capture_output=True, check=True, **in_shell)
+        assert run[:20] in shell.stdout, "the command works on what runs"
     finally:
         subprocess.run([*command, "--down"], check=True, **common)
     assert stack.processes() == []
