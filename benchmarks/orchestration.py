@@ -122,7 +122,7 @@ class Bench:
         tasks = self.airflow.api.tasks(dag, run)
         submissions = library.stats()["submissions"]
         accepted = [submissions.get(asset, 0) for asset in assets]
-        wall = _seconds(found["queued_at"], found["end_date"])
+        wall = seconds_between(found["queued_at"], found["end_date"])
         calls = library.calls() - calls
         rows = self._rows() - rows
         return {
@@ -286,7 +286,7 @@ def cpu_seconds(processes: list[psutil.Process]) -> float:
     return total
 
 
-def _seconds(start: str, end: str) -> float:
+def seconds_between(start: str, end: str) -> float:
     first, last = (datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in (start, end))
     return (last - first).total_seconds()
 

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +24,7 @@ from urllib.parse import quote
 import httpx
 import psutil
 
-from benchmarks.orchestration import BUILD, QUOTA, UNLIMITED, Figures
+from benchmarks.orchestration import BUILD, QUOTA, UNLIMITED, Figures, seconds_between
 from benchmarks.report import renew, table
 from dev import distributed, stack
 from dev.airflow import Airflow, postgres, stop_postgres
@@ -90,7 +89,7 @@ def scaling(bench: Bench) -> Figures:
             bench.start_worker("airflow-worker-media")
         tasks = bench.run(bench.videos(BATCH * BATCHES, str(count)), BATCH, 1200, engine="ffmpeg")
         began, ended = min(task["start_date"] for task in tasks), max(task["end_date"] for task in tasks)
-        figures[str(count)] = _seconds(began, ended)
+        figures[str(count)] = seconds_between(began, ended)
     rows = [
         [count, f"{wall:.0f} s", f"{figures['1'] / wall:.2f}", f"{figures['1'] / wall / int(count):.0%}"]
         for count, wall in figures.items()
@@ -104,11 +103,14 @@ def light(bench: Bench) -> Figures:
     videos = bench.videos(4 * BATCH * BATCHES, "light")
     bench.write(videos, BATCH)
     heavy = bench.airflow.api.trigger("ours", engine="ffmpeg")
-    of_heavy = lambda: [task["state"] for task in bench.airflow.api.tasks("ours", heavy)]  # noqa: E731
-    bench.airflow.api.await_(lambda: of_heavy().count("running") == 4, "four full workers", 120)
+
+    def states() -> list[str]:
+        return [task["state"] for task in bench.airflow.api.tasks("ours", heavy)]
+
+    bench.airflow.api.await_(lambda: states().count("running") == 4, "four full workers", 120)
     body = {"count": 200, "title": "short {number}"}
     answer = httpx.post(f"{bench.standin}/admin/assets", json=body, timeout=120).raise_for_status()
-    assets, accepted = set(answer.json()["asset_ids"]), 0.0
+    assets = set(answer.json()["asset_ids"])
 
     def submitted() -> bool:
         return assets <= httpx.get(f"{bench.standin}/admin/stats", timeout=60).json()["submissions"].keys()
@@ -119,7 +121,7 @@ def light(bench: Bench) -> Figures:
     accepted = time.time()
     if bench.airflow.api.await_run("ours", run, 300) != "success":
         raise SystemExit(f"The run failed; see {bench.airflow.state / 'log'}.")
-    figures = {"after_last_acceptance": time.time() - accepted, "still_queued": of_heavy().count("queued")}
+    figures = {"after_last_acceptance": time.time() - accepted, "still_queued": states().count("queued")}
     bench.airflow.api.call("PATCH", f"/dags/ours/dagRuns/{quote(heavy)}", json={"state": "failed"})
     rows = [
         ["from the last acceptance to the end of the run", f"{figures['after_last_acceptance']:.0f} s"],
@@ -165,11 +167,6 @@ def quota(bench: Bench) -> Figures:
 
 
 PARTS = {"scaling": scaling, "light": light, "quota": quota}
-
-
-def _seconds(began: str, ended: str) -> float:
-    first, last = (datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in (began, ended))
-    return (last - first).total_seconds()
 
 
 @contextmanager

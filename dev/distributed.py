@@ -110,7 +110,7 @@ class Redis:
             environment=os.environ,
             log=log,
         )
-        _await_port(self._port, self._process.poll, log)
+        _await_port("Redis", self._port, self._process.poll, log)
 
     def restart(self) -> None:
         """Kill it and start it again."""
@@ -153,16 +153,16 @@ class Cluster:
         process = self._processes.start(
             "store", stack.python("-m", "moto.server", *options), environment=os.environ, log=log
         )
-        _await_port(port, process.poll, log)
+        _await_port("The object store", port, process.poll, log)
         url, bucket = f"http://127.0.0.1:{port}", self.destination.rpartition("@")[2].partition("/")[0]
         httpx.put(f"{url}/{bucket}").raise_for_status()
         return url
 
 
-def _await_port(port: int, poll: Callable[[], int | None], log: Path) -> None:
+def _await_port(what: str, port: int, poll: Callable[[], int | None], log: Path) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.1)
-    raise SystemExit(f"It did not start; see {log}.")
+    raise SystemExit(f"{what} did not start; see {log}.")

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+OnFetch = Callable[[Path, Path | None, Callable[[], int] | None], None]
+"""As :meth:`vod.media.Ahead.begin`."""
+
 T = TypeVar("T")
 
 DOWNLOAD_LIMIT = 64 << 30
@@ -128,7 +131,7 @@ def local_copy(
     allowed: AllowedLocations | None = None,
     sound_of: media.Selection | None = None,
     fetched: Fetched | None = None,
-    on_fetch: Callable[[Path, Path | None, Callable[[], int] | None], None] | None = None,
+    on_fetch: OnFetch | None = None,
 ) -> Iterator[Path]:
     """Give a local file for a path, URL or asset of VOD; a copy is removed afterwards.
 
@@ -161,15 +164,7 @@ def local_copy(
     with media.scratch_folder() as folder:
         copy, fetched = folder / "original", fetched or Fetched()
         if sound_of and _fetch_sound(
-            location,
-            hook,
-            copy,
-            sound_of,
-            max_bytes,
-            limits,
-            allowed,
-            fetched,
-            on_fetch and (lambda available: on_fetch(copy, copy, available)),
+            location, hook, copy, sound_of, max_bytes, limits, allowed, fetched, on_fetch
         ):
             yield copy
             return
@@ -203,7 +198,7 @@ def _fetch_sound(
     limits: media.Limits,
     allowed: AllowedLocations,
     fetched: Fetched,
-    on_fetch: Callable[[Callable[[], int]], None] | None,
+    on_fetch: OnFetch | None,
 ) -> bool:
     """Whether only the sound was fetched; otherwise all has to be."""
     import httpx
@@ -218,7 +213,7 @@ def _fetch_sound(
                 lambda path: places_of_sound(path, selection, limits=limits),
                 fetched,
                 max_bytes=max_bytes,
-                on_fetch=on_fetch,
+                on_fetch=on_fetch and (lambda available: on_fetch(copy, copy, available)),
             )
             return True
     except RangesError as error:
