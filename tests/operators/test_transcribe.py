@@ -127,6 +127,7 @@ def test_a_killed_task_goes_on_with_the_audio_that_has_no_transcript(
     assert len(names) == 4, "other wishes"
 
 
+@pytest.mark.slow
 def test_a_transcript_that_cannot_be_written_costs_only_itself(
     audio: list[dict[str, Any]], context: Context, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_lines_with_a_hole_count_up_to_it() -> None:
     assert from_lines(to_lines(sums)) == sums, "what is added up is not always what is divided"
 
 
+@pytest.mark.slow
 def test_too_little_memory(own: WhisperEngine, video: Path) -> None:
     with pytest.raises((OutOfMemoryError, RecogniserCrashedError, UnusableModelError)):
         transcribe(video, own, replace(TINY, memory_limit=150_000_000))

@@ -149,6 +149,7 @@ def test_a_store_that_shows_what_is_being_written_gets_it_under_another_name(
     assert destination.read("talk.mp3") == b"whole"
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_nothing_once_the_folder_is_written_to_again(tmp_path: Path) -> None:
     (tmp_path / ".stranger.part").write_bytes(b"not ours")
     child = subprocess.Popen([sys.executable, "-c", f"{WRITER}    signal.pause()", tmp_path, "1000"])
