@@ -22,8 +22,7 @@ from vod.locations import local_path
 BUILD = Path(os.environ.get("VOD_BUILD", stack.ROOT / "build")).resolve() / "demo"
 DAG = "extract_and_transcribe"
 PROGRESS = re.compile(
-    r"(Submitted|Transcribed) \d+/\d+[^[]*|Extracted \d+ of[^[]*|"
-    r"(All \d+|\d+ of \d+) audio assets are ready[^[]*"
+    r"(Submitted|Extracted|Transcribed) \d+ of[^[]*|(All \d+|\d+ of \d+) audio assets are ready[^[]*"
 )
 
 

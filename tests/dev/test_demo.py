@@ -87,8 +87,8 @@ def test_what_can_be_done_is_done_and_the_rest_has_its_reason(
     assert "The file does not exist" in by_video[missing.name, "ffmpeg"]["error"]
     assert (flac.name, "vod") not in by_video, "VOD takes no audio files: not tried, and no failure"
 
-    assert "Submitted 1/1 assets to VOD." in done.stdout, "progress is shown"
-    assert "Transcribed" in done.stdout
+    assert "Submitted 1 of 1 assets to VOD." in done.stdout, "progress is shown"
+    assert "Transcribed 1 of 1." in done.stdout
     assert "not tried: VOD takes MP4" in done.stdout
     assert ours(build) == []
     log = (build / "demo" / "airflow.log").read_text() + (build / "demo" / "standin.log").read_text()

@@ -53,7 +53,7 @@ async def cancel_queued_async(
     cancelled = [one.asset for one, answer in zip(extractions, answers, strict=True) if answer is True]
     running = [one.asset for one, answer in zip(extractions, answers, strict=True) if answer is False]
     if extractions:
-        log.info("Cancelled %d/%d queued extractions.", len(cancelled), len(extractions))
+        log.info("Cancelled %d of %d queued extractions.", len(cancelled), len(extractions))
     if running:
         log.info("VOD has already begun or ended these and cannot cancel them: %s.", ", ".join(running))
     for extraction, answer in zip(extractions, answers, strict=True):

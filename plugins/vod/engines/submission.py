@@ -139,7 +139,7 @@ class Submitter:
                 submitted += 1
                 if time.monotonic() - reported_at >= _SECONDS_BETWEEN_MESSAGES:
                     reported_at = time.monotonic()
-                    self._report(f"Submitted {submitted}/{len(sources)} assets to VOD.")
+                    self._report(f"Submitted {submitted} of {len(sources)} assets to VOD.")
         if self._pace and refused_all:
             unsent = len(sources) - submitted
             if isinstance(refused_all, ThrottledError):
@@ -148,7 +148,7 @@ class Submitter:
                 self._pace.give_back(unsent)
         if sources:
             rest = f"; {len(left)} more when the quota has room" if left else ""
-            self._report(f"Submitted {submitted}/{len(sources)} assets to VOD{rest}.")
+            self._report(f"Submitted {submitted} of {len(sources)} assets to VOD{rest}.")
         return outcomes, lost
 
     def accepted(self, asset: str, audio_asset_id: str) -> SubmittedExtraction:
