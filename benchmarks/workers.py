@@ -2,9 +2,8 @@
 
 ``scaling``: media work that waits, because it is measured how the work is handed out, on a machine whose two
 cores one worker would fill: each ffmpeg sleeps first. ``light``: extractions by VOD while those workers are
-full. ``quota``: two schedulers and two triggerers, four
-workers, and a stand-in that enforces ten times the quota of the contract. Both start the workers and settings
-of docker-compose.yaml as processes.
+full. ``quota``: two schedulers and two triggerers, four workers, and a stand-in that enforces ten times the
+quota of the contract. All start the workers and settings of docker-compose.yaml as processes.
 """
 
 from __future__ import annotations
@@ -59,6 +58,7 @@ class Bench:
         log = self.airflow.log_of(name)
         started = self._processes.start(name, worker_command(service, name), environment=environment, log=log)
         self._workers.append(psutil.Process(started.pid))
+        self.airflow.await_(lambda: f"{name} ready." in log.read_text(), f"the worker {name}", 120)
 
     def run(self, assets: list[str], batch: int, timeout: float, **conf: str) -> list[dict[str, Any]]:
         """Run the assets in batches; the task instances that worked on them."""
@@ -179,7 +179,7 @@ def running() -> Iterator[Bench]:
     shutil.copy(stack.SAMPLES / "lake.mov", state)
     slow = state / "ffmpeg"
     slow.write_text(
-        f'#!/bin/sh\ncase "$*" in *libmp3lame*) sleep {SECONDS} ;; esac\nexec "{media.find_ffmpeg()}" "$@"\n'
+        f'#!/bin/sh\ncase "$*" in *" -map "*) sleep {SECONDS} ;; esac\nexec "{media.find_ffmpeg()}" "$@"\n'
     )
     slow.chmod(0o755)
     plan = state / "plan.json"
