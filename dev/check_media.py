@@ -15,7 +15,7 @@ from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.locations import ANYWHERE
 from vod.records import ExtractedAudio, Record
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 TIME_LIMIT = 60.0
 """Seconds for one file."""

@@ -28,7 +28,7 @@ from vod.locations import local_path
 from vod.records import AssetFailure, ExtractedAudio, SubmittedExtraction
 from vod.standin import Standin
 from vod.standin.faults import parse
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 QUOTAS = {"extract": 100_000, "info": 100_000}
 
@@ -253,7 +253,7 @@ from vod.batch.ledger import Ledger, LedgerPages
 from vod.engines import is_open
 from vod.engines.vod import VodEngine
 from vod.hooks import VodHook
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 class Store:  # as durable as Airflow's database
     def __init__(self, path):

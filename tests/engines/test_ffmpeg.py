@@ -28,7 +28,7 @@ from vod.locations import ANYWHERE, local_path
 from vod.media import extraction, sparse, tracks
 from vod.records import AssetFailure, ExtractedAudio, Record
 from vod.standin import Standin
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 
 def new_ledger() -> Ledger:

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import DictStore, attach_memory
 from vod.library import folders
 from vod.library.folders import FolderNotSharedError, check_shared
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 
 @pytest.fixture(autouse=True)

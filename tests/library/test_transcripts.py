@@ -8,7 +8,7 @@ from pathlib import Path
 from vod.library.transcripts import TranscriptFiles, find_transcripts
 from vod.speech import Transcription
 from vod.speech.passages import Passage
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 SPOKEN = Transcription(language="en", duration=3.0, model="base", segments=(), fingerprint="one")
 

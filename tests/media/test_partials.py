@@ -140,7 +140,7 @@ from pathlib import Path
 from vod.batch.ledger import Ledger, LedgerPages
 from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.ffmpeg_options import FfmpegOptions
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 ledger = Ledger(LedgerPages(None), {})
 options = FfmpegOptions(speech=True)
 engine = FfmpegEngine(None, ledger, "MP3", Destination(sys.argv[2]), options=options, force=True)

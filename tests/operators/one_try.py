@@ -20,7 +20,7 @@ from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.operators import TranscribeAudioOperator
 from vod.records import AssetFailure
 from vod.speech.engines.whisper import WhisperEngine
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 
 class FileStore(DictStore):

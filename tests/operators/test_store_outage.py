@@ -18,7 +18,7 @@ from vod.engines import ffmpeg as ffmpeg_engine
 from vod.operators import TranscribeAudioOperator
 from vod.speech.engines.whisper import WhisperEngine
 from vod.standin import Standin
-from vod.storage import files
+from vod.storage.destination import Destination
 from vod.storage.errors import StorageError
 
 HERE = f"obs://obs_outage@{BUCKET}/audio"
@@ -62,13 +62,13 @@ def test_the_destination_is_checked_once_a_task(
     connection: str, context: Context, uploaded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
-    check = files.Destination.check
+    check = Destination.check
 
-    def noted(destination: files.Destination) -> None:
+    def noted(destination: Destination) -> None:
         checked.append(destination.uri(""))
         check(destination)
 
-    monkeypatch.setattr(files.Destination, "check", noted)
+    monkeypatch.setattr(Destination, "check", noted)
     extract(context, uploaded, destination=str(tmp_path / "out"), fallback="ffmpeg", deferrable=False)
     assert len(checked) == 1
 
@@ -99,13 +99,13 @@ def test_an_outage_while_ffmpeg_extracts_loses_nothing(
     assert all(failure.retryable and failure.remedy for failure in failures), failures
     store.start()
     uploads: list[str] = []
-    upload = files.Destination._upload
+    upload = Destination._upload
 
-    def noted(destination: files.Destination, file: Path) -> None:
+    def noted(destination: Destination, file: Path) -> None:
         uploads.append(file.name)
         upload(destination, file)
 
-    monkeypatch.setattr(files.Destination, "_upload", noted)
+    monkeypatch.setattr(Destination, "_upload", noted)
     records = extract(context_of(task, try_number=2, max_tries=3), assets, **options)
     assert [record["outcome"] for record in records] == ["extracted"] * 8
     assert len(uploads) == len(failures), "what was whole is not done again"

@@ -23,7 +23,7 @@ from vod.pipeline.manifests import InvalidManifestError
 from vod.records import AssetFailure, ExtractedAudio, parse_record
 from vod.speech import Transcription
 from vod.standin import Standin
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 PARAMS = {
     "engine": "default",

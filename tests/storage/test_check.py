@@ -13,8 +13,8 @@ from airflow.sdk.io import store as stores
 
 from tests.object_store import BUCKET, REGION, ObjectStore, refusing_store, running_store
 from vod import media
+from vod.storage.destination import Destination
 from vod.storage.errors import StorageRefusedError
-from vod.storage.files import Destination
 
 s3fs = pytest.importorskip("s3fs")
 

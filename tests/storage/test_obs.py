@@ -16,8 +16,9 @@ from airflow.sdk import ObjectStoragePath
 from tests.object_store import ObjectStore, running_store
 from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError
-from vod.storage.files import Destination, local_copy
+from vod.storage.destination import Destination
 from vod.storage.obs import get_fs
+from vod.storage.sources import local_copy
 
 pytest.importorskip("s3fs")
 
@@ -127,7 +128,7 @@ def test_without_s3fs_it_says_what_to_install(tmp_path: Path) -> None:
 import sys
 sys.modules["s3fs"] = None
 from vod.errors import InvalidInputError
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 try:
     Destination("obs://vod_default@media/audio")
 except InvalidInputError as error:

@@ -17,8 +17,9 @@ from vod import media
 from vod.errors import VodError
 from vod.locations import ANYWHERE
 from vod.pipeline import manifests
+from vod.storage.destination import Destination
 from vod.storage.errors import StorageError, StorageRefusedError, store_errors
-from vod.storage.files import Destination, local_copy, version
+from vod.storage.sources import local_copy, version
 
 pytest.importorskip("s3fs")
 

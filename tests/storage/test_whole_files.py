@@ -17,8 +17,8 @@ import pytest
 
 from tests.conftest import attach_memory
 from tests.object_store import BUCKET, ObjectStore, running_store
+from vod.storage.destination import Destination
 from vod.storage.errors import StorageError
-from vod.storage.files import Destination
 
 pytest.importorskip("s3fs")
 
@@ -28,7 +28,7 @@ SIZE = 160 << 20
 WRITER = """
 import signal, sys
 from airflow.sdk.exceptions import AirflowTaskTimeout
-from vod.storage.files import Destination, replacing
+from vod.storage.destination import Destination, replacing
 
 def out_of_time(*_):
     raise AirflowTaskTimeout("timed out")

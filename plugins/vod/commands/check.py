@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 def _connection(conn_id: str, bad: list[str]) -> list[str]:
     """What the button Test says of a connection, and whether its destination can be written to."""
     from vod.hooks import VodHook
-    from vod.storage.files import Destination
+    from vod.storage.destination import Destination
 
     lines: list[str] = []
     try:

@@ -152,7 +152,7 @@ class Cleanup:
 
     def partials(self) -> int:
         """What processes that died have left in the connection's destination."""
-        from vod.storage.files import Destination
+        from vod.storage.destination import Destination
 
         try:
             location = self._hook.settings.destination
@@ -221,7 +221,7 @@ class Cleanup:
 
     @staticmethod
     def _file_is_gone(entry: Entry) -> bool:
-        from vod.storage.files import Destination
+        from vod.storage.destination import Destination
 
         folder, _, name = str((entry.record or {}).get("uri", "")).rpartition("/")
         try:

@@ -19,7 +19,7 @@ from vod.engines.ffmpeg_options import GAPS, TRUNCATED, FfmpegOptions
 from vod.errors import InvalidInputError, VodError
 from vod.locations import ANYWHERE, is_asset_id
 from vod.records import LOCAL_AUDIO_FORMATS, AssetFailure, ExtractedAudio
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 from vod.text import printable
 
 if TYPE_CHECKING:

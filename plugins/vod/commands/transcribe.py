@@ -22,7 +22,7 @@ from vod.speech import WRITERS, SpeechOptions, write
 from vod.speech.engines import SpeechEngine, Watch, engine
 from vod.speech.options import Channels
 from vod.speech.transcribing import Teller, doubts, fingerprint_of, transcribe
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 from vod.storage.models import models_folder
 from vod.text import printable
 

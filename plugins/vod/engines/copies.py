@@ -17,7 +17,8 @@ from vod.errors import VodError
 from vod.locations import file_stem
 from vod.logs import get_logger
 from vod.records import AssetFailure, ExtractedAudio, Record, parse_record
-from vod.storage.files import DOWNLOAD_LIMIT, BoundedFile, Destination, replacing
+from vod.storage.destination import Destination, replacing
+from vod.storage.sources import DOWNLOAD_LIMIT, BoundedFile
 
 if TYPE_CHECKING:
     from vod.cloud.client import VodClient

@@ -27,7 +27,8 @@ from vod.records import (
     Record,
     parse_record,
 )
-from vod.storage.files import Destination, check_source
+from vod.storage.destination import Destination
+from vod.storage.sources import check_source
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook

@@ -18,7 +18,8 @@ from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, 
 from vod.logs import get_logger
 from vod.media.sparse import Fetched
 from vod.records import MAX_GAPS, MAX_WARNINGS, ExtractedAudio, shortened
-from vod.storage.files import Destination, local_copy, version
+from vod.storage.destination import Destination
+from vod.storage.sources import local_copy, version
 
 if TYPE_CHECKING:
     import threading

@@ -7,7 +7,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal
 
 from vod.errors import InvalidInputError
-from vod.storage.files import DOWNLOAD_LIMIT
+from vod.storage.sources import DOWNLOAD_LIMIT
 
 GAPS = ("silence", "close")
 """What can become of gaps in the sound."""

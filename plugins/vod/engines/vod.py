@@ -45,7 +45,7 @@ from vod.records import (
     SubmittedExtraction,
     parse_record,
 )
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 log = get_logger(__name__)
 

@@ -16,7 +16,7 @@ from airflow.sdk.configuration import conf
 
 from vod.errors import InvalidInputError
 from vod.library.register import SETTLING, Store
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 MEMORY = 3600.0
 """Seconds after which another machine may have a new folder under that path: somebody has changed it."""

@@ -14,7 +14,7 @@ from vod.library.register import Register, Store, ffmpeg_inputs, vod_inputs
 from vod.locations import public_name
 from vod.logs import get_logger
 from vod.records import ExtractedAudio, parse_record
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook

@@ -12,7 +12,7 @@ from vod.locations import file_stem
 from vod.speech.languages import base_code
 from vod.speech.passages import Passage, from_lines, to_lines
 from vod.speech.transcription import Transcription
-from vod.storage.files import Destination, not_written, replacing
+from vod.storage.destination import Destination, not_written, replacing
 
 _PARALLEL = 16
 """Requests to an object store at a time."""

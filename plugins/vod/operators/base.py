@@ -19,7 +19,7 @@ from vod.batch.rendering import DataIsNotRendered
 from vod.connection import DEFAULT_CONNECTION
 from vod.errors import InvalidInputError
 from vod.records import AssetFailure, Record
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 # Engines, hook and trigger are imported by the methods that need them: the scheduler parses DAG files again
 # and again, and would load HTTP clients and codecs each time.

@@ -36,8 +36,9 @@ from vod.speech.engines import OrderingEngine, Watch
 from vod.speech.errors import CancelledError, RecogniserCrashedError
 from vod.speech.passages import Passage
 from vod.speech.transcribing import Teller, assemble, doubts, fingerprint_of, transcribe
-from vod.storage.files import Destination, local_copy
-from vod.storage.files import version as storage_version
+from vod.storage.destination import Destination
+from vod.storage.sources import local_copy
+from vod.storage.sources import version as storage_version
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

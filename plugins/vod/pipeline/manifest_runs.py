@@ -23,7 +23,7 @@ from vod.pipeline.manifests import Entry, InvalidManifestError
 from vod.pipeline.parts import Plan
 from vod.pipeline.reports import summary_of
 from vod.records import AssetFailure, ExtractedAudio, Record
-from vod.storage.files import Destination
+from vod.storage.destination import Destination
 
 T = TypeVar("T")
 

@@ -22,7 +22,8 @@ from vod.errors import InvalidInputError
 from vod.locations import AllowedLocations, Kind, Location, parse_location, public_name
 from vod.media.errors import TooLargeError, UnreadableMediaError
 from vod.records import AUDIO_FORMATS
-from vod.storage.files import Destination, local_copy, replacing
+from vod.storage.destination import Destination, replacing
+from vod.storage.sources import local_copy
 
 COLUMNS = ("asset", "date", "language", "format", "priority")
 """Columns of a manifest; only the first is needed. Other columns are ignored."""

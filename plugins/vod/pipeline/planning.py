@@ -33,7 +33,8 @@ from vod.pipeline.parts import Plan
 from vod.pipeline.signed_urls import refuse_signed_url
 from vod.records import AssetFailure, ExtractedAudio, parse_record
 from vod.speech.errors import ModelNotFoundError, SpeechNotInstalledError
-from vod.storage.files import Destination, allowed_locations, check_source
+from vod.storage.destination import Destination
+from vod.storage.sources import allowed_locations, check_source
 
 MOST_REFUSED = 100
 """Lines that a run goes on without. With more, the list is another one than somebody meant."""

@@ -13,7 +13,7 @@ from vod.logs import get_logger
 from vod.speech.errors import ModelNotFoundError
 from vod.speech.models import cache_folder, is_model
 from vod.storage.errors import store_errors
-from vod.storage.files import remote_path
+from vod.storage.sources import remote_path
 
 log = get_logger(__name__)
 

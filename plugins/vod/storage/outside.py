@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from vod.locations import Kind, Location
 from vod.speech.errors import UnreachableAudioError
 from vod.storage.errors import store_errors
-from vod.storage.files import check_source, remote_path
+from vod.storage.sources import check_source, remote_path
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook

@@ -28,7 +28,7 @@ from vod.locations import Kind, Location, parse_location
 from vod.logs import get_logger
 from vod.media.sparse import RangesError
 from vod.pipeline.planning import form_locations
-from vod.storage.files import ranges
+from vod.storage.sources import ranges
 
 log = get_logger(__name__)
 

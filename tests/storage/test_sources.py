@@ -1,4 +1,4 @@
-"""Files come from and go to folders and object storage whole, or with a reason."""
+"""Whatever a task may name is read, or refused before anything is done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from vod.errors import InvalidInputError
 from vod.hooks import VodHook
 from vod.locations import asset_uri, file_stem, is_asset_id, local_path
 from vod.standin import Standin
-from vod.storage.files import Destination, check_source, local_copy
+from vod.storage.destination import Destination
+from vod.storage.sources import check_source, local_copy
 
 ASSET = "3e1cd21131a94525be55acf65888bf46"
 NASTY = [
@@ -79,45 +80,6 @@ def test_stems_of_different_assets_differ() -> None:
     assert len(stems) == 4 + len(NASTY)
 
 
-def test_a_local_destination_gives_the_final_path(tmp_path: Path) -> None:
-    destination = Destination(str(tmp_path / "new" / "folder"))
-    with destination.writing("a.mp3") as path:
-        path.write_bytes(b"audio")
-    assert destination.uri("a.mp3") == path.as_uri()
-    assert destination.size("a.mp3") == 5
-    assert destination.size("b.mp3") is None
-
-
-def test_object_storage_shows_a_file_only_when_it_is_whole() -> None:
-    destination = Destination(f"memory://bucket-{uuid.uuid4().hex}/audio")
-    with destination.writing("a.mp3") as path:
-        path.write_bytes(b"audio")
-        assert destination.size("a.mp3") is None
-    assert destination.size("a.mp3") == 5
-    assert destination.uri("a.mp3").startswith("memory://bucket-")
-
-
-def test_nothing_is_uploaded_when_the_writer_fails() -> None:
-    destination = Destination(f"memory://bucket-{uuid.uuid4().hex}/audio")
-
-    def write_half() -> None:
-        with destination.writing("a.mp3") as path:
-            path.write_bytes(b"half")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_half()
-    assert destination.size("a.mp3") is None
-
-
-@pytest.mark.parametrize(
-    ("location", "sentence"), [("audio", "not an absolute path"), ("gopher://x", "No file system")]
-)
-def test_a_destination_that_cannot_be_is_refused(location: str, sentence: str) -> None:
-    with pytest.raises(InvalidInputError, match=sentence):
-        Destination(location)
-
-
 @pytest.mark.parametrize("scheme", ["id", "vod", "path", "file", "memory"])
 def test_a_local_copy_of_everything(
     scheme: str, standin: Standin, connection: str, video: Path, tmp_path: Path
@@ -137,18 +99,3 @@ def test_a_local_copy_of_everything(
     with local_copy(where, hook) as copy:
         assert copy.read_bytes() == video.read_bytes()
     assert copy.exists() is (scheme in ("path", "file")), "copies are removed, originals are not"
-
-
-@pytest.mark.parametrize("place", ["local", "memory"])
-def test_names_by_how_they_begin(place: str, tmp_path: Path) -> None:
-    attach_memory()
-    folder = str(tmp_path / "a[b]") if place == "local" else "memory://names/a"
-    destination = Destination(folder)
-    assert destination.names() == []
-    for name in ("talk.en.json", "talk.en.txt", "talk2.en.json", "x[1].json"):
-        with destination.writing(name) as path:
-            path.write_text("x")
-    assert sorted(destination.names()) == ["talk.en.json", "talk.en.txt", "talk2.en.json", "x[1].json"]
-    assert sorted(destination.names("talk.")) == ["talk.en.json", "talk.en.txt"]
-    assert destination.names("x[1]") == ["x[1].json"]
-    assert destination.names("nothing") == []
