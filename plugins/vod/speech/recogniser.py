@@ -1,15 +1,16 @@
 """Recognises what is said in samples, with faster-whisper. Runs in the recogniser's own process only.
 
 A window is searched for speech, the speech is recognised in independent pieces of up to 30 seconds, several
-at a time. What the model itself finds doubtful is recognised again on its own, the slower way.
+at a time. What the model passes over is recognised by itself, and what the model itself finds doubtful once
+more, the slower way.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from vod.speech.audio import SAMPLE_RATE
 from vod.speech.languages import base_code
 from vod.speech.options import SpeechOptions
 from vod.speech.passages import Passage
+from vod.speech.pieces import Piece, Stretch, cut, find_speech, missed, restored
 from vod.speech.transcription import Dropped, Segment, Word
 
 if TYPE_CHECKING:
@@ -48,7 +50,6 @@ FOREIGN = 0.5
 ENOUGH_SPEECH = 5.0
 """Seconds of speech that these two limits need."""
 
-_PIECE = 30.0
 _TOLD_BY = 3
 _LOOP = 3
 _LONG_SENTENCE = 12
@@ -70,18 +71,6 @@ class LanguageMismatch(Exception):  # noqa: N818 - it is an answer
         super().__init__(language)
         self.language = language
         self.probability = probability
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Speech without its pauses; *offset* in seconds of the window's speech put together."""
-
-    offset: float
-    samples: NDArray[np.float32]
-
-    @property
-    def end(self) -> float:
-        return self.offset + len(self.samples) / SAMPLE_RATE
 
 
 class Recogniser:
@@ -128,10 +117,8 @@ class Recogniser:
         """
         end = start + len(samples) / SAMPLE_RATE
         empty = Passage(start=start, end=end, speech_seconds=0.0)
-        if not samples.any():  # digital silence
-            return empty
-        stretches = self._speech(samples, options)
-        pieces = list(_pieces(samples, stretches))
+        stretches = find_speech(samples, options.vad)
+        pieces = list(cut(samples, stretches))
         if not pieces:
             return empty
         speech = sum(len(piece.samples) for piece in pieces) / SAMPLE_RATE
@@ -139,9 +126,15 @@ class Recogniser:
         found: list[tuple[str, Any]] = []
         dropped: Counter[str] = Counter()
         for code, group in self._groups(pieces, options, told):
+            left = list[Piece]()
             for piece, segments in self._recognised(group, code, options):
-                found += [(code, segment) for segment in self._kept(piece, segments, code, options, dropped)]
-                heard(start + _restored(piece.end, stretches))
+                found += [(code, each) for each in self._kept(piece, segments, code, options, dropped)]
+                left += missed(piece, (word for segment in segments for word in segment.words or ()))
+                heard(start + restored(piece.end, stretches))
+            for piece, segments in self._recognised(left, code, options):
+                sure = [segment for segment in segments if not _is_doubtful(segment)]
+                dropped["improbable"] += len(segments) - len(sure)
+                found += [(code, each) for each in self._kept(piece, sure, code, options, dropped)]
         found.sort(key=lambda each: each[1][0].start)
         if not told and speech >= ENOUGH_SPEECH and is_foreign([each for _, each in found], speech):
             raise LanguageMismatch("", None)
@@ -159,14 +152,7 @@ class Recogniser:
             dropped=Dropped(loops=dropped["loops"], improbable=dropped["improbable"]),
         )
 
-    @staticmethod
-    def _speech(samples: NDArray[np.float32], options: SpeechOptions) -> list[dict[str, int]]:
-        from faster_whisper.vad import VadOptions, get_speech_timestamps
-
-        chosen = {"min_silence_duration_ms": 160, **options.vad, "max_speech_duration_s": _PIECE}
-        return list(get_speech_timestamps(samples, VadOptions(**chosen)))
-
-    def _language(self, pieces: list[_Piece], options: SpeechOptions, known: str) -> tuple[str, float | None]:
+    def _language(self, pieces: list[Piece], options: SpeechOptions, known: str) -> tuple[str, float | None]:
         """The language, and its probability if it was told here. Empty: English only, and nobody can tell."""
         english_only = self.languages == ["en"]
         if known:
@@ -185,7 +171,7 @@ class Recogniser:
         return "en", probability if told == "en" else None
 
     @staticmethod
-    def _told(whisper: Any, pieces: list[_Piece], given: str) -> tuple[str, float]:
+    def _told(whisper: Any, pieces: list[Piece], given: str) -> tuple[str, float]:
         """By several of the longest pieces: one alone may be music, a name or a greeting."""
         chosen = sorted(pieces, key=lambda piece: -len(piece.samples))[:_TOLD_BY]
         sums: Counter[str] = Counter()
@@ -196,21 +182,23 @@ class Recogniser:
         return best, round(float(sums[best]), 4)
 
     def _groups(
-        self, pieces: list[_Piece], options: SpeechOptions, told: str
-    ) -> Iterator[tuple[str, list[_Piece]]]:
+        self, pieces: list[Piece], options: SpeechOptions, told: str
+    ) -> Iterator[tuple[str, list[Piece]]]:
         if not options.multilingual or self.languages == ["en"]:
             yield told or "en", pieces
             return
-        groups: dict[str, list[_Piece]] = {}
+        groups: dict[str, list[Piece]] = {}
         for piece in pieces:
             code, probability = self._told(self._whisper, [piece], "")
             groups.setdefault(code if probability >= MIN_LANGUAGE else told, []).append(piece)
         yield from groups.items()
 
     def _recognised(
-        self, pieces: list[_Piece], language: str, options: SpeechOptions
-    ) -> Iterator[tuple[_Piece, list[Any]]]:
+        self, pieces: list[Piece], language: str, options: SpeechOptions
+    ) -> Iterator[tuple[Piece, list[Any]]]:
         """The segments of each piece. Their times are those of the pieces put together."""
+        if not pieces:
+            return
         import numpy as np
         from faster_whisper import BatchedInferencePipeline
 
@@ -248,7 +236,7 @@ class Recogniser:
             "initial_prompt": options.initial_prompt or None,
         }
 
-    def _again(self, piece: _Piece, language: str, options: SpeechOptions, **changed: Any) -> list[Any]:
+    def _again(self, piece: Piece, language: str, options: SpeechOptions, **changed: Any) -> list[Any]:
         import ctranslate2
 
         ctranslate2.set_random_seed(0)  # the same audio always gives the same text
@@ -263,7 +251,7 @@ class Recogniser:
 
     def _kept(
         self,
-        piece: _Piece,
+        piece: Piece,
         segments: list[Any],
         language: str,
         options: SpeechOptions,
@@ -292,8 +280,8 @@ class Recogniser:
                 if word.word.strip()
             ]
             if segment.compression_ratio > MAX_COMPRESSION:
-                words, cut = without_loops(words)
-                dropped["loops"] += cut
+                words, repetitions = without_loops(words)
+                dropped["loops"] += repetitions
             if words and _mean(words) < MIN_WORD_PROBABILITY:
                 dropped["improbable"] += 1
             elif words:
@@ -356,23 +344,6 @@ def _mean(words: list[Word]) -> float:
     return sum(word.probability or 0 for word in words) / len(words)
 
 
-def _pieces(samples: NDArray[np.float32], stretches: list[dict[str, int]]) -> Iterator[_Piece]:
-    """Stretches of speech put together to pieces of up to 30 seconds."""
-    import numpy as np
-
-    offset, parts = 0.0, list[Any]()
-    length = 0
-    for stretch in stretches:
-        part = samples[stretch["start"] : stretch["end"]]
-        if parts and length + len(part) > _PIECE * SAMPLE_RATE:
-            yield _Piece(offset, np.concatenate(parts))
-            offset, parts, length = offset + length / SAMPLE_RATE, [], 0
-        parts.append(part)
-        length += len(part)
-    if parts:
-        yield _Piece(offset, np.concatenate(parts))
-
-
 def _moved(segments: list[Any], seconds: float) -> list[Any]:
     if not seconds:
         return segments
@@ -388,25 +359,14 @@ def _moved(segments: list[Any], seconds: float) -> list[Any]:
     ]
 
 
-def _placed(words: list[Word], start: float, stretches: list[dict[str, int]]) -> Iterator[Word]:
+def _placed(words: list[Word], start: float, stretches: Sequence[Stretch]) -> Iterator[Word]:
     """Words with the times of the audio: the pauses are put back. A word is not spread over one."""
     for word in words:
         middle = (word.start + word.end) / 2
-        shift = _restored(middle, stretches) - middle + start
+        shift = restored(middle, stretches) - middle + start
         yield replace(
             word,
             start=round(word.start + shift, 3),
             end=round(word.end + shift, 3),
             probability=round(word.probability or 0.0, 4),
         )
-
-
-def _restored(seconds: float, stretches: list[dict[str, int]]) -> float:
-    """Where in the window a moment of its speech lies."""
-    before = 0
-    for stretch in stretches:
-        length = stretch["end"] - stretch["start"]
-        if seconds * SAMPLE_RATE <= before + length:
-            return seconds + (stretch["start"] - before) / SAMPLE_RATE
-        before += length
-    return stretches[-1]["end"] / SAMPLE_RATE
