@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,29 @@ def test_every_queue_has_workers_as_in_the_compose_file() -> None:
     for each in workers["sets"]:
         assert each["keda"]["maxReplicaCount"] > each["keda"]["minReplicaCount"]
         assert each["terminationGracePeriodSeconds"] == 30 * 60, "as long as the compose file gives them"
+
+
+def test_a_pod_does_as_much_at_once_as_a_worker_of_the_compose_file() -> None:
+    at_once = COMPOSE["x-airflow"]["environment"]["AIRFLOW__CELERY__WORKER_CONCURRENCY"]
+    assert at_once == f"${{WORKER_CONCURRENCY:-{VALUES['config']['celery']['worker_concurrency']}}}"
+    [speech] = [each for each in VALUES["workers"]["celery"]["sets"] if each["name"] == "speech"]
+    assert {"name": "AIRFLOW__CELERY__WORKER_CONCURRENCY", "value": "1"} in speech["env"]
+    assert "--concurrency 1" in COMPOSE["services"]["airflow-worker-speech"]["command"]
+
+
+def test_no_secret_is_made_up_by_the_chart() -> None:
+    """Those that it makes are new at each upgrade, and its user has a password that everybody knows."""
+    assert not VALUES["createUserJob"]["enabled"]
+    text = (ROOT / "docs" / "kubernetes-values.yaml").read_text()
+    secrets = set(re.findall(r"^#   ([\w-]+) {2,}\S", text, re.MULTILINE))
+    named = {*(each["secretName"] for each in VALUES["secret"]), *VALUES["data"].values()}
+    named |= {value for name, value in VALUES.items() if name.endswith("SecretName")}
+    assert named == secrets, "each is told of at the top"
+
+
+def test_logs_can_be_fetched_from_a_pod() -> None:
+    module, _, name = VALUES["config"]["core"]["hostname_callable"].rpartition(".")
+    assert ipaddress.ip_address(getattr(importlib.import_module(module), name)())
 
 
 def test_it_is_this_version_of_airflow() -> None:
