@@ -6,8 +6,9 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
 
 import vod
 from dev import stack
@@ -99,7 +100,8 @@ def _defaults(kind: type) -> Iterator[tuple[str, str]]:
             elif entry.default_factory is not MISSING:
                 yield entry.name, f"`{entry.default_factory()!r}`"
         return
-    for name, parameter in inspect.signature(inspect.unwrap(kind.__init__)).parameters.items():
+    made_by: Any = inspect.getattr_static(kind, "__init__")
+    for name, parameter in inspect.signature(inspect.unwrap(made_by)).parameters.items():
         if name == "deferrable":
             yield name, "Airflow's"
         elif parameter.default is not inspect.Parameter.empty:
@@ -136,7 +138,7 @@ def _settings() -> list[tuple[str, ...]]:
     ]
 
 
-def _connection() -> list[tuple[str, ...]]:
+def _connection() -> list[tuple[str, str]]:
     [connection] = get_provider_info()["connection-types"]
     rows = []
     for name, field in connection["conn-fields"].items():
@@ -145,7 +147,7 @@ def _connection() -> list[tuple[str, ...]]:
     return rows
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [heads, tuple("--" for _ in heads), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 
@@ -159,7 +161,7 @@ def _prose(text: str) -> str:
     text = _ROLE.sub(lambda role: f"`{role[1].rpartition('.')[2]}`", text.strip())
     text = re.sub(r"``([^`]+)``", r"`\1`", text)
     lines = text.split("\n")
-    made, code = [], False
+    made, code = list[str](), False
     for line in lines:
         if line.endswith("::"):
             line = line[:-1]

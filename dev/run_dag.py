@@ -23,6 +23,7 @@ def main(dag_id: str, configurations: Path, results: Path) -> None:
         run = dag.test(run_conf=configuration)
         with create_session() as session:
             returned: dict[str, list[Any]] = {}
+            value: Any
             for value in session.scalars(
                 XComModel.get_many(run_id=run.run_id, dag_ids=dag_id, key="return_value")
             ):

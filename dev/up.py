@@ -75,9 +75,9 @@ def up(*, distributed: bool = False) -> int:
                 processes,
                 database,
                 endpoint,
-                destination=cluster and cluster.destination,
+                destination=cluster.destination if cluster else None,
                 allowed=[LISTS, *([Path(VIDEOS).resolve()] if VIDEOS else [])],
-                settings=cluster and cluster.settings,
+                settings=cluster.settings if cluster else None,
             )
             say("Preparing the database …")
             airflow.prepare()
