@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import unicodedata
 
 import langcodes
 from langcodes.data_dicts import MACROLANGUAGES
@@ -22,16 +23,44 @@ _USUAL = {
 """What a file is called that only names the macrolanguage, by the language that it mostly is in."""
 
 
+_ALSO = {
+    "bengali": "bn",
+    "castilian": "es",
+    "farsi": "fa",
+    "flemish": "nl",
+    "haitian": "ht",
+    "mandarin": "zh",
+    "moldavian": "ro",
+    "myanmar": "my",
+    "nynorsk": "nn",
+    "panjabi": "pa",
+    "pushto": "ps",
+    "sinhalese": "si",
+    "valencian": "ca",
+}
+"""Names that people and models use, and Unicode's list does not."""
+
+
 def canonical(language: str) -> str:
     """The BCP 47 code of a language: ``de``, ``GER``, ``deu``, ``de-AT`` and ``German`` are all ``de``.
 
     What is no language is returned in lower case.
     """
     text = language.strip().lower().replace("_", "-")
+    # A name of four letters or more could be a code that nobody has given to a language yet: thai, urdu.
+    if len(text) > 3 and (code := known(text)):
+        return code
     try:
         return langcodes.standardize_tag(text.partition("-")[0])
     except ValueError:
-        return _names().get(text, text)
+        return known(text) or text
+
+
+def known(language: str) -> str:
+    """The code of a language by its name or its own code; empty if it is none that Unicode knows."""
+    text = _plain(language)
+    code = _names().get(text, text)
+    return code if code in _USUAL or code in _names().values() else ""
 
 
 def matches(spoken: str, wanted: str) -> bool:
@@ -44,14 +73,20 @@ def matches(spoken: str, wanted: str) -> bool:
     return spoken in (wanted, _USUAL.get(wanted)) or MACROLANGUAGES.get(spoken) == wanted
 
 
+def _plain(name: str) -> str:
+    """Without accents, which one list has and another has not: Māori."""
+    parts = unicodedata.normalize("NFKD", name.strip().casefold())
+    return "".join(character for character in parts if not unicodedata.combining(character))
+
+
 @functools.cache
 def _names() -> dict[str, str]:
     """Codes by the language's name, in English and in itself."""
     from babel import Locale, localedata
 
     english = {str(code): name for code, name in Locale("en").languages.items()}
-    names = {name.lower(): code for code, name in english.items()}
+    names = {**_ALSO, **{_plain(name): code for code, name in english.items()}}
     for code in english:
         if localedata.exists(code) and (own := Locale(code).languages.get(code)):
-            names.setdefault(own.lower(), code)
+            names.setdefault(_plain(own), code)
     return names

@@ -82,7 +82,7 @@ def assemble(
         if passage.language == language and passage.language_probability is not None
     ]
     segments = tuple(segment for passage in passages for segment in passage.segments)
-    segments = convert(segments, options.language or language)
+    segments = convert(segments, options.language, language)
     told = [passage.speech_seconds for passage in passages if passage.speech_seconds is not None]
     whole = Transcription(
         language="en" if options.task == "translate" else language,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from vod.speech.languages import base_code
@@ -24,8 +26,22 @@ _SILENCE = 0.6
 _OPENING = "\"'([{«“\u2018¿¡「『《\uff08"
 """Marks that belong to the word behind them."""
 
+_WHISPERS = {"jv": "jw", "fil": "tl", "cmn": "zh", "nb": "no", "und": "", "mul": "", "zxx": ""}
+"""What Whisper has instead of a code; it takes no other when it is told the language."""
+
+_CLOSING = ".,!?;:)]}»\u201d\u2019…%"
+
+_WIDE = "\u2e80-\u31ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
+_UNSPACED = _WIDE + "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff"
+"""Scripts without blanks between words: Chinese and Japanese, and those from Thai to Khmer."""
+
+_TOKEN = re.compile(rf"\s*(?:[{_WIDE}]|[^\s{_WIDE}]+)")
+
 _FAR = 40
 """Characters in which a word is looked for in the text."""
+
+_ROOM = 0.3
+"""Seconds between two words in which others may have been said."""
 
 
 def passage_of(answer: dict[str, Any], start: float, end: float, language: str) -> Passage:
@@ -34,19 +50,12 @@ def passage_of(answer: dict[str, Any], start: float, end: float, language: str) 
     :raises KeyError, TypeError, ValueError: this is no ``verbose_json``.
     """
     length = end - start
-    heard = _list(answer, "words")
-    segments = _list(answer, "segments")
-    if not segments:
-        text = answer["text"]
-        if not isinstance(text, str):
-            raise TypeError("the text is none")
-        if text.strip():
-            if not heard:
-                raise ValueError("text without times")
-            segments = [{"start": 0.0, "end": length, "text": text}]
+    segments = _segments(answer, length)
+    # Some servers list the words beside the segments, others in each.
+    heard = _list(answer, "words") or [entry for segment in segments for entry in _list(segment, "words")]
+    spoken = sorted((_word(entry, length) for entry in heard), key=lambda word: (word.start, word.end))
     words: list[Word] = []
     improbable = loops = 0
-    spoken = [_word(entry, length) for entry in heard]
     for index, segment in enumerate(segments):
         begin, finish = _times(segment, length)
         last = index == len(segments) - 1
@@ -56,7 +65,7 @@ def passage_of(answer: dict[str, Any], start: float, end: float, language: str) 
         text = segment["text"]
         if not isinstance(text, str):
             raise TypeError("a text is none")
-        placed = list(_placed(text, own)) or list(_spread(text, begin, finish))
+        placed = list(_placed(text, own, begin, finish)) if text.strip() else _as_said(own)
         chance = _probability(segment, placed)
         if _repeats_itself(text):
             placed, cut = without_loops(placed)
@@ -64,6 +73,8 @@ def passage_of(answer: dict[str, Any], start: float, end: float, language: str) 
         if _is_silence(segment) or (chance is not None and chance < MIN_WORD_PROBABILITY):
             improbable += bool(placed)
             continue
+        if words and placed and blank_between(words[-1].text, placed[0].text):
+            placed[0] = replace(placed[0], text=f" {placed[0].text}")
         words += [
             Word(
                 start + word.start,
@@ -80,6 +91,18 @@ def passage_of(answer: dict[str, Any], start: float, end: float, language: str) 
         language=(language or _code(answer.get("language"))) if words else "",
         dropped=Dropped(loops=loops, improbable=improbable),
     )
+
+
+def _segments(answer: dict[str, Any], length: float) -> list[dict[str, Any]]:
+    """Those of the answer in their order, or one of its whole text."""
+    if segments := _list(answer, "segments"):
+        return sorted(segments, key=lambda segment: _times(segment, length))
+    text = answer.get("text", "" if answer.get("words") else None)
+    if not isinstance(text, str):
+        raise TypeError("the text is none")
+    if text.strip() and not answer.get("words"):
+        raise ValueError("text without times")
+    return [{"start": 0.0, "end": length, "text": text}] if answer.get("words") else []
 
 
 def _list(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -111,26 +134,70 @@ def _word(entry: dict[str, Any], length: float) -> Word:
     return Word(*_times(entry, length), text, known)
 
 
-def _placed(text: str, words: list[Word]) -> Iterator[Word]:
-    """The words with the text's blanks and punctuation, which OpenAI leaves out of words."""
-    folded, found, at = text.lower(), [], 0
+def _placed(text: str, words: list[Word], begin: float, end: float) -> list[Word]:
+    """The words with the text's blanks and punctuation, which OpenAI leaves out of words.
+
+    Text of which no word was given lies between its neighbours, or from *begin* to *end*.
+    """
+    found = list(_found(text, words))
+    if not found:
+        return list(_spread(text, begin, end))
+    placed = list[Word]()
+    begins = [_begin(text, position) for position, _ in found]
+    if len(text[: begins[0]].strip()) > _FAR and found[0][1].start - begin > _ROOM:
+        placed += _spread(text[: begins[0]], begin, found[0][1].start)
+    elif begins[0]:
+        begins[0] = 0
+    for (_, word), first, last, following in zip(
+        found,
+        begins,
+        [*begins[1:], len(text)],
+        [*(each.start for _, each in found[1:]), end],
+        strict=True,
+    ):
+        own, rest = text[first:last], ""
+        if len(own.strip()) > len(word.text.strip()) + _FAR and following - word.end > _ROOM:
+            token = _TOKEN.match(own)
+            assert token is not None  # it begins with the word
+            own, rest = own[: token.end()], own[token.end() :]
+        if own.strip():
+            placed.append(replace(word, text=own))
+        placed += _spread(rest, word.end, following)
+    return placed
+
+
+def _found(text: str, words: list[Word]) -> Iterator[tuple[int, Word]]:
+    """Where in the text each word is. Some are in none of the two, or written in another way."""
+    folded, at = text.lower(), 0
     if len(folded) != len(text):  # a few letters have more small ones than capitals
         folded = text
-    for word in words:
-        bare = word.text.strip().lower()
+    bares = [word.text.strip().lower() for word in words]
+    for index, (word, bare) in enumerate(zip(words, bares, strict=True)):
         position = folded.find(bare, at, at + len(bare) + _FAR) if bare else -1
         if position < 0:
             bare = bare.strip(".,!?;:\"'()")
             position = folded.find(bare, at, at + len(bare) + _FAR) if bare else -1
+        if position < 0 and bare:
+            position = _further(folded, at, bare, bares[index + 1 : index + 3])
         if position >= 0:
-            found.append((position, word))
+            yield position, word
             at = position + len(bare)
-    begins = [_begin(text, position) for position, _ in found]
-    for index, (_, word) in enumerate(found):
-        begin = begins[index] if index else 0
-        end = begins[index + 1] if index + 1 < len(found) else len(text)
-        if text[begin:end].strip():
-            yield Word(word.start, word.end, text[begin:end], word.probability)
+
+
+def _further(text: str, at: int, bare: str, following: list[str]) -> int:
+    """Where a word is beyond what no word was given for: there the words behind it follow as well."""
+    position = text.find(bare, at)
+    while position >= 0 and len(following) == 2:
+        behind = position + len(bare)
+        for each in following:
+            next_one = text.find(each, behind, behind + len(each) + 3) if each else -1
+            if next_one < 0:
+                break
+            behind = next_one + len(each)
+        else:
+            return position
+        position = text.find(bare, position + 1)
+    return -1
 
 
 def _begin(text: str, position: int) -> int:
@@ -141,15 +208,51 @@ def _begin(text: str, position: int) -> int:
     return begin - 1 if begin and text[begin - 1].isspace() else begin
 
 
+def _as_said(words: Iterable[Word]) -> list[Word]:
+    """Words without a text: with blanks between those that need one."""
+    said = list[Word]()
+    for word in words:
+        if word.text.strip():
+            blank = said and blank_between(said[-1].text, word.text)
+            said.append(replace(word, text=f" {word.text}") if blank else word)
+    return said
+
+
+def blank_between(before: str, after: str) -> bool:
+    """Whether two texts are run together that are not to be: not in Chinese or Thai and their like."""
+    return not (
+        before[-1:].isspace()
+        or after[:1].isspace()
+        or after[:1] in _CLOSING
+        or re.search(rf"[{_UNSPACED}]$", before)
+        or re.match(rf"[{_UNSPACED}]", after)
+    )
+
+
 def _spread(text: str, start: float, end: float) -> Iterator[Word]:
     """Words of a text without times of its words: as long as they are written."""
-    parts = text.split()
-    whole = sum(len(part) for part in parts)
+    tokens = list(_tokens(text))
+    whole = sum(len(token.strip()) for token in tokens)
     at = 0
-    for part in parts:
+    for token in tokens:
         begin = start + (end - start) * at / whole
-        at += len(part)
-        yield Word(begin, start + (end - start) * at / whole, f" {part}")
+        at += len(token.strip())
+        yield Word(begin, start + (end - start) * at / whole, token)
+
+
+def _tokens(text: str) -> Iterator[str]:
+    """Words with what is before and behind them; of scripts with wide characters each of these."""
+    current = ""
+    for token in _TOKEN.findall(text):
+        bare = token.strip()
+        closes = not any(map(str.isalnum, bare)) and bare not in _OPENING
+        opens = current and not any(map(str.isalnum, current))
+        if current and not closes and not opens:
+            yield current
+            current = ""
+        current += token
+    if current:
+        yield current
 
 
 def _probability(segment: dict[str, Any], words: list[Word]) -> float | None:
@@ -177,11 +280,10 @@ def _is_silence(segment: dict[str, Any]) -> bool:
 
 
 def _code(language: Any) -> str:
-    """The code of a language: OpenAI names it (``english``), others give the code."""
+    """The code of a language: OpenAI names it (``english``), others give the code, some say ``auto``."""
     if not isinstance(language, str):
         return ""
-    if len(base_code(language)) <= 3:
-        return base_code(language)
-    from vod.media.languages import canonical
+    from vod.media.languages import canonical, known
 
-    return base_code(canonical(language))[:3]
+    code = base_code(canonical(language))
+    return _WHISPERS.get(code, code) if known(code) else ""

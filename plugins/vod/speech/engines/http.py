@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import time
 import wave
@@ -190,7 +191,8 @@ class HttpEngine:
                     return _object(answer.body, self._server.host)
                 detail = _detail(answer.body)
                 if not _may_pass(answer.status, detail):
-                    if answer.status in (404, 405) and "model" not in detail.lower():
+                    # Of the model only a call says something that names one.
+                    if answer.status in (404, 405) and not (upload and _is_of_model(detail)):
                         return None
                     raise _refusal(answer.status, detail, self._server.host, options)
                 pause = _pause(answer.retry_after, 2.0**attempt / 2)
@@ -311,6 +313,10 @@ def _may_pass(status: int, detail: str) -> bool:
     return status >= 500 or (status in (408, 409, 425, 429) and not detail.startswith("insufficient_quota"))
 
 
+def _is_of_model(detail: str) -> bool:
+    return bool(re.search(r"\bmodel\b", detail, re.IGNORECASE))
+
+
 def _refusal(status: int, detail: str, host: str, options: SpeechOptions) -> Exception:
     said = f"{host} answers HTTP {status}: {detail}"
     if status in (401, 403):
@@ -320,7 +326,7 @@ def _refusal(status: int, detail: str, host: str, options: SpeechOptions) -> Exc
         )
     if status == 413:
         return ServerRefusedError(said, remedy="Raise the server's limit for uploads to 25 MB.")
-    if status in (400, 404, 422) and "model" in detail.lower():
+    if status in (400, 404, 422) and _is_of_model(detail):
         return ModelNotFoundError(
             f"{host} refuses the speech model {options.model!r}: {detail}",
             remedy="Choose one that the server has and that answers verbose_json.",

@@ -446,9 +446,9 @@ def _passage(answer: Mapping[str, Any], audio: RemoteAudio) -> Passage:
                 {
                     "start": _seconds(segment["start_time"]),
                     "end": _seconds(segment["end_time"]),
-                    "text": text,
+                    "text": _text(segment),
                 }
-                for segment, text in zip(segments, _joined(map(_text, segments)), strict=True)
+                for segment in segments
             ],
             "words": [
                 {
@@ -467,14 +467,6 @@ def _passage(answer: Mapping[str, Any], audio: RemoteAudio) -> Passage:
         ) from error
     spoken = sum(segment.end - segment.start for segment in passage.segments)
     return replace(passage, speech_seconds=round(spoken, 3))
-
-
-def _joined(texts: Iterable[str]) -> Iterator[str]:
-    """The sentences with a blank between those that need one: not in Chinese, but around its Latin words."""
-    before = ""
-    for text in texts:
-        yield f" {text}" if before.isascii() and text[:1].isascii() else text
-        before = text[-1:]
 
 
 def _text(segment: Mapping[str, Any]) -> str:
