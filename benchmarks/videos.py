@@ -100,14 +100,21 @@ class Studio:
 
     def _sound(self, codec: str, seconds: float) -> tuple[str | Path, ...]:
         suffix, (encoder, *options) = _SOUNDS[codec]
-        path = self._folder / f"sound.{suffix}"
-        if not path.exists():
+        mixed = self._folder / "mix.wav"
+        if not mixed.exists():
             played, said = music(self._folder / "music.wav", 60), speech(self._folder / "speech.wav")
             mix = "[1:a]aloop=-1:size=4000000[said];[0:a][said]amix=duration=first"
-            ffmpeg("-i", played, "-i", said, "-filter_complex", mix, "-c:a", encoder, *options, path)
-        if codec != "aac":
-            return "-stream_loop", "-1", "-i", path
-        # ADTS has no clock, and ffmpeg's guess is 0.02 s off each time.
+            ffmpeg("-i", played, "-i", said, "-filter_complex", mix, mixed)
         repeated = self._folder / f"sound-{seconds:g}.{suffix}"
+        if codec != "aac":
+            # An Opus stream begins before its first sound: repeated, it would be no plain recording.
+            if not repeated.exists():
+                length = ("-t", f"{seconds:g}", "-c:a", encoder, *options)
+                ffmpeg("-stream_loop", "-1", "-i", mixed, *length, repeated)
+            return "-i", repeated
+        path = self._folder / f"sound.{suffix}"
+        if not path.exists():
+            ffmpeg("-i", mixed, "-c:a", encoder, *options, path)
+        # ADTS has no clock, and ffmpeg's guess is 0.02 s off each time.
         repeated.write_bytes(path.read_bytes() * (int(seconds / 60) + 1))
         return "-i", repeated
