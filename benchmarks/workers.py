@@ -58,7 +58,7 @@ class Bench:
         log = self.airflow.log_of(name)
         started = self._processes.start(name, worker_command(service, name), environment=environment, log=log)
         self._workers.append(psutil.Process(started.pid))
-        self.airflow.api.await_(lambda: f"{name} ready." in log.read_text(), f"the worker {name}", 120)
+        self.airflow.api.await_(lambda: log.exists() and f"{name} ready." in log.read_text(), name, 120)
 
     def run(self, assets: list[str], batch: int, timeout: float, **conf: str) -> list[dict[str, Any]]:
         """Run the assets in batches; the task instances that worked on them."""
