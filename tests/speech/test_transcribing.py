@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tests.conftest import word_error_rate
-from vod.errors import InvalidInputError
 from vod.speech import (
     Segment,
     SpeechOptions,
@@ -199,10 +198,3 @@ def test_each_voice_may_speak_its_own_language() -> None:
     assert (both.language, both.speech_seconds) == ("de", 3)
     same = together([("left", said(2, "de")), ("right", said(1, "de"))])
     assert {each.language for each in same.segments} == {None}
-
-
-def test_channels_and_tasks_that_there_are_not_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="mix, split, left, right"):
-        SpeechOptions.from_json({"channels": "center"})
-    with pytest.raises(InvalidInputError, match="'summarise'"):
-        SpeechOptions.from_json({"task": "summarise"})

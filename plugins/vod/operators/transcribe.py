@@ -69,9 +69,9 @@ class TranscribeAudioOperator(BatchOperator):
     in the language that is recognised in it.
 
     :param audio: What ``ExtractAudioOperator`` returned: one record or a list of them.
-    :param options: How speech is recognised: :class:`vod.speech.SpeechOptions`, or some of them by name. What
-        it leaves out, the connection's extra ``speech`` says, or else ``[vod] speech`` in Airflow's
-        configuration; both are JSON. (templated)
+    :param options: How speech is recognised: :class:`vod.speech.SpeechOptions`, or some of them by name, also
+        as JSON. What it leaves out, the connection's extra ``speech`` says, or else ``[vod] speech`` in
+        Airflow's configuration; both are JSON. (templated)
     :param fallback: Another speech engine, for what the first does not recognise because its server does not
         answer, refuses or has no quota left, because it crashes, hangs or lacks memory, or because its model
         knows only English: its name, or options by name such as ``{"engine": "whisper", "model": "base"}``.
@@ -113,7 +113,7 @@ class TranscribeAudioOperator(BatchOperator):
         self,
         *,
         audio: Any,
-        options: SpeechOptions | Mapping[str, Any] | None = None,
+        options: SpeechOptions | Mapping[str, Any] | str | None = None,
         fallback: str | Mapping[str, Any] | None = None,
         model: str | None = None,
         language: str | None = None,
@@ -227,9 +227,8 @@ class TranscribeAudioOperator(BatchOperator):
 
     def _speech_settings(self) -> SpeechSettings:
         short = {"model": self.model, "language": self.language}
-        given = {**(self.options or {}), **{name: text for name, text in short.items() if text}}
         return SpeechSettings.read(
-            given, self.hook, fallback=self.fallback, speech_conn_id=self.speech_conn_id
+            self.options, self.hook, short=short, fallback=self.fallback, speech_conn_id=self.speech_conn_id
         )
 
     def _outcome(
