@@ -23,6 +23,7 @@ from vod.speech.engines import Watch
 from vod.speech.engines.whisper import WhisperEngine
 from vod.speech.layout import PROFILES, broken_rules, cues
 from vod.speech.passages import Passage, together
+from vod.speech.transcribing import assemble
 
 from .conftest import TINY, Transcribe, WriteWav, decode
 
@@ -198,3 +199,11 @@ def test_each_voice_may_speak_its_own_language() -> None:
     assert (both.language, both.speech_seconds) == ("de", 3)
     same = together([("left", said(2, "de")), ("right", said(1, "de"))])
     assert {each.language for each in same.segments} == {None}
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"), [("en-US", "en"), (" EN ", "en"), ("pt_BR", "pt"), ("zh-TW", "zh"), ("", "")]
+)
+def test_an_audio_without_speech_is_in_the_language_that_was_asked_for(asked: str, code: str) -> None:
+    silent = Passage(start=0.0, end=9.0, speech_seconds=0.0)
+    assert assemble([silent], SpeechOptions(language=asked)).language == code

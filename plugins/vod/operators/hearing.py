@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
 
+from vod import media
 from vod.batch.arguments import check_choice
 from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError, VodError
 from vod.logs import get_logger
-from vod.media import EXTENSIONS
 from vod.speech import SpeechOptions, script
 from vod.speech.engines import ENGINES, OrderingEngine, RemoteAudio, SpeechEngine, engine
 from vod.speech.errors import ServerRefusedError
+from vod.speech.transcribing import fingerprint_of
+from vod.storage.sources import version as storage_version
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
@@ -153,7 +155,7 @@ def hearings(settings: SpeechSettings) -> Iterator[Sequence[Hearing]]:
         troubles: list[VodError] = []
         for options in filter(None, (settings.options, settings.fallback)):
             script.check(options.language)
-            made = engine(options.engine, **_means(settings, options))
+            made = engine_of(settings, options)
             closing.callback(made.close)
             try:
                 made.check(options)
@@ -176,6 +178,24 @@ def hearings(settings: SpeechSettings) -> Iterator[Sequence[Hearing]]:
 def reason(options: SpeechOptions, error: VodError) -> str:
     """Why an engine did not do its work, in one sentence."""
     return f"{options.engine}: {error.message} [{error.outcome}]"
+
+
+def engine_of(settings: SpeechSettings, options: SpeechOptions) -> SpeechEngine:
+    """The engine of these options, with what it needs beside them; not checked yet.
+
+    :raises vod.errors.VodError: what it needs is not there.
+    """
+    return engine(options.engine, **_means(settings, options))
+
+
+def fingerprint(record: ExtractedAudio, options: SpeechOptions, revision: str) -> str:
+    """Stands for the transcript that an audio is to have.
+
+    :param revision: Of the model, as the engine says it.
+    :raises vod.errors.VodError: the audio may not be read, or its store does not answer now.
+    """
+    version = storage_version(record.uri, limits=media.Limits(60.0)) or f"{record.size} {record.duration}"
+    return fingerprint_of(f"{record.uri} {version}", options, revision, record.offset)
 
 
 def _means(settings: SpeechSettings, options: SpeechOptions) -> dict[str, Any]:
@@ -201,7 +221,7 @@ def remote_audio(record: ExtractedAudio, hook: VodHook) -> RemoteAudio:
     return RemoteAudio(
         name=record.asset,
         url=lambda: outside_url(record.uri, hook),
-        ending=EXTENSIONS.get(record.audio_format, ""),
+        ending=media.EXTENSIONS.get(record.audio_format, ""),
         duration=record.duration,
         size=record.size,
         sample_rate=record.sample_rate,
