@@ -44,6 +44,15 @@ def test_what_cannot_be_is_said_before_anything_is_read(
     assert "absolute path" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("language", ["zh-CN", "zh_TW"])
+def test_characters_that_cannot_be_given_are_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "opencc", None)  # as if it were not installed
+    assert main(["transcribe", str(tmp_path / "a.mp3"), "--model", "base", "--language", language]) == 2
+    assert "OpenCC is not installed" in capsys.readouterr().err
+
+
 def test_a_second_script_lies_beside_the_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

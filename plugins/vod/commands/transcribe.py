@@ -18,7 +18,7 @@ from vod.commands.bar import Bar
 from vod.errors import VodError
 from vod.library.transcripts import TranscriptFiles
 from vod.locations import ANYWHERE
-from vod.speech import WRITERS, SpeechOptions
+from vod.speech import WRITERS, SpeechOptions, script
 from vod.speech.engines import SpeechEngine, Watch, engine
 from vod.speech.options import Channels
 from vod.speech.transcribing import Teller, doubts, fingerprint_of, transcribe
@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as closing:
         try:
             speech = SpeechOptions(**{name: getattr(options, name) for name in names})
+            script.check(speech.language)
             folder = models_folder(options.models, speech.model) if options.models else None
             hearing = engine(speech.engine, models=folder)
             closing.callback(hearing.close)
