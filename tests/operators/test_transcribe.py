@@ -194,6 +194,31 @@ def test_a_doubtful_transcript_says_why(
     assert (record["confidence"], record["language_probability"]) == (0.3, 0.4)
 
 
+def test_nothing_is_overwritten_unless_it_is_asked_for(
+    audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WhisperEngine, "check", lambda *_: None)
+    monkeypatch.setattr(
+        WhisperEngine, "passages", lambda *_, **__: iter([Passage(start=0, end=9, language="en")])
+    )
+
+    def transcribe(**options: Any) -> dict[str, Any]:
+        operator = TranscribeAudioOperator(
+            task_id="t", audio=audio[0], model="tiny.en", destination=str(tmp_path / "text"), **options
+        )
+        [record] = operator.execute(context_of(DictStore()))
+        assert {path.as_uri() for path in tmp_path.glob("text/*")} >= {*record["uris"].values()}
+        return record
+
+    first = transcribe()
+    second = transcribe(options={"beam_size": 1}, captions="txt")
+    assert not {*first["uris"].values()} & {*second["uris"].values()}
+    assert transcribe()["uris"] == first["uris"]
+    transcribe(options={"beam_size": 2}, captions="txt", overwrite=True)
+    left = {path.as_uri() for path in tmp_path.glob("text/*")}
+    assert left == {*second["uris"].values(), first["uris"]["txt"], first["uris"]["json"]}
+
+
 @pytest.mark.slow
 def test_an_audio_that_kills_the_recogniser_costs_itself(
     audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,8 @@ def test_a_second_run_does_only_what_is_missing(
     (tmp_path / "audio" / "a.en.txt").write_text("hello")
     spoken = Transcription(language="en", duration=1.0, model="base", segments=())
     (tmp_path / "audio" / "a.en.json").write_text(spoken.to_json())
+    dub = replace(spoken, language="de", track=1)
+    (tmp_path / "audio" / "a.de.json").write_text(dub.to_json())
     assert run_over(manifest).write_results([parse_record(extracted("a")), failure, lost]) == 0
     rows = results(tmp_path / "list.results.csv")
     assert {asset: row["status"] for asset, row in rows.items()} == {

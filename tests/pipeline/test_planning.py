@@ -12,16 +12,18 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
-from tests.conftest import AssetStores, DictStore, connection_json
+from tests.conftest import AssetStores, DictStore, connection_json, context_of
 from tests.pipeline.conftest import Run
 from tests.speech_server import Scripted, running
 from vod.batch.arguments import TooManyAssetsError
 from vod.batch.progress import PLAN_KEY
 from vod.library.register import Register
-from vod.locations import AllowedLocations, file_stem
+from vod.locations import AllowedLocations
+from vod.operators import TranscribeAudioOperator
 from vod.pipeline import forms, parts, planning
 from vod.records import ExtractedAudio
-from vod.speech import Transcription
+from vod.speech.engines.whisper import WhisperEngine
+from vod.speech.passages import Passage
 from vod.standin import Standin
 
 MIDNIGHT = datetime(2026, 1, 10, tzinfo=timezone.utc)
@@ -163,6 +165,8 @@ SPEAKING = DAG("speaking", schedule=None, params=dict.fromkeys([*FORM, "model", 
         ({"engine": "parrot"}, {}, "no engine 'parrot'"),
         ({"colour": "blue"}, {}, "no option 'colour'"),
         ({"channels": "center"}, {}, "cannot be 'center'"),
+        ({"batch_size": -1}, {}, "batch_size .* cannot be '-1'"),
+        ({"vad": {"threshold": 7}}, {}, r"vad\.threshold .* cannot be '7'"),
         ({"device": "tpu"}, {}, "'tpu' is unknown"),
         ({"vad": {"colour": 1}}, {}, "no option 'colour'"),
         ({"engine": "http"}, {}, "speech_conn_id"),
@@ -306,26 +310,63 @@ def test_intervals_give_each_video_once_also_on_their_borders(standin: Standin, 
 
 def test_transcripts_go_beside_their_audio(tmp_path: Path, connection: str) -> None:
     x, y = (tmp_path / "x").as_uri(), (tmp_path / "y").as_uri()
-    records: list[dict[str, object]] = [
-        {"asset": "a", "uri": f"{x}/a.mp3"},
-        {"asset": "b", "uri": "vod://vod_default/1"},
-        {"asset": "c", "uri": f"{y}/c.mp3"},
-        {"asset": "a", "uri": f"{x}/a.mp3", "size": 2},
-        {"asset": "d", "uri": f"{x}/d.mp3"},
+    records = [
+        audio("a", f"{x}/a.mp3"),
+        audio("b", "vod://vod_default/1"),
+        audio("c", f"{y}/c.mp3"),
+        audio("a", f"{x}/a.mp3", title="again"),
+        audio("d", f"{x}/d.mp3"),
     ]
-    store = DictStore()
-    assert planning.audio_batches(records, store) == [
+    assert planning.audio_batches(records, DictStore()) == [
         {"destination": x, "audio": [records[3], records[4]]},
         {"destination": None, "audio": [records[1]]},
         {"destination": y, "audio": [records[2]]},
     ]
-    (tmp_path / "x").mkdir()
-    spoken = Transcription(language="en", duration=1.0, model="base", segments=())
-    (tmp_path / "x" / f"{file_stem('d')}.en.json").write_text(spoken.to_json())
-    assert planning.audio_batches(records, store)[0]["audio"] == [records[3]], "d was transcribed before"
-    assert store.values[PLAN_KEY] == {"assets": 3, "before": 1}
-    assert planning.audio_batches(records, store, model="large-v3")[0]["audio"] == [records[3], records[4]]
-    assert planning.audio_batches(records, store, force=True)[0]["audio"] == [records[3], records[4]]
+
+
+def test_audio_is_left_out_if_the_transcript_that_it_would_get_is_there(
+    tmp_path: Path, connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "audio").mkdir()
+    sound = tmp_path / "audio" / "d.mp3"
+    sound.write_bytes(b"sound")
+    record = audio("d", sound.as_uri())
+    other = audio("e", (tmp_path / "audio" / "e.mp3").as_uri())
+    passages = [Passage(start=0.0, end=1.0)]
+    monkeypatch.setattr(WhisperEngine, "check", lambda *_: None)
+    monkeypatch.setattr(WhisperEngine, "passages", lambda *_, **__: iter(passages))
+
+    def transcribe(**options: Any) -> None:
+        operator = TranscribeAudioOperator(task_id="t", audio=record, captions="json", **options)
+        operator.execute(context_of(DictStore()))
+
+    def left_out(store: Any = None, **asked: Any) -> bool:
+        batches = planning.audio_batches([record, other], store or DictStore(), **asked)
+        return record not in [each for batch in batches for each in batch["audio"]]
+
+    def differently(**options: Any) -> None:
+        for path in tmp_path.glob("audio/*.json"):
+            path.unlink()
+        transcribe(**options)
+        assert not left_out(), options
+
+    for options in ({"options": {"channels": "left"}}, {"options": {"beam_size": 1}}, {"language": "de"}):
+        differently(**options)
+    differently(model="tiny.en")
+    transcribe()
+    assert left_out(store := DictStore())
+    assert store.values[PLAN_KEY] == {"assets": 1, "before": 1}
+    assert left_out(model="base")
+    assert left_out(model="tiny.en"), "it is there as well"
+    assert not left_out(force=True)
+    assert not left_out(language="en")
+    assert not left_out(model="/no/such/model"), "what cannot be known here is left to the transcription"
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", '{"channels": "left"}')
+    assert not left_out()
+    monkeypatch.delenv("AIRFLOW__VOD__SPEECH")
+    assert left_out()
+    sound.write_bytes(b"of a changed video")
+    assert not left_out()
 
 
 def test_a_plan_that_airflow_cannot_map_is_refused_before_anything_is_kept(

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tests.conftest import word_error_rate
-from vod.errors import InvalidInputError
 from vod.speech import (
     Segment,
     SpeechOptions,
@@ -24,6 +23,7 @@ from vod.speech.engines import Watch
 from vod.speech.engines.whisper import WhisperEngine
 from vod.speech.layout import PROFILES, broken_rules, cues
 from vod.speech.passages import Passage, together
+from vod.speech.transcribing import assemble
 
 from .conftest import TINY, Transcribe, WriteWav, decode
 
@@ -201,8 +201,9 @@ def test_each_voice_may_speak_its_own_language() -> None:
     assert {each.language for each in same.segments} == {None}
 
 
-def test_channels_and_tasks_that_there_are_not_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="mix, split, left, right"):
-        SpeechOptions.from_json({"channels": "center"})
-    with pytest.raises(InvalidInputError, match="'summarise'"):
-        SpeechOptions.from_json({"task": "summarise"})
+@pytest.mark.parametrize(
+    ("asked", "code"), [("en-US", "en"), (" EN ", "en"), ("pt_BR", "pt"), ("zh-TW", "zh"), ("", "")]
+)
+def test_an_audio_without_speech_is_in_the_language_that_was_asked_for(asked: str, code: str) -> None:
+    silent = Passage(start=0.0, end=9.0, speech_seconds=0.0)
+    assert assemble([silent], SpeechOptions(language=asked)).language == code

@@ -18,7 +18,7 @@ from vod.commands.bar import Bar
 from vod.errors import VodError
 from vod.library.transcripts import TranscriptFiles
 from vod.locations import ANYWHERE
-from vod.speech import WRITERS, SpeechOptions, write
+from vod.speech import WRITERS, SpeechOptions, script
 from vod.speech.engines import SpeechEngine, Watch, engine
 from vod.speech.options import Channels
 from vod.speech.transcribing import Teller, doubts, fingerprint_of, transcribe
@@ -49,7 +49,6 @@ def run(options: argparse.Namespace) -> int:
     """Transcribes with parsed options; returns 0 only if all succeeded."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     names = ("model", "language", "task", "multilingual", "device", "hotwords", "channels")
-    speech = SpeechOptions(**{name: getattr(options, name) for name in names})
     formats = [name for name in options.format.split(",") if name]
     if unknown := [name for name in formats if name not in WRITERS]:
         sys.stderr.write(f"There is no format {unknown[0]!r}. Choose from: {', '.join(WRITERS)}.\n")
@@ -61,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
     bar = Bar(len(options.files)) if sys.stderr.isatty() else None
     with ExitStack() as closing:
         try:
+            speech = SpeechOptions(**{name: getattr(options, name) for name in names})
+            script.check(speech.language)
             folder = models_folder(options.models, speech.model) if options.models else None
             hearing = engine(speech.engine, models=folder)
             closing.callback(hearing.close)
@@ -137,14 +138,13 @@ def _transcribe(
             watch=watch,
         )
     )
-    name = found[0] if found else files.name(spoken, overwrite=False)
-    uris = [files.write(f"{name}.{kind}", write(spoken, kind)) for kind in formats if kind != "json"]
-    uris.append(files.write(f"{name}.json", spoken.to_json()))
+    name = found[0] if found else files.name(spoken, options.language, overwrite=False)
+    uris = files.put(name, spoken, formats)
     files.forget(fingerprint)
     there = (
         "there already" if found else f"{len(spoken.text.split())} words, {spoken.language or 'no speech'}"
     )
-    return " ".join([f"{file}: {there}: {', '.join(uris)}.", *doubts(spoken)])
+    return " ".join([f"{file}: {there}: {', '.join(uris.values())}.", *doubts(spoken)])
 
 
 def print_line(text: str) -> None:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from vod.locations import file_stem
-from vod.speech.languages import base_code
+from vod.records import ExtractedAudio
+from vod.speech import WRITERS, write
 from vod.speech.passages import Passage, from_lines, to_lines
 from vod.speech.transcription import Transcription
 from vod.storage.destination import Destination, not_written, replacing
 
 _PARALLEL = 16
 """Requests to an object store at a time."""
+
+_INEXACT = 1.0
+"""Seconds that what a file says of its length may be off."""
+
+_LONGEST_LABEL = 40
+"""Characters: names of files have at most 255 bytes."""
 
 
 class TranscriptFiles:
@@ -31,44 +38,80 @@ class TranscriptFiles:
 
     def all(self) -> dict[str, Transcription]:
         """The asset's transcripts by the name of their files, without extension."""
-        found = {}
-        for name in sorted(self._destination.names(f"{self._stem}.")):
-            if name.endswith(".json"):
-                try:
-                    found[name.removesuffix(".json")] = Transcription.from_json(
-                        (self._destination.read(name) or b"").decode()
-                    )
-                except ValueError:  # somebody else's
-                    continue
-        return found
+        names = [
+            name.removesuffix(".json")
+            for name in sorted(self._destination.names(f"{self._stem}."))
+            if name.endswith(".json")
+        ]
+        return {name: found for name in names if (found := _read(self._destination, name))}
 
     def find(self, fingerprint: str) -> tuple[str, Transcription] | None:
         """The transcript that was made of the same audio in the same way, and its name."""
         return next((each for each in self.all().items() if each[1].fingerprint == fingerprint), None)
 
-    def name(self, transcription: Transcription, *, overwrite: bool) -> str:
+    def name(self, transcription: Transcription, language: str = "", *, overwrite: bool) -> str:
         """What its files are called: the language, then what tells it from the transcripts that there are.
 
-        In this order: another track, other channels, another model. A translation is never called as a
-        transcript is.
+        In this order: another track, other channels, another model, folder of the model, engine, version of
+        the model or server, region or script of the language, and in the end its fingerprint. A translation
+        is never called as a transcript is.
 
-        :param overwrite: Another model is no reason for another name.
+        :param language: That was asked for, such as ``zh-TW``.
+        :param overwrite: What is another transcript of the same track and channels is no reason for another
+            name.
         """
-        name = f"{self._stem}.{transcription.language or 'und'}"
+        others, taken = self.all(), set(self._destination.names(f"{self._stem}."))
+
+        def is_free(name: str) -> bool:
+            there = others.get(name)
+            if there is None:  # somebody else's JSON is not ours to replace
+                return f"{name}.json" not in taken
+            if overwrite:
+                return (there.track, there.channels) == (transcription.track, transcription.channels)
+            return _are_same(there, transcription)
+
+        folder, model = ["", "", *re.split(r"[/\\]+", transcription.model.rstrip("/\\"))][-2:]
+        labels = (
+            (f"track{transcription.track}", "track"),
+            (transcription.channels, "channels"),
+            (model, "model"),
+            (folder, "model"),
+            (transcription.engine, "engine"),
+            (transcription.revision, "revision"),
+            ("-".join(re.split("[-_]", language)[1:]), None),
+            (transcription.fingerprint, None),
+        )
+        name = f"{self._stem}.{_label(transcription.language) or 'und'}"
         if transcription.task == "translate":
             name += ".translation"
-        others = self.all()
-        model = re.sub(r"[^\w.-]+", "_", transcription.model.rpartition("/")[2])
-        labels = {
-            f"track{transcription.track}": ("track",),
-            transcription.channels: ("channels",),
-            model or transcription.engine: () if overwrite else ("engine", "model"),
-        }
-        for label, features in labels.items():
-            there = others.get(name)
-            if there and any(getattr(there, each) != getattr(transcription, each) for each in features):
-                name += f".{label}"
+        for label, feature in labels:
+            if is_free(name):
+                break
+            own = getattr(transcription, feature or "fingerprint")
+            if not feature or getattr(others.get(name), feature, own) != own:
+                name = ".".join(filter(None, (name, _label(label))))
         return name
+
+    def put(self, name: str, transcription: Transcription, captions: Iterable[str]) -> dict[str, str]:
+        """Write a transcript and its captions; returns their URIs by format.
+
+        Of another transcript that had this name nothing stays, in whatever format.
+
+        :param captions: Formats to write; ``json`` is in any case.
+        """
+        there = _read(self._destination, name)
+        is_there = there is not None and _are_same(there, transcription)
+        kinds = [kind for kind in captions if kind != "json"]
+        uris = {kind: self.write(f"{name}.{kind}", write(transcription, kind)) for kind in kinds}
+        if there and not is_there:
+            for kind in WRITERS.keys() - {*kinds, "json"}:
+                self._destination.remove(f"{name}.{kind}")
+        # The transcript comes last: where it is, all is.
+        whole = f"{name}.json"
+        uris["json"] = (
+            self._destination.uri(whole) if is_there else self.write(whole, transcription.to_json())
+        )
+        return uris
 
     def write(self, name: str, text: str) -> str:
         """Write a file, whole or not at all; returns its URI."""
@@ -129,36 +172,55 @@ class OrderNote:
 
 
 def find_transcripts(
-    destination: Destination, assets: Iterable[str], model: str | None = None, language: str | None = None
+    destination: Destination,
+    audio: Iterable[ExtractedAudio],
+    fingerprint: Callable[[ExtractedAudio], str | None] | None = None,
 ) -> dict[str, str]:
-    """URIs of the transcripts of assets by asset: of the text, or of the JSON where there is no text.
+    """URIs of the transcripts of audio by asset: of the text, or of the JSON where there is no text.
 
-    A translation is no transcript.
-
-    :param model: Only transcripts by this model; by any when omitted.
-    :param language: Only transcripts in this language; in any when omitted.
+    :param fingerprint: Says which transcript is meant: the one with this fingerprint. When omitted it is one
+        of the audio's track that is no translation: rather as long as the audio, and with the plainest name.
     :raises vod.storage.errors.StorageError: the destination cannot be read.
     """
     names = set(destination.names())
     by_stem: dict[str, list[str]] = {}
-    for name in sorted(names):
+    for name in sorted(names, key=lambda name: (name.count("."), name)):
         if name.endswith(".json"):
-            by_stem.setdefault(name.partition(".")[0], []).append(name)
+            by_stem.setdefault(name.partition(".")[0], []).append(name.removesuffix(".json"))
 
-    def look(asset: str) -> tuple[str, str] | None:
-        for name in by_stem.get(file_stem(asset), ()):
-            try:
-                found = Transcription.from_json((destination.read(name) or b"").decode())
-            except ValueError:
+    def look(record: ExtractedAudio) -> tuple[str, str] | None:
+        here = by_stem.get(file_stem(record.asset), ())
+        wanted = fingerprint(record) if fingerprint and here else None
+        found = list[tuple[bool, str]]()
+        for name in here:
+            each = _read(destination, name)
+            if each is None:
                 continue
-            if (
-                found.task == "transcribe"
-                and (not model or found.model == model)
-                and (not language or found.language == base_code(language))
-            ):
-                text = f"{name.removesuffix('.json')}.txt"
-                return asset, destination.uri(text if text in names else name)
-        return None
+            is_of_track = each.task == "transcribe" and each.track == record.track
+            if each.fingerprint == wanted if fingerprint else is_of_track:
+                found.append((abs(each.duration - (record.duration or each.duration)) > _INEXACT, name))
+        if not found:
+            return None
+        name = min(found, key=lambda each: each[0])[1]
+        return record.asset, destination.uri(f"{name}.txt" if f"{name}.txt" in names else f"{name}.json")
 
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="transcripts") as pool:
-        return dict(filter(None, pool.map(look, assets)))
+        return dict(filter(None, pool.map(look, audio)))
+
+
+def _read(destination: Destination, name: str) -> Transcription | None:
+    """The transcript of that name; ``None`` when there is none, or somebody else's file."""
+    try:
+        return Transcription.from_json((destination.read(f"{name}.json") or b"").decode())
+    except ValueError:
+        return None
+
+
+def _are_same(one: Transcription, other: Transcription) -> bool:
+    """Whether both were made of the same audio in the same way; of one without a fingerprint nobody knows."""
+    return bool(one.fingerprint) and one.fingerprint == other.fingerprint
+
+
+def _label(text: str) -> str:
+    """A part of a file's name, of what a server or a person may have called anything."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("._")[:_LONGEST_LABEL]

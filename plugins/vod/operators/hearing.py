@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
 
+from vod import media
 from vod.batch.arguments import check_choice
 from vod.connection import InvalidConnectionError
 from vod.errors import InvalidInputError, VodError
 from vod.logs import get_logger
-from vod.media import EXTENSIONS
 from vod.speech import SpeechOptions, script
 from vod.speech.engines import ENGINES, OrderingEngine, RemoteAudio, SpeechEngine, engine
 from vod.speech.errors import ServerRefusedError
+from vod.speech.transcribing import fingerprint_of
+from vod.storage.sources import version as storage_version
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
@@ -27,6 +29,9 @@ log = get_logger(__name__)
 
 _OF_SITES = ("models", "speech_conn_id")
 """What a connection and ``[vod] speech`` may say beside options."""
+
+_EMPTY = (None, "", "None")
+"""What counts as left out: templates write what is not there as ``None``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,44 +55,67 @@ class SpeechSettings:
     @classmethod
     def read(
         cls,
-        given: Mapping[str, Any] | None,
+        given: str | Mapping[str, Any] | None,
         hook: VodHook,
         *,
+        short: Mapping[str, Any] | None = None,
         fallback: str | Mapping[str, Any] | None = None,
         speech_conn_id: str | None = None,
     ) -> SpeechSettings:
         """The task's options, then the connection's, then those of ``[vod] speech``.
 
-        :param given: The task's options; what is empty counts as left out.
+        :param given: The task's options, also as JSON; what is empty counts as left out.
+        :param short: More of them, which come first: those that an operator or a form has by themselves.
         :param fallback: Name of an engine, or options by name: the rest is as for the first engine, except
             for the model, of which each engine has its own.
-        :raises InvalidInputError: an unknown option or engine.
+        :raises InvalidInputError: an unknown option or engine, or a value that it cannot have.
         """
-        try:
-            site = json.loads(conf.get("vod", "speech", fallback="") or "{}")
-        except ValueError as error:
-            raise InvalidInputError(
-                "[vod] speech is not JSON.", remedy="Write it as a JSON object."
-            ) from error
+        site = _by_name("[vod] speech", conf.get("vod", "speech", fallback=""))
         try:
             own = hook.settings.speech
         except InvalidConnectionError:  # files need no connection
             own = {}
-        told = {name: value for name, value in (given or {}).items() if value not in (None, "")}
+        told = {**_told(_by_name("The option options", given)), **_told(short or {})}
         values = {**site, **own, **told}
-        of_site = {name: str(values.pop(name, "") or "") for name in _OF_SITES}
-        inherited = values.pop("fallback", None)
+        of_site = {name: values.pop(name, None) or "" for name in _OF_SITES}
         if speech_conn_id:
             of_site["speech_conn_id"] = speech_conn_id
+        for name, value in of_site.items():
+            if not isinstance(value, str):
+                raise InvalidInputError(
+                    f"The option {name} of speech recognition cannot be {str(value)[:100]!r}.",
+                    remedy="Give text.",
+                )
+        inherited = values.pop("fallback", None)
         options = SpeechOptions.from_json(values)
-        return cls(options=options, fallback=_fallback(options, fallback or inherited), hook=hook, **of_site)
+        chosen = inherited if fallback in _EMPTY else fallback
+        return cls(options=options, fallback=_fallback(options, chosen), hook=hook, **of_site)
 
 
-def _fallback(options: SpeechOptions, given: str | Mapping[str, Any] | None) -> SpeechOptions | None:
-    if not given:
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value not in _EMPTY}
+
+
+def _by_name(place: str, given: Any) -> Mapping[str, Any]:
+    """Options by name, or in JSON, of which a template and the configuration make text."""
+    try:
+        values = json.loads(given) if isinstance(given, str) and given not in _EMPTY else given or {}
+    except ValueError:
+        values = None
+    if not isinstance(values, Mapping):
+        raise InvalidInputError(
+            f"{place} is {str(given)[:100]!r}, and no object with options by name.",
+            remedy='Write it as JSON: {"model": "large-v3"}; in a template, with the filter tojson.',
+        )
+    return values
+
+
+def _fallback(options: SpeechOptions, given: Any) -> SpeechOptions | None:
+    is_name = isinstance(given, str) and not given.lstrip().startswith("{")
+    values = _told({"engine": given} if is_name else _by_name("The option fallback", given))
+    if not values:
         return None
-    values = {"engine": given} if isinstance(given, str) else dict(given)
-    check_choice("fallback", values.get("engine", ""), tuple(ENGINES))
+    check_choice("fallback", values.setdefault("engine", ""), tuple(ENGINES))
     if values["engine"] == options.engine:
         raise InvalidInputError(
             f"The fallback is the engine {options.engine!r} itself.", remedy="Name another engine."
@@ -127,7 +155,7 @@ def hearings(settings: SpeechSettings) -> Iterator[Sequence[Hearing]]:
         troubles: list[VodError] = []
         for options in filter(None, (settings.options, settings.fallback)):
             script.check(options.language)
-            made = engine(options.engine, **_means(settings, options))
+            made = engine_of(settings, options)
             closing.callback(made.close)
             try:
                 made.check(options)
@@ -150,6 +178,24 @@ def hearings(settings: SpeechSettings) -> Iterator[Sequence[Hearing]]:
 def reason(options: SpeechOptions, error: VodError) -> str:
     """Why an engine did not do its work, in one sentence."""
     return f"{options.engine}: {error.message} [{error.outcome}]"
+
+
+def engine_of(settings: SpeechSettings, options: SpeechOptions) -> SpeechEngine:
+    """The engine of these options, with what it needs beside them; not checked yet.
+
+    :raises vod.errors.VodError: what it needs is not there.
+    """
+    return engine(options.engine, **_means(settings, options))
+
+
+def fingerprint(record: ExtractedAudio, options: SpeechOptions, revision: str) -> str:
+    """Stands for the transcript that an audio is to have.
+
+    :param revision: Of the model, as the engine says it.
+    :raises vod.errors.VodError: the audio may not be read, or its store does not answer now.
+    """
+    version = storage_version(record.uri, limits=media.Limits(60.0)) or f"{record.size} {record.duration}"
+    return fingerprint_of(f"{record.uri} {version}", options, revision, record.offset)
 
 
 def _means(settings: SpeechSettings, options: SpeechOptions) -> dict[str, Any]:
@@ -175,7 +221,7 @@ def remote_audio(record: ExtractedAudio, hook: VodHook) -> RemoteAudio:
     return RemoteAudio(
         name=record.asset,
         url=lambda: outside_url(record.uri, hook),
-        ending=EXTENSIONS.get(record.audio_format, ""),
+        ending=media.EXTENSIONS.get(record.audio_format, ""),
         duration=record.duration,
         size=record.size,
         sample_rate=record.sample_rate,

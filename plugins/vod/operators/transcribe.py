@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from airflow.sdk.configuration import conf
 
-from vod import media, metrics
+from vod import metrics
 from vod.batch.arguments import choices, time_limit
 from vod.batch.ledger import MAX_BEGINNINGS, Ledger, LedgerPages
 from vod.batch.outcomes import fail_at_once
@@ -28,17 +28,16 @@ from vod.library.transcripts import TranscriptFiles
 from vod.links import TranscriptLink
 from vod.logs import get_logger
 from vod.operators.base import TRIGGER_DELAY, BatchOperator
-from vod.operators.hearing import Hearing, SpeechSettings, hearings, reason
+from vod.operators.hearing import Hearing, SpeechSettings, fingerprint, hearings, reason
 from vod.operators.orders import Order, Orders, Waiting, claims_of_orders
 from vod.records import AssetFailure, ExtractedAudio, Record, Transcript, parse_record, shortened
-from vod.speech import WRITERS, SpeechOptions, Transcription, write
+from vod.speech import WRITERS, SpeechOptions, Transcription
 from vod.speech.engines import OrderingEngine, Watch
 from vod.speech.errors import CancelledError, RecogniserCrashedError
 from vod.speech.passages import Passage
-from vod.speech.transcribing import Teller, assemble, doubts, fingerprint_of, transcribe
+from vod.speech.transcribing import Teller, assemble, doubts, transcribe
 from vod.storage.destination import Destination
 from vod.storage.sources import local_copy
-from vod.storage.sources import version as storage_version
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -64,14 +63,14 @@ class TranscribeAudioOperator(BatchOperator):
     at most.
 
     Beside the captions, ``<asset>.<language>.json`` holds the transcript itself: words with times in the
-    video and probabilities. What another model made is not overwritten: the new transcript has the
-    model in its name. Each further track of an audio (``others`` of its record) gets transcripts of its own,
+    video and probabilities. Another transcript is not overwritten: the new one has in its name what tells
+    the two apart. Each further track of an audio (``others`` of its record) gets transcripts of its own,
     in the language that is recognised in it.
 
     :param audio: What ``ExtractAudioOperator`` returned: one record or a list of them.
-    :param options: How speech is recognised: :class:`vod.speech.SpeechOptions`, or some of them by name. What
-        it leaves out, the connection's extra ``speech`` says, or else ``[vod] speech`` in Airflow's
-        configuration; both are JSON. (templated)
+    :param options: How speech is recognised: :class:`vod.speech.SpeechOptions`, or some of them by name, also
+        as JSON. What it leaves out, the connection's extra ``speech`` says, or else ``[vod] speech`` in
+        Airflow's configuration; both are JSON. (templated)
     :param fallback: Another speech engine, for what the first does not recognise because its server does not
         answer, refuses or has no quota left, because it crashes, hangs or lacks memory, or because its model
         knows only English: its name, or options by name such as ``{"engine": "whisper", "model": "base"}``.
@@ -82,7 +81,8 @@ class TranscribeAudioOperator(BatchOperator):
         omitted. (templated)
     :param captions: Files to write: ``txt``, ``vtt``, ``srt``, ``ttml``, ``tsv``; a list, or a string with
         commas. ``json`` is written in any case. (templated)
-    :param overwrite: Write under the plain name also where another model's transcript is.
+    :param overwrite: Write under the plain name also where another transcript of the same track and channels
+        is: its files go, also those in formats that are not written now.
     :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
     :param speech_conn_id: Connection of type ``http`` to the server of the speech engine ``http``: host (and
         port), and the key as password. (templated)
@@ -113,7 +113,7 @@ class TranscribeAudioOperator(BatchOperator):
         self,
         *,
         audio: Any,
-        options: SpeechOptions | Mapping[str, Any] | None = None,
+        options: SpeechOptions | Mapping[str, Any] | str | None = None,
         fallback: str | Mapping[str, Any] | None = None,
         model: str | None = None,
         language: str | None = None,
@@ -227,9 +227,8 @@ class TranscribeAudioOperator(BatchOperator):
 
     def _speech_settings(self) -> SpeechSettings:
         short = {"model": self.model, "language": self.language}
-        given = {**(self.options or {}), **{name: text for name, text in short.items() if text}}
         return SpeechSettings.read(
-            given, self.hook, fallback=self.fallback, speech_conn_id=self.speech_conn_id
+            self.options, self.hook, short=short, fallback=self.fallback, speech_conn_id=self.speech_conn_id
         )
 
     def _outcome(
@@ -391,17 +390,9 @@ class _Work:
         fingerprint, files = self._place(hearing, record)
         found = files.find(fingerprint)
         transcription = found[1] if found else self._recognise(hearing, record, fingerprint, files)
-        name = found[0] if found else files.name(transcription, overwrite=self.operator.overwrite)
-        uris = {}
-        for caption in self.captions:
-            if caption == "json":
-                continue
-            uris[caption] = files.write(f"{name}.{caption}", write(transcription, caption))
-        # The transcript comes last: where it is, all is.
-        transcript = f"{name}.json"
-        uris["json"] = (
-            self.destination.uri(transcript) if found else files.write(transcript, transcription.to_json())
-        )
+        language = hearing.options.language
+        name = found[0] if found else files.name(transcription, language, overwrite=self.operator.overwrite)
+        uris = files.put(name, transcription, self.captions)
         warnings = doubts(transcription)
         if hearing.service and files.note(fingerprint).read().get("lost"):
             warnings.append("The answer to an order was lost: the service may bill this audio twice.")
@@ -417,10 +408,8 @@ class _Work:
 
     def _place(self, hearing: Hearing, record: ExtractedAudio) -> tuple[str, TranscriptFiles]:
         """What stands for the transcript to be, and where its files are."""
-        version = storage_version(record.uri, limits=media.Limits(60.0)) or f"{record.size} {record.duration}"
-        revision = hearing.engine.revision(hearing.options)
-        fingerprint = fingerprint_of(f"{record.uri} {version}", hearing.options, revision, record.offset)
-        return fingerprint, TranscriptFiles(self.destination, record.asset)
+        stands_for = fingerprint(record, hearing.options, hearing.engine.revision(hearing.options))
+        return stands_for, TranscriptFiles(self.destination, record.asset)
 
     def _recognise(
         self, hearing: Hearing, record: ExtractedAudio, fingerprint: str, files: TranscriptFiles

@@ -175,7 +175,8 @@ class ManifestRun:
         return len(self.entries) - of_this_run
 
     def _rows(self, records: Mapping[str, Record], entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
-        transcripts = find_transcripts(self._transcripts, records)
+        audio = [record for record in records.values() if isinstance(record, ExtractedAudio)]
+        transcripts = find_transcripts(self._transcripts, audio)
         for entry in entries:
             name = public_name(entry.asset)
             yield _row(entry, records[name], transcripts.get(name))

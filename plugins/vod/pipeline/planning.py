@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -20,13 +21,13 @@ from vod.batch.ledger import Store
 from vod.batch.outcomes import fail_at_once
 from vod.cloud.assets import AUDIO_TYPES
 from vod.connection import DEFAULT_CONNECTION, InvalidConnectionError
-from vod.errors import InvalidInputError
+from vod.errors import InvalidInputError, VodError
 from vod.library.known_audio import Known, KnownAudio, Wanted
 from vod.library.register import Entry, store_of
 from vod.library.transcripts import find_transcripts
 from vod.locations import AllowedLocations, Kind, is_asset_id, parse_location, public_name
 from vod.logs import get_logger
-from vod.operators.hearing import SpeechSettings, hearings
+from vod.operators.hearing import SpeechSettings, engine_of, fingerprint, hearings
 from vod.pipeline import forms
 from vod.pipeline.estimates import check_run
 from vod.pipeline.parts import Plan
@@ -452,13 +453,15 @@ def audio_batches(
 ) -> list[dict[str, Any]]:
     """Split audio into the keyword arguments of mapped transcriptions; transcripts go beside their audio.
 
-    Airflow may announce the same audio twice: what has its transcripts already is left out.
+    Airflow may announce the same audio twice: what has its transcript already is left out. That is the one
+    that the transcription would make: of the same audio, engine, model and options. Where that cannot be
+    known here nothing is left out: the transcription itself does nothing twice.
 
     :param records: :class:`vod.records.ExtractedAudio` as JSON; of an asset that comes twice the last counts.
     :param store: ``context["task_state_store"]`` of the task that plans.
     :param force: Leave out nothing.
-    :param model: Leave out only what this speech model has transcribed.
-    :param language: Leave out only what has a transcript in this language.
+    :param model: Speech model of the transcription; as :meth:`SpeechSettings.read` finds it when omitted.
+    :param language: Language that it is told, likewise.
     """
     folders: dict[str | None, list[Mapping[str, Any]]] = {}
     for record in {record["asset"]: record for record in records}.values():
@@ -467,16 +470,42 @@ def audio_batches(
         folders.setdefault(folder, []).append(record)
     planned: list[dict[str, Any]] = []
     before = 0
+    wanted = _fingerprints(model, language, vod_conn_id) if folders and not force else None
     for folder, members in folders.items():
         # With several tracks the transcription itself finds what is done of each.
-        names = [record["asset"] for record in members if not (force or record.get("others"))]
-        done = find_transcripts(destination_of(folder, vod_conn_id), names, model, language) if names else {}
+        audio = [parse_record(dict(record)) for record in members if wanted and not record.get("others")]
+        heard = [record for record in audio if isinstance(record, ExtractedAudio)]
+        done = find_transcripts(destination_of(folder, vod_conn_id), heard, wanted) if heard else {}
         missing = [record for record in members if record["asset"] not in done]
         before += len(members) - len(missing)
         planned += [{"audio": part, "destination": folder} for part in split(missing, size)]
     check_number(len(planned))
     progress.note_plan(store, sum(len(batch["audio"]) for batch in planned), before)
     return planned
+
+
+def _fingerprints(
+    model: str | None, language: str | None, vod_conn_id: str
+) -> Callable[[ExtractedAudio], str | None] | None:
+    """Says which fingerprint the transcript of an audio is to have; ``None`` where that cannot be known."""
+    from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
+
+    settings = SpeechSettings.read({"model": model, "language": language}, VodHook(vod_conn_id))
+    try:
+        with closing(engine_of(settings, settings.options)) as engine:
+            revision = engine.revision(settings.options)
+    except VodError as error:
+        log.info("Which audio has its transcript is left to the transcription: %s", error)
+        return None
+
+    def wanted(record: ExtractedAudio) -> str | None:
+        try:
+            return fingerprint(record, settings.options, revision)
+        except VodError as error:
+            log.info("Whether %s has its transcript is left to the transcription: %s", record.asset, error)
+            return None
+
+    return wanted
 
 
 def max_batches() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vod.logs import get_logger
 from vod.speech.engines import SpeechEngine, Watch
+from vod.speech.languages import base_code
 from vod.speech.options import SpeechOptions
 from vod.speech.passages import Passage
 from vod.speech.script import convert
@@ -75,7 +76,7 @@ def assemble(
         if each.language:
             seconds = each.end - each.start if each.speech_seconds is None else each.speech_seconds
             spoken[each.language] = spoken.get(each.language, 0.0) + seconds
-    language = max(spoken, key=lambda code: spoken[code]) if spoken else options.language
+    language = max(spoken, key=lambda code: spoken[code]) if spoken else base_code(options.language)
     known = [
         passage.language_probability
         for passage in passages
