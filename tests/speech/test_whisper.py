@@ -214,3 +214,14 @@ def test_loops_are_cut_and_counted() -> None:
     assert cut == 12
     twice = [word(text) for text in [" no", " no", " really"]]
     assert without_loops(twice) == (twice, 0), "people say things twice"
+
+
+@pytest.mark.parametrize("asked", [{"device": "cuda"}, {"device": "cpu", "compute_type": "float16"}])
+def test_what_this_machine_does_not_have_is_not_the_models_fault(asked: dict[str, str]) -> None:
+    engine = WhisperEngine()
+    try:
+        with pytest.raises(UnusableModelError) as caught:
+            engine.check(SpeechOptions(model="tiny.en", **asked))
+    finally:
+        engine.close()
+    assert "device and compute_type" in caught.value.remedy

@@ -128,7 +128,10 @@ class WhisperEngine:
         except RecognitionFailedError as error:
             self.close()
             raise UnusableModelError(
-                f"The speech model {options.model!r} cannot be loaded: {error.message}"
+                f"The speech model {options.model!r} cannot be loaded: {error.message}",
+                remedy=None
+                if options.device == options.compute_type == "auto"
+                else "Set device and compute_type to auto: this machine may not have what they ask for.",
             ) from error
         except BaseException:
             self.close()
