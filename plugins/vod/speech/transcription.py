@@ -156,7 +156,7 @@ class Transcription:
         return json.dumps({**known, **asdict(self)}, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Transcription:
+    def from_json(cls, text: str | bytes) -> Transcription:
         """Read a transcription back. A segment whose words a person has deleted is left out.
 
         :raises ValueError: this is not a transcription in JSON, or one of its values cannot be; says which.
