@@ -11,6 +11,7 @@ from vod.errors import InvalidInputError
 from vod.speech.captions import WRITERS, write
 from vod.speech.layout import PROFILES, Profile, broken_rules, cues, profile_for
 from vod.speech.transcription import Transcription
+from vod.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,31 +32,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Writes or checks captions; returns 0 if all could be read and, with --check, keep the rules."""
     bad = False
-    for file in options.files:
+    taken = {file.resolve(): file for file in options.files}
+    for file in list(taken.values()):
         try:
-            said = Transcription.from_json(file.read_text(encoding="utf-8"))
+            said = Transcription.from_json(file.read_bytes())
             profile = _profile(options, said.language)
             if options.check:
                 lines = [f"{file}: {problem}" for problem in broken_rules(cues(said, profile), profile)]
                 bad = bad or bool(lines)
             else:
-                lines = [str(path) for path in _write(file, said, profile, options)]
+                lines = [str(path) for path in _write(file, said, profile, options, taken)]
         except (OSError, ValueError, InvalidInputError) as error:
             bad = True
-            sys.stderr.write(f"{file}: {error}\n")
+            sys.stderr.write(f"{printable(f'{file}: {error}')}\n")
         else:
             sys.stdout.write("".join(f"{line}\n" for line in lines))
     return int(bad)
 
 
-def _write(file: Path, said: Transcription, profile: Profile, options: argparse.Namespace) -> list[Path]:
+def _write(
+    file: Path, said: Transcription, profile: Profile, options: argparse.Namespace, taken: dict[Path, Path]
+) -> list[Path]:
+    """Writes captions; returns their paths.
+
+    :param taken: What this run reads and has written, by path, and of which transcript: never overwritten.
+    """
     folder = options.output or file.parent
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{file.stem}.{name}" for name in options.format or ["vtt"]]
+    paths = [folder / f"{file.stem}.{name}" for name in dict.fromkeys(options.format or ["vtt"])]
     for path in paths:
-        if path.resolve() == file.resolve():
-            raise InvalidInputError("This would overwrite the transcript.", remedy="Name another --output.")
+        if owner := taken.get(path.resolve()):
+            raise InvalidInputError(
+                f"This would overwrite {path}, which belongs to {owner}.", remedy="Name another --output."
+            )
         path.write_text(write(said, path.suffix[1:], profile), encoding="utf-8", newline="\n")
+        taken[path.resolve()] = file
     return paths
 
 

@@ -8,7 +8,8 @@ from xml.sax.saxutils import escape as xml_escape
 from xml.sax.saxutils import quoteattr
 
 from vod.errors import InvalidInputError
-from vod.speech.layout import PAUSE, Profile, clean, cues
+from vod.speech.layout import PAUSE, Profile, cues
+from vod.speech.letters import clean
 from vod.speech.transcription import Segment, Transcription
 
 PARAGRAPH = 600
@@ -21,17 +22,19 @@ def _txt(transcription: Transcription, _profile: Profile | None) -> str:
     """Paragraphs: a new one for each speaker, after a long pause, and when one has become long."""
     paragraphs: list[str] = []
     last: Segment | None = None
+    speaker = ""
     for segment in transcription.segments:
         text = clean("".join(word.text for word in segment.words))
         if not text:
             continue
-        joined = last is not None and last.speaker == segment.speaker
+        before, speaker = speaker, clean(segment.speaker or "")
+        joined = last is not None and before == speaker
         pause = segment.start - last.end if last else 0
         if joined and pause < 2 * PAUSE and len(paragraphs[-1]) < PARAGRAPH:
             blank = " " if segment.words[0].text[:1].isspace() else ""
             paragraphs[-1] += blank + text
-        elif segment.speaker and not joined:
-            paragraphs.append(f"{clean(segment.speaker)}: {text}")
+        elif speaker and not joined:
+            paragraphs.append(f"{speaker}: {text}")
         else:
             paragraphs.append(text)
         last = segment
@@ -45,9 +48,9 @@ def _srt(transcription: Transcription, profile: Profile | None) -> str:
     for number, cue in enumerate(cues(transcription, profile), start=1):
         lines = list(cue.lines)
         if cue.speakers:
-            lines = [f"[{clean(name)}] {line}" for name, line in zip(cue.speakers, lines, strict=True)]
+            lines = [f"[{name}] {line}" for name, line in zip(cue.speakers, lines, strict=True)]
         elif cue.speaker and cue.speaker != speaker:
-            lines.insert(0, f"[{clean(cue.speaker)}]")
+            lines.insert(0, f"[{cue.speaker}]")
         speaker = cue.speaker
         text = "\n".join(lines).replace("-->", "→").replace("<", "\u2039").replace(">", "\u203a")
         parts.append(f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{text}\n")
@@ -68,7 +71,7 @@ def _vtt(transcription: Transcription, profile: Profile | None) -> str:
 
 
 def _voice(speaker: str | None) -> str:
-    return f"<v {escape(clean(speaker), quote=False)}>" if speaker else ""
+    return f"<v {escape(speaker, quote=False)}>" if speaker else ""
 
 
 def _ttml(transcription: Transcription, profile: Profile | None) -> str:
@@ -78,13 +81,13 @@ def _ttml(transcription: Transcription, profile: Profile | None) -> str:
     speakers = list(dict.fromkeys(filter(None, named)))
     agents = "".join(
         f'      <ttm:agent xml:id="speaker{number}" type="person"><ttm:name type="full">'
-        f"{_xml(speaker)}</ttm:name></ttm:agent>\n"
+        f"{xml_escape(speaker)}</ttm:name></ttm:agent>\n"
         for number, speaker in enumerate(speakers, start=1)
     )
     lines = []
     for cue in laid_out:
         agent = f' ttm:agent="speaker{speakers.index(cue.speaker) + 1}"' if cue.speaker else ""
-        said = [_xml(line) for line in cue.lines]
+        said = [xml_escape(line) for line in cue.lines]
         if cue.speakers:
             numbers = (speakers.index(name) + 1 for name in cue.speakers)
             said = [
@@ -98,7 +101,7 @@ def _ttml(transcription: Transcription, profile: Profile | None) -> str:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttm="http://www.w3.org/ns/ttml#metadata" '
-        f"xml:lang={quoteattr(transcription.language)}>\n"
+        f"xml:lang={quoteattr(clean(transcription.language))}>\n"
         f"  <head>\n    <metadata>\n{agents}    </metadata>\n  </head>\n"
         f"  <body>\n    <div>\n{''.join(lines)}    </div>\n  </body>\n</tt>\n"
     )
@@ -143,11 +146,6 @@ def write(transcription: Transcription, caption_format: str, profile: Profile | 
             f"There is no caption format {caption_format!r}.", remedy=f"Choose one of: {', '.join(WRITERS)}."
         ) from None
     return writer(transcription, profile)
-
-
-def _xml(text: str) -> str:
-    """A text in XML, without the two characters that XML cannot hold."""
-    return xml_escape(text.replace("\ufffe", "").replace("\uffff", ""))
 
 
 def _clock(milliseconds: int, point: str) -> str:

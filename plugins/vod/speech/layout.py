@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import functools
+import math
 import re
-import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from vod.errors import InvalidInputError
+from vod.speech.letters import MAY_BREAK, clean, closes, has_no_blanks, is_boundary, level, may_end, width
 from vod.speech.transcription import Segment, Transcription
 
 PAUSE = 1.0
 """Seconds without a word over which no caption goes."""
 
-_SENTENCE_END = re.compile(r"[.?!…\u3002\uff1f\uff01؟\u06d4।][\"'”\u2019»)\]\u300d\u300f]*$")
-_CLAUSE_END = re.compile(r"[,;:\u3001\uff0c\uff1b\uff1a،؛\u2013—][\"'”\u2019»)\]\u300d\u300f]*$")
-_CONTROL = {"Cc", "Cs", "Zl", "Zp"}
-_ZERO_WIDTH = {"Mn", "Me", "Cf"}
+_UNSPEAKABLE = 6
+"""Times as fast as people read, nobody speaks. Words that a recogniser cannot place get no time at all."""
+
+_FAR = 2
+"""Shortest times over which captions that come too fast share their time."""
+
+_SENTENCE_END = re.compile(
+    r"[.?!…\u3002\uff1f\uff01؟\u06d4।\u104b\u17d4\u1362\u0589][\"'”\u2019»)\]\u300d\u300f]*$"
+)
+_CLAUSE_END = re.compile(r"[,;:\u3001\uff0c\uff1b\uff1a،؛\u104a\u1363\u2013—][\"'”\u2019»)\]\u300d\u300f]*$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +38,7 @@ class Profile:
     :param rate: Cells that people read in a second: a caption stands as long as that takes, if it can.
     :param fastest: Cells in a second above which a caption is split or stands longer wherever it can.
     :param shortest: Seconds that a caption stands at least, if the next one leaves it the time.
-    :param longest: Seconds that a caption stands at most.
+    :param longest: Seconds that a caption stands at most; an hour at most.
     :param gap: Seconds between two captions: two frames at 25 a second.
     :raises InvalidInputError: a number out of its range.
     """
@@ -47,14 +55,14 @@ class Profile:
         if not (
             self.cells >= 8
             and self.lines in {1, 2}
-            and 0 < self.rate <= self.fastest
-            and 0 < self.shortest < self.longest
+            and 0 < self.rate <= self.fastest < math.inf
+            and 0 < self.shortest < self.longest <= 3600
             and 0 <= self.gap <= 0.5
         ):
             raise InvalidInputError(
-                "These rules for captions contradict each other.",
-                remedy="Give at least 8 cells, 1 or 2 lines, 0 < rate <= fastest, 0 < shortest < longest "
-                "and a gap of at most 0.5 s.",
+                "These rules for captions contradict each other or are out of range.",
+                remedy="Give at least 8 cells, 1 or 2 lines, 0 < rate <= fastest < infinity, "
+                "0 < shortest < longest <= 3600 and a gap of at most 0.5 s.",
             )
 
 
@@ -95,31 +103,11 @@ def profile_for(language: str) -> Profile:
     return PROFILES["cjk" if language.partition("-")[0].lower() in {"zh", "yue", "ja", "ko"} else "bbc"]
 
 
-def width(text: str) -> int:
-    """Cells that a text takes: two for each wide character, none for marks and joiners."""
-    return len(text) if text.isascii() else sum(map(_cells, text))
-
-
-@functools.cache
-def _cells(character: str) -> int:
-    if unicodedata.category(character) in _ZERO_WIDTH:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def clean(text: str) -> str:
-    """A text in one line, without characters that control a terminal or a parser."""
-    return " ".join(
-        "".join(
-            " " if unicodedata.category(character) in _CONTROL else character for character in text
-        ).split()
-    )
-
-
 def cues(transcription: Transcription, profile: Profile | None = None) -> list[Cue]:
     """Captions of a transcription, in the order of time; none overlaps the next and no word is lost.
 
-    Where several speak at once each has a line, as broadcasters do it.
+    Where several speak at once each has a line, as broadcasters do it. Words from before the video starts are
+    left out: nobody could show them.
 
     :param profile: The language's usual one when omitted.
     """
@@ -127,22 +115,21 @@ def cues(transcription: Transcription, profile: Profile | None = None) -> list[C
     pieces = [
         piece
         for segment in sorted(transcription.segments, key=lambda segment: segment.start)
-        for piece in _pieces(segment, profile)
+        for piece in _attached(_pieces(segment, profile), profile)
     ]
-    turns = list(_turns(pieces))
+    turns = list(_turns(_spread(pieces, profile)))
     crowded = _at_once(turns)
-    if not crowded:
-        groups = [group for turn in turns for group in _grouped(turn, profile)]
-        return _timed(groups, profile)
-    narrow = _narrow(transcription, profile)
-    laid_out = [
+    narrow = _narrow(transcription, profile) if crowded else None
+    groups = [
         group
         for number, turn in enumerate(turns)
         for group in (
-            _grouped(_recut(turn, narrow), narrow) if number in crowded else _grouped(turn, profile)
+            _grouped(_recut(turn, narrow), narrow)
+            if narrow and number in crowded
+            else _grouped(turn, profile)
         )
     ]
-    return _timed(sorted(laid_out, key=lambda group: group[0].start), profile, narrow)
+    return _timed(sorted(groups, key=lambda group: group[0].start), profile, narrow)
 
 
 def _narrow(transcription: Transcription, profile: Profile) -> Profile:
@@ -171,63 +158,148 @@ def _recut(turn: Iterable[_Piece], profile: Profile) -> list[_Piece]:
     return [part for piece in turn for part in _cut(piece, profile)]
 
 
+class _Letter(NamedTuple):
+    text: str
+    start: float
+    end: float
+    begins: bool  # a word of the recogniser
+
+
 def _pieces(segment: Segment, profile: Profile) -> Iterator[_Piece]:
-    current: _Piece | None = None
-    blank = True  # between two segments
+    speaker = clean(segment.speaker or "") or None
+    for run in _runs(segment):
+        text = "".join(letter.text for letter in run)
+        if not clean(text):
+            continue
+        begins = [at for at, letter in enumerate(run) if at and letter.begins]
+        bounds = [0]
+        for at, following in pairwise([*begins, len(run)]):
+            too_wide = width(text[bounds[-1] : following]) > profile.cells
+            if is_boundary(text, at) or (too_wide and may_end(text, at)):
+                bounds.append(at)
+        for first, end in pairwise([*bounds, len(run)]):
+            starts, ends = run[first].start, max(letter.end for letter in run[first:end])
+            if starts >= 0 or _milliseconds(ends) > 0:
+                piece = _Piece(max(0.0, starts), ends, text[first:end], not first, speaker)
+                yield from _cut(piece, profile)
+
+
+def _runs(segment: Segment) -> Iterator[list[_Letter]]:
+    """What stands between two blanks, by letters, each with its share of the time.
+
+    A word of the recogniser, or of a person who corrected it, can be a whole sentence, or a syllable.
+    """
+    run: list[_Letter] = []
     for word in segment.words:
-        text = clean(word.text)
-        blank = blank or word.text[:1].isspace()
-        if text:
-            piece = _Piece(word.start, max(word.start, word.end), text, blank, segment.speaker)
-            if current and _belongs(current, piece, profile):
-                end = max(current.end, piece.end)
-                current = replace(current, end=end, text=current.text + piece.text)
-            else:
-                if current:
-                    yield from _cut(current, profile)
-                current = piece
-            blank = False
-        blank = blank or word.text[-1:].isspace()
-    if current:
-        yield from _cut(current, profile)
-
-
-def _belongs(before: _Piece, piece: _Piece, profile: Profile) -> bool:
-    """Whether a piece goes on with the word before it, as in ``well`` ``-known``."""
-    if piece.blank or width(before.text + piece.text) > profile.cells:
-        return False
-    closes = unicodedata.category(piece.text[0]) in {"Po", "Pe", "Pf"}
-    return closes or not (_is_wide(before.text[-1]) or _is_wide(piece.text[0]))
-
-
-def _is_wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in "WF"
+        text = level(word.text)
+        blanks = len(text) - len(text.lstrip())
+        share = max(0.0, word.end - word.start) / max(1, len(text.strip()))
+        begins = True
+        for at, character in enumerate(text, -blanks):
+            if character == MAY_BREAK:
+                begins = True
+            elif not character.isspace():
+                start = word.start + at * share
+                run.append(_Letter(character, start, start + share, begins))
+                begins = False
+            elif run:
+                yield run
+                run = []
+    if run:
+        yield run
 
 
 def _cut(piece: _Piece, profile: Profile) -> Iterator[_Piece]:
     """A word in pieces that fit a line, each with its share of the time."""
-    parts = [""]
-    for character in re.findall(
-        r".(?:[\u200d].|[\u0300-\u036f\ufe0e\ufe0f\U0001f3fb-\U0001f3ff])*", piece.text
-    ):
-        if parts[-1] and width(parts[-1] + character) > profile.cells:
-            parts.append("")
-        parts[-1] += character
-    share = (piece.end - piece.start) / len(parts)
-    blank = piece.blank
-    for number, part in enumerate(parts):
-        start, text = piece.start + number * share, part.strip()
-        if text:
-            blank = blank or part[0].isspace()
-            yield _Piece(start, start + share, text, blank, piece.speaker)
-        blank = part[-1:].isspace()
+    text = piece.text
+    if width(text) <= profile.cells:
+        yield piece
+        return
+    bounds = [0]
+    for end in [*(at for at in range(1, len(text)) if is_boundary(text, at)), len(text)]:
+        while width(text[bounds[-1] : end]) > profile.cells:
+            bounds.append(_full(text, bounds[-1], profile.cells))
+        bounds.append(end)
+    share = (piece.end - piece.start) / len(text)
+    for first, end in pairwise(bounds):
+        start = piece.start + first * share
+        blank = piece.blank and not first
+        yield replace(
+            piece, start=start, end=start + (end - first) * share, text=text[first:end], blank=blank
+        )
+
+
+def _full(text: str, first: int, cells: int) -> int:
+    """Where a line that begins at a letter ends: behind a comma, a hyphen or such, or where it is full."""
+    limit = first + 1
+    while width(text[first : limit + 1]) <= cells:
+        limit += 1
+    ends = [at for at in range(limit, first, -1) if may_end(text, at)]
+    marks = (
+        at for at in ends if 2 * at > first + limit and not text[at - 1].isalnum() and text[at].isalnum()
+    )
+    return next(marks, ends[0] if ends else limit)
+
+
+def _attached(pieces: Iterable[_Piece], profile: Profile) -> Iterator[_Piece]:
+    """A mark with a blank before it, as in French, stays with its word."""
+    word: _Piece | None = None
+    for piece in pieces:
+        if word and piece.blank and all(map(closes, piece.text)):
+            whole = f"{word.text} {piece.text}"
+            if width(whole) <= profile.cells:
+                word = replace(word, end=max(word.end, piece.end), text=whole)
+                continue
+        if word:
+            yield word
+        word = piece
+    if word:
+        yield word
+
+
+def _spread(pieces: Sequence[_Piece], profile: Profile) -> list[_Piece]:
+    """Words that come faster than anybody speaks share the time until their speaker goes on.
+
+    They take no more of it than people need to read them. Such times are none: the recogniser did not know.
+    """
+    result = list(pieces)
+    by_speaker: dict[str | None, list[int]] = {}
+    for number, piece in enumerate(pieces):
+        by_speaker.setdefault(piece.speaker, []).append(number)
+    for numbers in by_speaker.values():
+        first = 0
+        for end in range(1, len(numbers) + 1):
+            before, following = pieces[numbers[end - 1]], pieces[numbers[end]] if end < len(numbers) else None
+            least = width(before.text) / (_UNSPEAKABLE * profile.rate)
+            if following and 0 <= following.start - before.start <= least:
+                continue
+            together = [pieces[number] for number in numbers[first:end]]
+            if len(together) > 1:
+                shared = _shared(together, following.start if following else math.inf, profile)
+                for number, piece in zip(numbers[first:end], shared, strict=True):
+                    result[number] = piece
+            first = end
+    return result
+
+
+def _shared(pieces: Sequence[_Piece], until: float, profile: Profile) -> Iterator[_Piece]:
+    at = list(accumulate((piece.blank + width(piece.text) for piece in pieces), initial=0))
+    start = pieces[0].start
+    end = min(until, max(start + at[-1] / profile.rate, *(piece.end for piece in pieces)))
+    share = max(0.0, end - start) / max(1, at[-1])
+    for piece, (first, last) in zip(pieces, pairwise(at), strict=True):
+        yield replace(piece, start=start + first * share, end=start + last * share)
 
 
 def _turns(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    """Pieces of one speaker without a long pause."""
+    """Pieces of one speaker without a long pause, forward or back in time."""
     turn: list[_Piece] = []
     for piece in pieces:
-        if turn and (piece.speaker != turn[-1].speaker or piece.start - turn[-1].end >= PAUSE):
+        if turn and (
+            piece.speaker != turn[-1].speaker
+            or piece.start - turn[-1].end >= PAUSE
+            or turn[-1].start - piece.start >= PAUSE
+        ):
             yield turn
             turn = []
         turn.append(piece)
@@ -235,50 +307,80 @@ def _turns(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
         yield turn
 
 
+class _Division:
+    """The division of a turn into captions that costs least.
+
+    What a caption costs is asked for some eighty times a word, so widths are sums from the turn's start.
+    """
+
+    def __init__(self, turn: Sequence[_Piece], profile: Profile) -> None:
+        self._turn, self._profile = turn, profile
+        self._cells = list(accumulate((piece.blank + width(piece.text) for piece in turn), initial=0))
+        self._sentences = list(
+            accumulate((bool(_SENTENCE_END.search(piece.text)) for piece in turn), initial=0)
+        )
+
+    def bounds(self) -> list[int]:
+        """Numbers of the first piece of each caption, and behind the last."""
+        costs, firsts = [0.0], [0]
+        for end in range(1, len(self._turn) + 1):
+            best, best_first = float("inf"), end - 1
+            for first in range(end - 1, -1, -1):
+                if end - first > 1 and not self._fits(first, end):
+                    break
+                cost = costs[first] + self._cost(first, end)
+                if cost < best:
+                    best, best_first = cost, first
+            costs.append(best)
+            firsts.append(best_first)
+        bounds = [len(self._turn)]
+        while bounds[-1]:
+            bounds.append(firsts[bounds[-1]])
+        return bounds[::-1]
+
+    def _width(self, first: int, end: int) -> int:
+        return self._cells[end] - self._cells[first] - self._turn[first].blank
+
+    def _fits(self, first: int, end: int) -> bool:
+        turn, cells = self._turn, self._profile.cells
+        if turn[end - 1].end - turn[first].start > self._profile.longest:
+            return False
+        if self._profile.lines == 1 or self._width(first, end) <= cells:
+            return self._width(first, end) <= cells
+        full = cells + self._cells[first] + turn[first].blank
+        second = bisect_right(self._cells, full, first + 1, end) - 1
+        return self._width(second, end) <= cells
+
+    def _cost(self, first: int, end: int) -> float:
+        turn, profile = self._turn, self._profile
+        following = turn[end] if end < len(turn) else None
+        until = following.start - profile.gap if following else turn[-1].end + PAUSE
+        time, cells = max(0.0, until - turn[first].start), self._width(first, end)
+        cost = 2.0 + 3 * _roughness(turn[end - 1], following)
+        cost += 1.5 * (self._sentences[end - 1] - self._sentences[first])
+        # Neither grows without limit: words without time would stand alone, one a caption.
+        cost += 8 * max(0.0, 1 - time / profile.shortest)
+        cost += 10 * max(0.0, 1 - time * profile.fastest / max(1, cells))
+        return cost + (
+            4 if end - first < len(turn) and cells < profile.cells / (2 if end - first == 1 else 4) else 0
+        )
+
+
 def _grouped(turn: Sequence[_Piece], profile: Profile) -> Iterator[Sequence[_Piece]]:
-    """The division of a turn into captions that costs least."""
-    costs, firsts = [0.0], [0]
-    for end in range(1, len(turn) + 1):
-        best, best_first = float("inf"), end - 1
-        for first in range(end - 1, -1, -1):
-            group = turn[first:end]
-            if len(group) > 1 and not _fits(group, profile):
-                break
-            cost = costs[first] + _cost(turn, first, end, profile)
-            if cost < best:
-                best, best_first = cost, first
-        costs.append(best)
-        firsts.append(best_first)
-    bounds = [len(turn)]
-    while bounds[-1]:
-        bounds.append(firsts[bounds[-1]])
-    bounds.reverse()
-    for first, end in pairwise(bounds):
+    for first, end in pairwise(_Division(turn, profile).bounds()):
         yield turn[first:end]
 
 
-def _fits(group: Sequence[_Piece], profile: Profile) -> bool:
-    too_long = group[-1].end - group[0].start > profile.longest
-    return not too_long and _lines(group, profile) is not None
-
-
-def _cost(turn: Sequence[_Piece], first: int, end: int, profile: Profile) -> float:
-    group = turn[first:end]
-    until = turn[end].start - profile.gap if end < len(turn) else group[-1].end + PAUSE
-    time = max(until - group[0].start, 0.001)
-    cost = 2.0 + 3 * _roughness(group[-1], turn[end] if end < len(turn) else None)
-    cost += sum(1.5 for piece in group[:-1] if _SENTENCE_END.search(piece.text))
-    cost += 8 * max(0.0, 1 - time / profile.shortest)
-    cost += 0.5 * max(0.0, width(_joined(group)) / time - profile.fastest)
-    return cost + (4 if len(group) == 1 and len(turn) > 1 and width(group[0].text) < profile.cells / 2 else 0)
-
-
 def _roughness(piece: _Piece, following: _Piece | None) -> float:
-    """How much a break after a piece hurts, from 0 to 1."""
-    if following is None or _SENTENCE_END.search(piece.text):
+    """How much a break after a piece hurts: from 0 to 1 between words, more where there should be none."""
+    if following is None:
+        return 0
+    if _SENTENCE_END.search(piece.text):
         return 0
     if _CLAUSE_END.search(piece.text):
         return 0.3
+    if not (following.blank or has_no_blanks(piece.text[-1]) or has_no_blanks(following.text[0])):
+        return 2
     return max(0.4, 1 - (following.start - piece.end))
 
 
@@ -312,14 +414,11 @@ def _timed(groups: Sequence[Sequence[_Piece]], profile: Profile, narrow: Profile
     """
     gap, longest = _milliseconds(profile.gap), _milliseconds(profile.longest)
     together = list(_paired(groups, profile, narrow))
-    starts: list[int] = []
-    for first, *_ in together:
-        start = max(0, _milliseconds(first[0].start))
-        starts.append(max(start, starts[-1] + gap + 1) if starts else start)
+    starts = _starts([_milliseconds(first[0].start) for first, *_ in together], profile)
     result: list[Cue] = []
     for index, members in enumerate(together):
         text = " ".join(map(_joined, members))
-        needed = _milliseconds(max(profile.shortest, width(text) / profile.rate))
+        needed = _milliseconds(min(profile.longest, max(profile.shortest, width(text) / profile.rate)))
         end = max(*(_milliseconds(group[-1].end) for group in members), starts[index] + needed)
         end = min(end, starts[index] + longest)
         if index + 1 < len(together):
@@ -332,6 +431,35 @@ def _timed(groups: Sequence[Sequence[_Piece]], profile: Profile, narrow: Profile
             lines = _lines(members[0], profile) or (_joined(members[0]),)
             result.append(Cue(starts[index], end, lines, members[0][0].speaker))
     return result
+
+
+def _starts(spoken: Sequence[int], profile: Profile) -> list[int]:
+    """When captions appear: when they are spoken, unless one would stand less than half the shortest time.
+
+    Such captions share the time until a later one; none is later than spoken by more than the shortest time.
+
+    :param spoken: Milliseconds, in the order of time.
+    """
+    shortest, gap = _milliseconds(profile.shortest), _milliseconds(profile.gap)
+    starts: list[int] = []
+    first = 0
+    while first < len(spoken):
+        until, share = first + 1, 0.0
+        for later in range(first + 1, len(spoken) + 1):
+            time = spoken[later] - spoken[first] if later < len(spoken) else math.inf
+            if time / (later - first) > share:
+                until, share = later, time / (later - first)
+            enough = shortest / 2 + gap if later == first + 1 else shortest
+            if share >= enough or (share and time > _FAR * shortest):
+                break
+        known = range(first + 1, until)
+        in_time = ((spoken[each] - spoken[first] + shortest) / (each - first) for each in known)
+        step = min(share, shortest, *in_time)
+        for number in range(first, until):
+            start = max(spoken[number], spoken[first] + round((number - first) * step))
+            starts.append(max(start, starts[-1] + gap + 1) if starts else start)
+        first = until
+    return starts
 
 
 def _paired(
@@ -371,8 +499,8 @@ def _milliseconds(seconds: float) -> int:
 def broken_rules(cues: Sequence[Cue], profile: Profile) -> list[str]:
     """What is wrong with captions, one sentence each; none when all rules are kept.
 
-    Speech can be faster than people read: a caption is too short or too fast only if it could have stood
-    longer.
+    Speech can be faster than people read: where the next caption leaves no more time, one is too short or too
+    fast only from half the shortest time and twice the fastest rate on.
     """
     found = []
     gap = _milliseconds(profile.gap)
@@ -380,9 +508,10 @@ def broken_rules(cues: Sequence[Cue], profile: Profile) -> list[str]:
         following = cues[number] if number < len(cues) else None
         time = cue.end - cue.start
         free = following is None or cue.end + gap < following.start
+        leave, why = (1, "") if free else (2, ": the next follows at once")
         cells = width(" ".join(cue.lines))
         problems = {
-            "has no text": not cue.lines or not all(line.strip() for line in cue.lines),
+            "has no text": not cue.lines or not all(map(clean, cue.lines)),
             f"has more than {profile.lines} lines": len(cue.lines) > profile.lines,
             f"has a line of more than {profile.cells} cells": any(
                 width(line) > profile.cells for line in cue.lines
@@ -390,10 +519,10 @@ def broken_rules(cues: Sequence[Cue], profile: Profile) -> list[str]:
             "ends before it starts": time <= 0,
             "comes too close to the next": following is not None and cue.end + gap > following.start,
             f"stands longer than {profile.longest:g} s": time > profile.longest * 1000,
-            f"stands less than {profile.shortest:g} s": free and time < profile.shortest * 1000,
-            f"shows more than {profile.fastest:g} cells a second": free
-            and time < profile.longest * 1000
-            and cells * 1000 > time * profile.fastest + 1000,
+            f"stands less than {profile.shortest / leave:g} s{why}": time * leave < profile.shortest * 1000,
+            f"shows more than {profile.fastest * leave:g} cells a second{why}": (
+                time < profile.longest * 1000 and cells * 1000 > time * profile.fastest * leave + 1000
+            ),
         }
         found += [f"Caption {number} {problem}." for problem, is_there in problems.items() if is_there]
     return found
