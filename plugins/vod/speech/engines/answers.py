@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from vod.speech.languages import base_code
+from vod.speech.letters import closes, has_no_blanks, is_boundary
 from vod.speech.passages import Passage
 from vod.speech.recogniser import (
     MAX_COMPRESSION,
@@ -28,14 +28,6 @@ _OPENING = "\"'([{«“\u2018¿¡「『《\uff08"
 
 _WHISPERS = {"jv": "jw", "fil": "tl", "cmn": "zh", "nb": "no", "und": "", "mul": "", "zxx": ""}
 """What Whisper has instead of a code; it takes no other when it is told the language."""
-
-_CLOSING = ".,!?;:)]}»\u201d\u2019…%"
-
-_WIDE = "\u2e80-\u31ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
-_UNSPACED = _WIDE + "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff"
-"""Scripts without blanks between words: Chinese and Japanese, and those from Thai to Khmer."""
-
-_TOKEN = re.compile(rf"\s*(?:[{_WIDE}]|[^\s{_WIDE}]+)")
 
 _FAR = 40
 """Characters in which a word is looked for in the text."""
@@ -157,9 +149,8 @@ def _placed(text: str, words: list[Word], begin: float, end: float) -> list[Word
     ):
         own, rest = text[first:last], ""
         if len(own.strip()) > len(word.text.strip()) + _FAR and following - word.end > _ROOM:
-            token = _TOKEN.match(own)
-            assert token is not None  # it begins with the word
-            own, rest = own[: token.end()], own[token.end() :]
+            token = next(_tokens(own))
+            own, rest = token, own[len(token) :]
         if own.strip():
             placed.append(replace(word, text=own))
         placed += _spread(rest, word.end, following)
@@ -220,12 +211,15 @@ def _as_said(words: Iterable[Word]) -> list[Word]:
 
 def blank_between(before: str, after: str) -> bool:
     """Whether two texts are run together that are not to be: not in Chinese or Thai and their like."""
+    last, first = before[-1:], after[:1]
     return not (
-        before[-1:].isspace()
-        or after[:1].isspace()
-        or after[:1] in _CLOSING
-        or re.search(rf"[{_UNSPACED}]$", before)
-        or re.match(rf"[{_UNSPACED}]", after)
+        not last
+        or not first
+        or last.isspace()
+        or first.isspace()
+        or (closes(first) and first not in _OPENING)
+        or has_no_blanks(last)
+        or has_no_blanks(first)
     )
 
 
@@ -241,18 +235,15 @@ def _spread(text: str, start: float, end: float) -> Iterator[Word]:
 
 
 def _tokens(text: str) -> Iterator[str]:
-    """Words with what is before and behind them; of scripts with wide characters each of these."""
-    current = ""
-    for token in _TOKEN.findall(text):
-        bare = token.strip()
-        closes = not any(map(str.isalnum, bare)) and bare not in _OPENING
-        opens = current and not any(map(str.isalnum, current))
-        if current and not closes and not opens:
-            yield current
-            current = ""
-        current += token
-    if current:
-        yield current
+    """Words with the blank before and the marks behind them; without blanks, what may stand alone."""
+    start = 0
+    for at in range(1, len(text)):
+        before, after = text[at - 1].isspace(), text[at].isspace()
+        if text[start:at].strip() and (after or is_boundary(text, at)) and not before:
+            yield text[start:at]
+            start = at
+    if text[start:].strip():
+        yield text[start:]
 
 
 def _probability(segment: dict[str, Any], words: list[Word]) -> float | None:
