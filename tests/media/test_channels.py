@@ -148,6 +148,15 @@ def test_tracks_are_mixed_at_their_times(name: str, tmp_path: Path) -> None:
     assert loud[loud > 2.5][0] == pytest.approx(3.0, abs=0.05)
 
 
+@pytest.mark.parametrize("lengths", [(1, 3), (3, 1)])
+def test_a_mix_lasts_as_long_as_its_longest_track(lengths: tuple[int, int], tmp_path: Path) -> None:
+    for number, length in enumerate(lengths):
+        made(tmp_path / f"{number}.wav", tone(500), "-t", str(length))
+    ffmpeg("-i", tmp_path / "0.wav", "-i", tmp_path / "1.wav", "-map", "0", "-map", "1", tmp_path / "a.mkv")
+    [found] = extract_all(tmp_path / "a.mkv", {tmp_path / "out": Output()}, Selection(track="mix"))
+    assert found.duration == pytest.approx(3, abs=0.05)
+
+
 def test_channels_without_names_keep_equal_gains(tmp_path: Path) -> None:
     six = "|".join(tone(300 + 100 * number) for number in range(6))
     source = without_names(made(tmp_path / "a.wav", f"{six}:c=5.1"))

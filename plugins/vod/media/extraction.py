@@ -244,19 +244,42 @@ class _Job:
             extractions = self._written(usable)
         else:
             with contextlib.ExitStack() as partials:
-                first, *_ = self.outputs
-                mixed = _reserve(self.source.path, first, partials)
-                line = command.mix(self.source.program, self.source.path, self.source.info, usable, mixed)
-                complaints = self._ran(line, first, usable[0])
-                extractions = self._written_from(mixed, usable[0], complaints)
+                mixed = _reserve(self.source.path, self._first, partials)
+                path, info = self.source.path, self.source.info
+                # Without the shortest first, ffmpeg 5 ends where another ends.
+                parts = sorted(usable, key=lambda track: self.source.ends([track]))
+                complaints = None
+                if self._any_changes(parts):
+                    path = _reserve(self.source.path, self._first, partials)
+                    complaints = self._decode(parts, path, timed=True)
+                    info = replace(info, container=command.DECODED)
+                    parts = [replace(track, index=number) for number, track in enumerate(parts)]
+                line = command.mix(self.source.program, path, info, parts, mixed)
+                mixing = self._ran(line, self._first, usable[0])
+                extractions = self._written_from(mixed, usable, complaints or mixing, start=0.0)
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
+
+    def _one_by_one(self, tracks: list[AudioTrack]) -> list[Extraction]:
+        first, *others = tracks
+        extractions = self._written([first])
+        for track in others:
+            outputs = {_numbered(path, track): output for path, output in self.outputs.items()}
+            extractions += replace(self, outputs=outputs)._written([track])
+        return extractions
+
+    def _any_changes(self, tracks: list[AudioTrack]) -> bool:
+        return any(self.source.survey(track).changes for track in tracks)
+
+    @property
+    def _first(self) -> Path:
+        return next(iter(self.outputs))
 
     def _written(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The audio of *tracks* under its final names."""
+        if self._any_changes(tracks):
+            return self._decoded_first(*tracks) if len(tracks) == 1 else self._one_by_one(tracks)
         ends = max(self.source.ends(tracks), self.source.info.duration or 0)
         self.selection.check_against(min(track.start for track in tracks), ends)
-        if self.source.survey(tracks[0]).changes and not self.source.survey(tracks[0]).has_clock:
-            return self._decoded_first(tracks[0])  # raw streams have one track
         copies = any(self._can_copy(track, output) for track in tracks for output in self.outputs.values())
         if copies:
             # Not everything that plays can be copied into another container; then it is encoded.
@@ -265,28 +288,86 @@ class _Job:
         return self._attempt(tracks, copy=False)
 
     def _decoded_first(self, track: AudioTrack) -> list[Extraction]:
-        """The audio of a raw stream that changes on the way: its time is right only up to there."""
-        first, *_ = self.outputs
+        """The audio of a track that changes on the way: ffmpeg begins its filters again each time, and what
+        they know of time, channels and loudness would be that of one part."""
         with contextlib.ExitStack() as partials:
-            decoded = _reserve(self.source.path, first, partials)
-            whole = Piece(track=track, output=Output(audio_format="WAV"), partial=decoded, copy=False)
-            extractions = self._written_from(decoded, track, self._run({first: whole}))
+            decoded = _reserve(self.source.path, self._first, partials)
+            survey = self.source.survey(track)
+            timed = survey.has_clock and not survey.restarts
+            complaints = self._decode([track], decoded, timed=timed)
+            extractions = self._written_from(decoded, [track], complaints, start=track.start)
         warning = "The way the sound is encoded changes on the way."
         return [replace(each, warnings=(warning, *each.warnings)) for each in extractions]
 
-    def _written_from(self, decoded: Path, track: AudioTrack, complaints: Complaints) -> list[Extraction]:
-        """What was asked for, from sound that was decoded before.
+    def _decode(self, tracks: list[AudioTrack], target: Path, *, timed: bool) -> Complaints:
+        line = command.decoding(self.source.program, self.source.path, tracks, target, timed=timed)
+        return self._ran(line, self._first, tracks[0])
 
-        :param track: Where it comes from.
+    def _written_from(
+        self, made: Path, tracks: list[AudioTrack], complaints: Complaints, *, start: float
+    ) -> list[Extraction]:
+        """What was asked for, from sound that was made of *tracks* before.
+
+        :param start: When it starts, on the clock of the source; seconds.
         """
-        source = open_source(decoded, program=self.source.program, limits=self.source.limits)
-        source = replace(source, info=replace(source.info, video=self.source.info.video))
-        job = replace(self, source=source, expected_duration=None)
+        track, *more = tracks
+        opened = open_source(made, program=self.source.program, limits=self.source.limits)
+        [sound] = opened.info.audio
+        sound = replace(sound, start=start, language=None if more else track.language)
+        info = replace(
+            opened.info,
+            container=command.DECODED,
+            title=self.source.info.title,
+            audio=(sound,),
+            video=self.source.info.video,
+        )
+        source = replace(opened, info=info)
+        ends = start + source.survey(sound).duration
+        told = [self._told_of_made(each, ends, complaints) for each in tracks]
+        job = replace(
+            self,
+            source=source,
+            tags=replace(self.tags, track=track.index),
+            expected_duration=None,
+            ahead=None,
+        )
         others = tuple(each for each in self.source.info.audio if each != track)
         return [
-            replace(each, track=track, alternatives=others, copied=False, corrupt_frames=complaints.corrupt)
-            for each in job._written([*source.info.audio])
+            replace(
+                each,
+                track=track,
+                alternatives=others,
+                copied=False,
+                corrupt_frames=complaints.corrupt,
+                missing=max((missing for _, missing in told if missing is not None), default=None),
+                warnings=(
+                    *dict.fromkeys(warning for warnings, _ in told for warning in warnings),
+                    *each.warnings,
+                ),
+            )
+            for each in job._written([sound])
         ]
+
+    def _told_of_made(
+        self, track: AudioTrack, ends: float, complaints: Complaints
+    ) -> tuple[list[str], float | None]:
+        """:meth:`_told`, of sound that was made of *track* and *ends* at that second of the source."""
+        survey = self.source.survey(track)
+        starts, until = track.start, ends
+        if survey.changes and not survey.has_clock:
+            # The packets are not as long as they say, nor is it known how long they should be.
+            job = replace(self, source=replace(self.source, info=replace(self.source.info, duration=None)))
+            survey, track = (
+                replace(survey, duration=ends - starts, sound=ends - starts),
+                replace(track, duration=None),
+            )
+        else:
+            job, until = self, min(ends, starts + survey.duration)
+        if self.selection.trims:
+            starts = max(starts, self.selection.start)
+            until = min(until, self.selection.start + (self.selection.duration or math.inf))
+        filled = survey.has_clock and not survey.restarts
+        return job._told(track, until - starts, survey, complaints, filled=filled)
 
     def _can_copy(self, track: AudioTrack, output: Output) -> bool:
         return (
@@ -385,28 +466,10 @@ class _Job:
         written, survey = measure_written(piece.partial, form, limits=limits), self.source.survey(track)
         if piece.copy:
             compare_copy(written, survey)
-        try:
-            warnings += self._compared(piece, written, survey, complaints)
-            missing = None
-        except TruncatedMediaError as error:
-            if self.truncated == "fail":
-                raise
-            warnings.append(error.message)
-            missing = round(error.missing or 0.0, 3)
-        if complaints.count:
-            warnings.append(f"ffmpeg complained {complaints.count} times, at last: {complaints.last[-1]}")
-        if survey.restarts:
-            warnings.append(
-                f"The file holds {survey.restarts + 1} recordings, one after the other; only in the first "
-                "are times in the audio those of the video."
-            )
-        if following := following_bytes(self.source.path, survey.restarts + 1):
-            warnings.append(
-                f"Another recording follows the first in this file: {following} bytes, which are not read."
-            )
+        filled = piece.gaps == "silence"
+        told, missing = self._told(track, written.duration, survey, complaints, filled=filled)
         gaps = self._gaps_in_file(track, complaints)
-        if gaps:
-            warnings.append(_told(gaps, silent=piece.gaps == "silence"))
+        warnings += [*told, *_told_of_gaps(gaps, silent=filled)]
         duration = playing_time(written)
         return Extraction(
             path=target,
@@ -430,20 +493,46 @@ class _Job:
             warnings=tuple(warnings),
         )
 
-    def _compared(
-        self, piece: Piece, written: Measurement, survey: Measurement, complaints: Complaints
-    ) -> list[str]:
-        if self.selection.trims:
-            return compare_piece(
-                self.source.path, self.source.info, piece.track, written.duration, self.selection
+    def _told(
+        self, track: AudioTrack, duration: float, survey: Measurement, complaints: Complaints, *, filled: bool
+    ) -> tuple[list[str], float | None]:
+        """What is odd about the source, one sentence each, and the seconds that are missing of it.
+
+        :param duration: Seconds of the track that there are in what was written.
+        :param filled: Whether silence was put where there was no sound.
+        """
+        try:
+            warnings, missing = self._compared(track, duration, survey, complaints, filled=filled), None
+        except TruncatedMediaError as error:
+            if self.truncated == "fail":
+                raise
+            warnings, missing = [error.message], round(error.missing or 0.0, 3)
+        if complaints.count:
+            warnings.append(f"ffmpeg complained {complaints.count} times, at last: {complaints.last[-1]}")
+        if survey.restarts:
+            warnings.append(
+                f"The file holds {survey.restarts + 1} recordings, one after the other; only in the first "
+                "are times in the audio those of the video."
             )
+        if following := following_bytes(self.source.path, survey.restarts + 1):
+            warnings.append(
+                f"Another recording follows the first in this file: {following} bytes, which are not read."
+            )
+        return warnings, missing
+
+    def _compared(
+        self, track: AudioTrack, duration: float, survey: Measurement, complaints: Complaints, *, filled: bool
+    ) -> list[str]:
+        path, info = self.source.path, self.source.info
+        if self.selection.trims:
+            return compare_piece(path, info, track, duration, self.selection)
         return compare(
-            self.source.path,
-            self.source.info,
-            piece.track,
-            written.duration,
+            path,
+            info,
+            track,
+            duration,
             survey,
-            filled=piece.gaps == "silence",
+            filled=filled,
             expected=self.expected_duration,
             complaints=complaints.count,
         )
@@ -501,12 +590,13 @@ class _Job:
         return FfmpegError(f"ffmpeg failed with exit code {code}: {said}.")
 
 
-def _told(gaps: tuple[Gap, ...], *, silent: bool) -> str:
+def _told_of_gaps(gaps: tuple[Gap, ...], *, silent: bool) -> list[str]:
     seconds = sum(gap.duration for gap in gaps)
-    if len(gaps) == 1:
-        return f"The sound has one gap of {seconds:.1f} s, which {'is silent' if silent else 'was left out'}."
+    if len(gaps) < 2:
+        done = "is silent" if silent else "was left out"
+        return [f"The sound has one gap of {seconds:.1f} s, which {done}."] * len(gaps)
     done = "are silent" if silent else "were left out"
-    return f"The sound has {len(gaps)} gaps of {seconds:.1f} s in all, which {done}."
+    return [f"The sound has {len(gaps)} gaps of {seconds:.1f} s in all, which {done}."]
 
 
 def _numbered(path: Path, track: AudioTrack) -> Path:
