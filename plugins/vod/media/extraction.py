@@ -19,6 +19,7 @@ from vod.media.errors import (
     NoSpaceError,
     TooLargeError,
     TruncatedMediaError,
+    UndecodableTrackError,
     not_done,
 )
 from vod.media.formats import Output, is_laid_out
@@ -52,6 +53,8 @@ MAX_SECONDS = 6 * 3600.0
 """Seconds that an extraction may take when no timeout is given; headers lie."""
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_TOO_MANY_ERRORS = 69
+"""ffmpeg's exit code when more than two thirds of a track do not decode."""
 _READ_ERROR = "Error during demuxing"
 _WRITE_ERRORS = (*_DISK_FULL, "Error closing file", "Error writing trailer", "av_interleaved_write_frame()")
 
@@ -224,17 +227,25 @@ class _Job:
     def first_with_sound(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The first track that can be extracted and is heard; without one, the first that can be."""
         usable, passed_over = self.source.usable(tracks)
-        chosen = usable[0]
+        chosen = usable[:1]
         if len(usable) > 1 and self.selection.is_open:
-            chosen, silent = self.source.first_heard(usable)
+            heard, silent = self.source.first_heard(usable)
             passed_over += silent
-        extractions = self._written([chosen])
+            chosen = [heard, *(track for track in usable if track != heard)]
+        extractions = self._one_by_one(chosen, passed_over, UndecodableTrackError, enough=1)
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
 
     def all_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """Every track that can be extracted."""
-        usable, passed_over = self.source.usable(tracks)
-        first, *others = self._written(usable)
+        usable, passed_over = self.source.usable(tracks, [*self.outputs.values()])
+        extractions: list[Extraction] = []
+        if not self._any_changes(usable):
+            # ffmpeg stops writing all of them when it cannot write one.
+            with contextlib.suppress(FfmpegError, UndecodableTrackError):
+                extractions = self._written(usable)
+        first, *others = extractions or self._one_by_one(
+            usable, passed_over, FfmpegError, UndecodableTrackError
+        )
         return [replace(first, warnings=(*passed_over, *first.warnings)), *others]
 
     def mix_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
@@ -259,12 +270,32 @@ class _Job:
                 extractions = self._written_from(mixed, usable, complaints or mixing, start=0.0)
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
 
-    def _one_by_one(self, tracks: list[AudioTrack]) -> list[Extraction]:
-        first, *others = tracks
-        extractions = self._written([first])
-        for track in others:
-            outputs = {_numbered(path, track): output for path, output in self.outputs.items()}
-            extractions += replace(self, outputs=outputs)._written([track])
+    def _one_by_one(
+        self,
+        tracks: list[AudioTrack],
+        passed_over: list[str],
+        *failures: type[MediaError],
+        enough: int | None = None,
+    ) -> list[Extraction]:
+        """The audio of *tracks*, each for itself, without those in which one of the *failures* happens.
+
+        :param passed_over: Gets why the others are not there.
+        :param enough: How many tracks are wanted; all when ``None``.
+        """
+        extractions: list[Extraction] = []
+        failed: list[MediaError] = []
+        for number, track in enumerate(tracks):
+            numbered = {_numbered(path, track): output for path, output in self.outputs.items()}
+            job = replace(self, outputs=numbered if extractions else self.outputs)
+            try:
+                extractions += job._written([track])
+            except failures as error:
+                failed.append(error)
+                passed_over.append(f"Audio track {track.index} was passed over: {error.message}")
+            if number + 1 - len(failed) == enough:
+                break
+        if not extractions:
+            raise failed[0]
         return extractions
 
     def _any_changes(self, tracks: list[AudioTrack]) -> bool:
@@ -277,7 +308,7 @@ class _Job:
     def _written(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The audio of *tracks* under its final names."""
         if self._any_changes(tracks):
-            return self._decoded_first(*tracks) if len(tracks) == 1 else self._one_by_one(tracks)
+            return self._decoded_first(*tracks)  # only where nothing changes are several written at once
         ends = max(self.source.ends(tracks), self.source.info.duration or 0)
         self.selection.check_against(min(track.start for track in tracks), ends)
         copies = any(self._can_copy(track, output) for track in tracks for output in self.outputs.values())
@@ -382,7 +413,7 @@ class _Job:
             warnings: dict[Path, list[str]] = {}
             for track in tracks:
                 for path, output in self.outputs.items():
-                    output.require(track.places)
+                    output.require(track)
                     target = path if track is tracks[0] else _numbered(path, track)
                     piece = Piece(
                         track=track,
@@ -585,6 +616,8 @@ class _Job:
                 f"ffmpeg stopped in the middle of the file. {reason}.",
                 remedy="Another version of ffmpeg may read on; or convert the file first.",
             )
+        if code == _TOO_MANY_ERRORS:
+            return UndecodableTrackError(f"Most of the sound cannot be decoded: {said}.")
         if code < 0:
             return FfmpegError(f"ffmpeg was ended by signal {-code}: {said}.", remedy="Run it again.")
         return FfmpegError(f"ffmpeg failed with exit code {code}: {said}.")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from vod.errors import InvalidInputError
 from vod.media.errors import ChannelNotFoundError, UnsupportedTrackError
+
+if TYPE_CHECKING:
+    from vod.media.info import AudioTrack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,21 +180,22 @@ class Output:
             return self.channels
         return min(channels, self.form.max_channels) if self.audio_format == "MP3" else channels
 
-    def require(self, places: Sequence[str]) -> None:
+    def require(self, track: AudioTrack) -> None:
         """See that a track with these channels can become this.
 
         :raises ChannelNotFoundError: the one that was asked for is not there.
         :raises UnsupportedTrackError: there are more than the format holds.
         """
+        places = track.places
         if isinstance(self.channels, str) and len(places) > 1 and self._place(places) is None:
             there = ", ".join(places) if is_laid_out(places) else f"{len(places)} without names"
             raise ChannelNotFoundError(
-                f"The track has no channel {self.channels!r}; it has {there}.",
+                f"Audio track {track.index} has no channel {self.channels!r}; it has {there}."
             )
         if self.mixes_to(len(places)) > self.form.max_channels:
             raise UnsupportedTrackError(
-                f"The track has {len(places)} channels, and {self.audio_format} holds at most "
-                f"{self.form.max_channels}.",
+                f"Audio track {track.index} has {len(places)} channels, and {self.audio_format} holds at "
+                f"most {self.form.max_channels}.",
                 remedy="Ask for fewer, for example channels=2, or for WAV.",
             )
 
