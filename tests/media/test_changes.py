@@ -118,3 +118,22 @@ def test_all_tracks_where_one_changes(tmp_path: Path) -> None:
     found = extract_all(source, {tmp_path / "out.wav": Output(audio_format="WAV")}, Selection(track="all"))
     assert [(each.path.name, each.track.index) for each in found] == [("out.wav", 0), ("out.1.wav", 1)]
     assert [seconds(each.path) for each in found] == [[20, 21, 22], [0, 1, 2, 3, 4, 5]]
+
+
+def test_one_channel_of_sound_that_changes(tmp_path: Path) -> None:
+    stereo_then_mono = joined(tmp_path / "a.mp2", *CODECS["mp2"])
+    left = one(in_video(stereo_then_mono, tmp_path / "a.ts"), output=Output(channels="left"))
+    assert seconds(left.path) == [0, 1, 2, 3, 4, 5]
+    center = one(joined(tmp_path / "a.ac3", SURROUND, STEREO), output=Output(channels="center"))
+    assert seconds(center.path)[:PART] == [0, 1, 2]
+    assert "the one asked for may be silent" in " ".join(center.warnings)
+
+
+def test_loudness_is_that_of_the_whole(tmp_path: Path) -> None:
+    sound = joined(tmp_path / "a.ac3", STEREO, SURROUND, level=0.01)
+    source = in_video(sound, tmp_path / "a.ts")
+    loud = one(source, output=Output(audio_format="WAV", loudness=-30))
+    with av.open(loud.path) as container:
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])[::2]
+    whole = 20 * np.log10(np.sqrt((samples[: PART * 48_000] / 32768.0) ** 2).mean())
+    assert whole == pytest.approx(-32, abs=3)

@@ -268,6 +268,8 @@ class _Job:
                 line = command.mix(self.source.program, path, info, parts, mixed)
                 mixing = self._ran(line, self._first, usable[0])
                 extractions = self._written_from(mixed, usable, complaints or mixing, start=0.0)
+            if all(each.silent for each in extractions) and self.source.is_heard(usable):
+                passed_over.append("The tracks cancel each other, as some are inverted: extract one of them.")
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
 
     def _one_by_one(
@@ -327,8 +329,10 @@ class _Job:
             timed = survey.has_clock and not survey.restarts
             complaints = self._decode([track], decoded, timed=timed)
             extractions = self._written_from(decoded, [track], complaints, start=track.start)
-        warning = "The way the sound is encoded changes on the way."
-        return [replace(each, warnings=(warning, *each.warnings)) for each in extractions]
+        warnings = ["The way the sound is encoded changes on the way."]
+        if any(isinstance(output.channels, str) for output in self.outputs.values()):
+            warnings.append("Where it has other channels than at its start, the one asked for may be silent.")
+        return [replace(each, warnings=(*warnings, *each.warnings)) for each in extractions]
 
     def _decode(self, tracks: list[AudioTrack], target: Path, *, timed: bool) -> Complaints:
         line = command.decoding(self.source.program, self.source.path, tracks, target, timed=timed)
@@ -415,17 +419,17 @@ class _Job:
                 for path, output in self.outputs.items():
                     output.require(track)
                     target = path if track is tracks[0] else _numbered(path, track)
+                    take, told = self._channel_of(track, output)
                     piece = Piece(
                         track=track,
                         output=output,
                         partial=_reserve(self.source.path, target, partials),
                         copy=copy and self._can_copy(track, output),
                         gaps=self._gaps_of(track),
-                        take=self._channel_of(track, output),
+                        take=take,
                     )
                     pieces[target], warnings[target] = self._amplified(piece)
-                    if piece.take is not None:
-                        warnings[target].append(_taken(track, piece.take))
+                    warnings[target] += told
             complaints = self._run(pieces)
             extractions = [
                 self._verified(target, piece, complaints, warnings[target])
@@ -444,13 +448,16 @@ class _Job:
         # A filter that counts samples would start again with the next way to decode it.
         return None if survey.is_plain or survey.changes else "close"
 
-    def _channel_of(self, track: AudioTrack, output: Output) -> int | None:
-        """The channel to take where a mix of all would cancel them."""
-        count = len(track.places)
-        if count < 2 or isinstance(output.channels, str) or output.mixes_to(count) != 1:
-            return None
+    def _channel_of(self, track: AudioTrack, output: Output) -> tuple[int | None, list[str]]:
+        """The channel to take where a mix of all would cancel them, and the warning that it is taken."""
+        if not output.may_cancel(track.places):
+            return None, []
         duration = self.source.survey(track).duration
-        return loudest_channel(track, self.source.path, duration, limits=self.source.limits)
+        channel, in_places = loudest_channel(track, self.source.path, duration, limits=self.source.limits)
+        if channel is not None:
+            return channel, [_taken(track, channel)]
+        warning = "In places a mix of the channels is silent, as some are inverted there: take one of them."
+        return None, [warning] * in_places
 
     def _amplified(self, piece: Piece) -> tuple[Piece, list[str]]:
         target = piece.output.loudness

@@ -340,29 +340,38 @@ def levels(
     equal: bool,
     options: dict[str, str],
     demuxer: str | None,
-) -> dict[str, Any]:
-    """How loud the channels and a mix of them are at the *places*: RMS, 1 is full scale.
+) -> dict[str, list[dict[str, Any]]]:
+    """How loud the channels and a mix of them are at each of the *places*: RMS, 1 is full scale.
 
     :param equal: Whether all channels have the same share of the mix, instead of that of their place.
     """
+    with _opened(file, options, demuxer) as container:
+        stream = container.streams.audio[index]
+        return {"places": [_levels_at(container, stream, place, seconds, equal) for place in places]}
+
+
+def _levels_at(
+    container: InputContainer, stream: av.AudioStream, place: float, seconds: float, equal: bool
+) -> dict[str, Any]:
     mixer = av.AudioResampler(format="fltp", layout="mono")
     channels: list[float] = []
     mixed, count = 0.0, 0
-    with _opened(file, options, demuxer) as container:
-        stream = container.streams.audio[index]
-        for part in _sound_at(container, stream, places, seconds, sample_format="fltp", layout=None):
-            planes = [_floats(plane, part.samples) for plane in part.planes]
-            channels = channels or [0.0] * len(planes)
-            if len(planes) != len(channels):
-                continue
-            for number, plane in enumerate(planes):
-                channels[number] += sum(sample * sample for sample in plane)
-            if equal:
-                mixed += sum(sum(samples) ** 2 for samples in zip(*planes, strict=True)) / len(planes) ** 2
-            else:
-                for frame in mixer.resample(part):
-                    mixed += sum(sample * sample for sample in _floats(frame.planes[0], frame.samples))
-            count += part.samples
+    for part in _sound_at(container, stream, [place], seconds, sample_format="flt", layout=None):
+        # PyAV crashes at the ninth plane.
+        width = part.layout.nb_channels
+        together = _floats(part.planes[0], part.samples * width)
+        planes = [together[number::width] for number in range(width)]
+        channels = channels or [0.0] * len(planes)
+        if len(planes) != len(channels):
+            continue
+        for number, plane in enumerate(planes):
+            channels[number] += sum(sample * sample for sample in plane)
+        if equal:
+            mixed += sum(sum(samples) ** 2 for samples in zip(*planes, strict=True)) / len(planes) ** 2
+        else:
+            for frame in mixer.resample(part):
+                mixed += sum(sample * sample for sample in _floats(frame.planes[0], frame.samples))
+        count += part.samples
     levels = [(each / max(count, 1)) ** 0.5 for each in (*channels, mixed)]
     return {"channels": levels[:-1], "mixed": levels[-1]}
 

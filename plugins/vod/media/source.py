@@ -80,6 +80,10 @@ class Source:
                 return track, [f"Audio track {silent.index} is silent." for silent in tracks[:number]]
         return tracks[0], []
 
+    def is_heard(self, tracks: list[AudioTrack]) -> bool:
+        """Whether one of *tracks* is not silent."""
+        return not all(self._is_silent(track) for track in tracks)
+
     def ends(self, tracks: list[AudioTrack]) -> float:
         """When the last of *tracks* ends, seconds."""
         return max(track.start + self.survey(track).duration for track in tracks)
