@@ -36,6 +36,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         ReaderNotStartedError          retryable
         EmptyTrackError
         UnsupportedTrackError
+          UndecodableTrackError
         EncryptedTrackError
         ChannelNotFoundError
         LanguageNotFoundError

@@ -110,6 +110,29 @@ def test_more_than_two_channels_that_cancel_themselves(
     assert bool(said) == any("would be silent" in warning for warning in found.warnings)
 
 
+def test_a_mix_that_cancels_itself_in_places_is_told(tmp_path: Path) -> None:
+    source = made(tmp_path / "a.wav", f"{tone(500)}|if(lt(t,1.5),1,-1)*{tone(500)}:c=stereo")
+    main, speech = extract_all(source, {tmp_path / "out": Output(), tmp_path / "speech": SPEECH})
+    assert main.warnings == ()
+    assert [warning for warning in speech.warnings if "In places a mix of the channels is silent" in warning]
+
+
+def test_channels_without_names_that_cancel_themselves_in_two(tmp_path: Path) -> None:
+    four = "|".join(tone(500, level) for level in (0.4, -0.4, 0.4, -0.4))
+    source = without_names(made(tmp_path / "a.wav", f"{four}:c=4.0"))
+    [found] = extract_all(source, {tmp_path / "out": Output()})
+    assert tones(tmp_path / "out") == {500}
+    assert "would be silent" in found.warnings[0]
+
+
+def test_tracks_that_cancel_each_other_are_told(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "0.wav", tone(500)), made(tmp_path / "1.wav", tone(500, -0.4))
+    ffmpeg("-i", one, "-i", other, "-map", "0", "-map", "1", "-c", "copy", tmp_path / "a.mov")
+    [found] = extract_all(tmp_path / "a.mov", {tmp_path / "out": Output()}, Selection(track="mix"))
+    assert found.silent
+    assert found.warnings == ("The tracks cancel each other, as some are inverted: extract one of them.",)
+
+
 def test_a_usual_mix_is_one(tmp_path: Path) -> None:
     source = made(tmp_path / "a.wav", LEFT_RIGHT)
     [found] = extract_all(source, {tmp_path / "speech": SPEECH})
@@ -148,6 +171,15 @@ def test_tracks_are_mixed_at_their_times(name: str, tmp_path: Path) -> None:
     assert loud[loud > 2.5][0] == pytest.approx(3.0, abs=0.05)
 
 
+@pytest.mark.parametrize("lengths", [(1, 3), (3, 1)])
+def test_a_mix_lasts_as_long_as_its_longest_track(lengths: tuple[int, int], tmp_path: Path) -> None:
+    for number, length in enumerate(lengths):
+        made(tmp_path / f"{number}.wav", tone(500), "-t", str(length))
+    ffmpeg("-i", tmp_path / "0.wav", "-i", tmp_path / "1.wav", "-map", "0", "-map", "1", tmp_path / "a.mkv")
+    [found] = extract_all(tmp_path / "a.mkv", {tmp_path / "out": Output()}, Selection(track="mix"))
+    assert found.duration == pytest.approx(3, abs=0.05)
+
+
 def test_channels_without_names_keep_equal_gains(tmp_path: Path) -> None:
     six = "|".join(tone(300 + 100 * number) for number in range(6))
     source = without_names(made(tmp_path / "a.wav", f"{six}:c=5.1"))
@@ -162,4 +194,6 @@ def test_more_channels_than_a_format_holds(tmp_path: Path) -> None:
         extract_all(source, {tmp_path / "out": Output(audio_format="FLAC")})
     [mixed] = extract_all(source, {tmp_path / "out": Output(audio_format="FLAC", channels=2)})
     assert mixed.channels == 2
+    [speech] = extract_all(source, {tmp_path / "speech": SPEECH})
+    assert speech.channels == 1
     assert len(tones(tmp_path / "out")) == 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import random
 import re
 import subprocess
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from vod.media import (
     Tags,
     TooLargeError,
     TrackNotFoundError,
+    UnsupportedTrackError,
     extract,
     extract_all,
     probe,
@@ -267,6 +269,55 @@ def test_all_tracks_in_one_run(many: Path, tmp_path: Path) -> None:
     assert [extraction.path.name for extraction in extractions] == names
     for extraction in extractions:
         assert tone(extraction.path) == pytest.approx(440 * (extraction.track.index + 1), abs=5)
+
+
+def good_and_bad(media: Media, path: Path, bad: int) -> Path:
+    """Two tracks of AAC, of which one does not decode."""
+    ffmpeg(
+        *("-i", media("sound.m4a"), "-i", media("sound.m4a"), "-map", "0", "-map", "1", "-c", "copy"), path
+    )
+    content, dice = bytearray(path.read_bytes()), random.Random(1)
+    with av.open(path) as container:
+        for packet in container.demux(container.streams.audio[bad]):
+            if packet.size:
+                assert packet.pos is not None
+                content[packet.pos : packet.pos + packet.size] = dice.randbytes(packet.size)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_track_that_does_not_decode_costs_only_itself(bad: int, media: Media, tmp_path: Path) -> None:
+    source, target = good_and_bad(media, tmp_path / "a.mp4", bad), tmp_path / "out.mp3"
+    for track in (None, "all"):
+        [found] = extract_all(source, {target: Output()}, Selection(track=track))
+        assert (found.track.index, found.path) == (1 - bad, target)
+        if bad == 0 or track:
+            assert f"Audio track {bad}" in found.warnings[0]
+    with pytest.raises(UnsupportedTrackError, match="decoded"):
+        extract_all(source, {target: Output()}, Selection(track=bad))
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(
+    ("output", "channels", "taken", "said"),
+    [
+        (Output(audio_format="FLAC"), ("stereo", "hexadecagonal"), 0, "Audio track 1 has 16 channels"),
+        (Output(channels="center"), ("stereo", "5.1"), 1, "Audio track 0 has no channel 'center'"),
+    ],
+)
+def test_a_track_that_cannot_become_what_is_asked_for_costs_only_itself(
+    output: Output, channels: tuple[str, ...], taken: int, said: str, tmp_path: Path
+) -> None:
+    sounds = [
+        part for layout in channels for part in ("-f", "lavfi", "-i", f"anoisesrc=d=1,aformat=cl={layout}")
+    ]
+    source = tmp_path / "a.mov"
+    ffmpeg(*sounds, "-map", "0", "-map", "1", "-c:a", "pcm_s16le", source)
+    [found] = extract_all(source, {tmp_path / "out": output}, Selection(track="all"))
+    assert found.track.index == taken
+    assert found.warnings[0].startswith(said)
 
 
 @pytest.mark.usefixtures("engine")

@@ -15,6 +15,7 @@ from vod.media import (
     FfmpegError,
     NoSpaceError,
     Output,
+    Selection,
     TruncatedMediaError,
     extract,
     extract_all,
@@ -321,6 +322,26 @@ def test_whole_fragments_can_be_kept(media: Media, tmp_path: Path) -> None:
 def test_nothing_is_missing_of_a_whole_file(media: Media, tmp_path: Path) -> None:
     [extraction] = extract_all(media("mp3.mkv"), {tmp_path / "out": Output()}, truncated="keep")
     assert extraction.missing is None
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_mix_tells_what_its_tracks_would_tell(media: Media, tmp_path: Path) -> None:
+    sound, whole = media("sound.m4a"), tmp_path / "whole.mp4"
+    both = ["-i", sound, "-i", sound, "-map", "0", "-map", "1", "-c", "copy", "-movflags", "+faststart"]
+    ffmpeg(*both, whole)
+    mix, target = Selection(track="mix"), {tmp_path / "out.mp3": Output()}
+    source = cut(whole, tmp_path / "cut.mp4", 0.7)
+    with pytest.raises(TruncatedMediaError) as caught:
+        extract_all(source, target, mix)
+    assert caught.value.missing == pytest.approx(SECONDS * 0.3, abs=0.5)
+    [kept] = extract_all(source, target, mix, truncated="keep")
+    assert kept.missing == pytest.approx(caught.value.missing, abs=0.001)
+    assert caught.value.message in kept.warnings
+    with pytest.raises(TruncatedMediaError):
+        extract_all(whole, target, mix, expected_duration=2 * SECONDS)
+    source.write_bytes(whole.read_bytes() * 2)
+    [first] = extract_all(source, target, mix)
+    assert [warning for warning in first.warnings if "Another recording follows" in warning]
 
 
 # --- several recordings in one file ---

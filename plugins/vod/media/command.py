@@ -28,10 +28,14 @@ _MAX_LENGTH_TAG = 500
 
 _SEEKABLE = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2", "mkv", "webm", "wav"}
 """Containers in which a position is found through an index. In others it is guessed from the bit rate."""
-_FIRST_IS_ZERO = {"mpegts", "mpeg", "ogg"}
+DECODED = "decoded"
+"""The container of sound that was decoded before, which keeps the time at which it starts to itself."""
+_FIRST_IS_ZERO = {"mpegts", "mpeg", "ogg", DECODED}
 """Containers in which ffmpeg counts from the start of the tracks that it reads, not of the file."""
 _FILLED = f"aresample=async=1000:min_comp={GAP / 2}:min_hard_comp={GAP}"
 """Drift is evened out softly, gaps are filled and overlaps cut."""
+_FROM_ZERO = f"aresample=async=1:min_hard_comp={GAP / 2}:first_pts=0"
+"""Silence before a late start. Beside soft compensation ffmpeg 5 would forget how far it is."""
 _RUN_UP = 2.0
 """Seconds that are decoded before the start that was asked for: decoders need what came before."""
 
@@ -63,12 +67,14 @@ class Tags:
     :param source: The source's id or name, without a secret. With it go the track and when it starts.
     :param fingerprint: Of the source and of what was asked for, to recognise the file by.
     :param keep: Take over all that the source has; they may name a person or a place.
+    :param track: The source's track; the one that is read when ``None``.
     """
 
     title: str | None = None
     source: str | None = None
     fingerprint: str | None = None
     keep: bool = False
+    track: int | None = None
 
 
 def start_offset(info: MediaInfo, track: AudioTrack, selection: Selection) -> float:
@@ -125,20 +131,41 @@ def loudness(program: str, source: Path, info: MediaInfo, piece: Piece, selectio
     return _compile(program, measuring, {"SOURCE": f"file:{source}"}, "-v", "info")
 
 
+def decoding(
+    program: str, source: Path, tracks: Sequence[AudioTrack], target: Path, *, timed: bool
+) -> list[str]:
+    """The command that decodes *tracks* and nothing else: a filter would begin again with each change.
+
+    :param timed: Each sound keeps its time, in Matroska; else what there is of one track is joined, in WAV.
+    """
+    maps = [part for track in tracks for part in ("-map", f"0:a:{track.index}")]
+    fine = max(track.bits or 0 for track in tracks) > 16
+    if not timed:
+        return _whole(program, source, [*maps, "-c:a", "pcm_s32le" if fine else "pcm_s16le"], target)
+    # PCM would lose the places of the channels. A gap within a frame moves to its end, so they are short.
+    options = ("-c:a", "flac", "-frame_size", "256", "-sample_fmt", "s32" if fine else "s16")
+    return _whole(program, source, [*maps, *options], target, "matroska")
+
+
 def mix(program: str, source: Path, info: MediaInfo, tracks: Sequence[AudioTrack], target: Path) -> list[str]:
     """The command that mixes *tracks* into one WAV, which starts where the file does."""
     base = _base(info, Selection(), tracks)
     late = f"adelay={base * 1000:.0f}:all=1," if base else ""
-    chains = [f"[0:a:{track.index}]{_FILLED}:first_pts=0[t{number}]" for number, track in enumerate(tracks)]
+    chains = [f"[0:a:{track.index}]{_FILLED},{_FROM_ZERO}[t{number}]" for number, track in enumerate(tracks)]
     inputs = "".join(f"[t{number}]" for number in range(len(tracks)))
     # Each keeps its loudness; where they are too loud together, the peaks are brought down.
     mixed = f"{inputs}amix=inputs={len(tracks)}:normalize=0,{late}alimiter=limit=0.97:level=0[mix]"
+    options = ("-filter_complex", ";".join([*chains, mixed]), "-map", "[mix]", "-c:a", "pcm_s16le")
+    return _whole(program, source, options, target)
+
+
+def _whole(
+    program: str, source: Path, options: Sequence[str], target: Path, muxer: str | None = None
+) -> list[str]:
     limits = [part for key, value in open_options().items() for part in (f"-{key}", value)]
-    return [
-        *(program, *QUIET, "-y", "-v", "repeat+level+warning", "-progress", "pipe:1"),
-        *(*limits, "-i", f"file:{source}", "-filter_complex", ";".join([*chains, mixed]), "-map", "[mix]"),
-        *("-c:a", "pcm_s16le", "-rf64", "auto", "-f", "wav", f"file:{target}"),
-    ]
+    form = ("-f", muxer) if muxer else ("-rf64", "auto", "-f", "wav")
+    quiet = (*QUIET, "-y", "-v", "repeat+level+warning", "-progress", "pipe:1")
+    return [program, *quiet, *limits, "-i", f"file:{source}", *options, *form, f"file:{target}"]
 
 
 def _compile(program: str, graph: Any, names: dict[str, str], *quiet: str) -> list[str]:
@@ -167,7 +194,7 @@ def _options(piece: Piece, info: MediaInfo, selection: Selection, tags: Tags, ba
             options["af"] = ",".join(filters)
     comment = tags.source and Provenance(
         source=tags.source,
-        track=track.index,
+        track=track.index if tags.track is None else tags.track,
         language=track.language,
         offset=start_offset(info, track, selection),
         fingerprint=tags.fingerprint,
@@ -202,11 +229,12 @@ def _timing(piece: Piece, selection: Selection, base: float) -> list[str]:
     inside = selection.start > track.start
     filters = []
     if piece.gaps == "silence":
-        # The piece may start in a gap.
-        first = ":first_pts=0" if inside and base else ""
-        filters.append(f"{_FILLED}{first}")
+        filters.append(_FILLED)
     if selection.start > 0:
-        filters += [f"atrim=start={max(selection.start - base, 0.0):.6f}", rebase]
+        start = f"{max(selection.start - base, 0.0):.6f}"
+        filters.append(f"atrim=start={start}")
+        # The piece may start in a gap.
+        filters += [f"asetpts=PTS-{start}/TB", _FROM_ZERO] if inside and piece.gaps == "silence" else [rebase]
     elif track.start > NO_OFFSET:
         # The sound starts at the start of its file, and the result says when that is in the video.
         filters.append(rebase)

@@ -52,6 +52,10 @@ class UnsupportedTrackError(MediaError):
     remedy = "Convert the file with the tool that made it, or choose another track by its language."
 
 
+class UndecodableTrackError(UnsupportedTrackError):
+    """Most of the audio track does not decode, or nothing of it."""
+
+
 class EncryptedTrackError(MediaError):
     """The audio is encrypted (DRM)."""
 

@@ -19,6 +19,7 @@ from vod.media.errors import (
     NoSpaceError,
     TooLargeError,
     TruncatedMediaError,
+    UndecodableTrackError,
     not_done,
 )
 from vod.media.formats import Output, is_laid_out
@@ -52,6 +53,8 @@ MAX_SECONDS = 6 * 3600.0
 """Seconds that an extraction may take when no timeout is given; headers lie."""
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_TOO_MANY_ERRORS = 69
+"""ffmpeg's exit code when more than two thirds of a track do not decode."""
 _READ_ERROR = "Error during demuxing"
 _WRITE_ERRORS = (*_DISK_FULL, "Error closing file", "Error writing trailer", "av_interleaved_write_frame()")
 
@@ -224,17 +227,25 @@ class _Job:
     def first_with_sound(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The first track that can be extracted and is heard; without one, the first that can be."""
         usable, passed_over = self.source.usable(tracks)
-        chosen = usable[0]
+        chosen = usable[:1]
         if len(usable) > 1 and self.selection.is_open:
-            chosen, silent = self.source.first_heard(usable)
+            heard, silent = self.source.first_heard(usable)
             passed_over += silent
-        extractions = self._written([chosen])
+            chosen = [heard, *(track for track in usable if track != heard)]
+        extractions = self._one_by_one(chosen, passed_over, UndecodableTrackError, enough=1)
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
 
     def all_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """Every track that can be extracted."""
-        usable, passed_over = self.source.usable(tracks)
-        first, *others = self._written(usable)
+        usable, passed_over = self.source.usable(tracks, [*self.outputs.values()])
+        extractions: list[Extraction] = []
+        if not self._any_changes(usable):
+            # ffmpeg stops writing all of them when it cannot write one.
+            with contextlib.suppress(FfmpegError, UndecodableTrackError):
+                extractions = self._written(usable)
+        first, *others = extractions or self._one_by_one(
+            usable, passed_over, FfmpegError, UndecodableTrackError
+        )
         return [replace(first, warnings=(*passed_over, *first.warnings)), *others]
 
     def mix_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
@@ -244,19 +255,64 @@ class _Job:
             extractions = self._written(usable)
         else:
             with contextlib.ExitStack() as partials:
-                first, *_ = self.outputs
-                mixed = _reserve(self.source.path, first, partials)
-                line = command.mix(self.source.program, self.source.path, self.source.info, usable, mixed)
-                complaints = self._ran(line, first, usable[0])
-                extractions = self._written_from(mixed, usable[0], complaints)
+                mixed = _reserve(self.source.path, self._first, partials)
+                path, info = self.source.path, self.source.info
+                # Without the shortest first, ffmpeg 5 ends where another ends.
+                parts = sorted(usable, key=lambda track: self.source.ends([track]))
+                complaints = None
+                if self._any_changes(parts):
+                    path = _reserve(self.source.path, self._first, partials)
+                    complaints = self._decode(parts, path, timed=True)
+                    info = replace(info, container=command.DECODED)
+                    parts = [replace(track, index=number) for number, track in enumerate(parts)]
+                line = command.mix(self.source.program, path, info, parts, mixed)
+                mixing = self._ran(line, self._first, usable[0])
+                extractions = self._written_from(mixed, usable, complaints or mixing, start=0.0)
+            if all(each.silent for each in extractions) and self.source.is_heard(usable):
+                passed_over.append("The tracks cancel each other, as some are inverted: extract one of them.")
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
+
+    def _one_by_one(
+        self,
+        tracks: list[AudioTrack],
+        passed_over: list[str],
+        *failures: type[MediaError],
+        enough: int | None = None,
+    ) -> list[Extraction]:
+        """The audio of *tracks*, each for itself, without those in which one of the *failures* happens.
+
+        :param passed_over: Gets why the others are not there.
+        :param enough: How many tracks are wanted; all when ``None``.
+        """
+        extractions: list[Extraction] = []
+        failed: list[MediaError] = []
+        for number, track in enumerate(tracks):
+            numbered = {_numbered(path, track): output for path, output in self.outputs.items()}
+            job = replace(self, outputs=numbered if extractions else self.outputs)
+            try:
+                extractions += job._written([track])
+            except failures as error:
+                failed.append(error)
+                passed_over.append(f"Audio track {track.index} was passed over: {error.message}")
+            if number + 1 - len(failed) == enough:
+                break
+        if not extractions:
+            raise failed[0]
+        return extractions
+
+    def _any_changes(self, tracks: list[AudioTrack]) -> bool:
+        return any(self.source.survey(track).changes for track in tracks)
+
+    @property
+    def _first(self) -> Path:
+        return next(iter(self.outputs))
 
     def _written(self, tracks: list[AudioTrack]) -> list[Extraction]:
         """The audio of *tracks* under its final names."""
+        if self._any_changes(tracks):
+            return self._decoded_first(*tracks)  # only where nothing changes are several written at once
         ends = max(self.source.ends(tracks), self.source.info.duration or 0)
         self.selection.check_against(min(track.start for track in tracks), ends)
-        if self.source.survey(tracks[0]).changes and not self.source.survey(tracks[0]).has_clock:
-            return self._decoded_first(tracks[0])  # raw streams have one track
         copies = any(self._can_copy(track, output) for track in tracks for output in self.outputs.values())
         if copies:
             # Not everything that plays can be copied into another container; then it is encoded.
@@ -265,28 +321,88 @@ class _Job:
         return self._attempt(tracks, copy=False)
 
     def _decoded_first(self, track: AudioTrack) -> list[Extraction]:
-        """The audio of a raw stream that changes on the way: its time is right only up to there."""
-        first, *_ = self.outputs
+        """The audio of a track that changes on the way: ffmpeg begins its filters again each time, and what
+        they know of time, channels and loudness would be that of one part."""
         with contextlib.ExitStack() as partials:
-            decoded = _reserve(self.source.path, first, partials)
-            whole = Piece(track=track, output=Output(audio_format="WAV"), partial=decoded, copy=False)
-            extractions = self._written_from(decoded, track, self._run({first: whole}))
-        warning = "The way the sound is encoded changes on the way."
-        return [replace(each, warnings=(warning, *each.warnings)) for each in extractions]
+            decoded = _reserve(self.source.path, self._first, partials)
+            survey = self.source.survey(track)
+            timed = survey.has_clock and not survey.restarts
+            complaints = self._decode([track], decoded, timed=timed)
+            extractions = self._written_from(decoded, [track], complaints, start=track.start)
+        warnings = ["The way the sound is encoded changes on the way."]
+        if any(isinstance(output.channels, str) for output in self.outputs.values()):
+            warnings.append("Where it has other channels than at its start, the one asked for may be silent.")
+        return [replace(each, warnings=(*warnings, *each.warnings)) for each in extractions]
 
-    def _written_from(self, decoded: Path, track: AudioTrack, complaints: Complaints) -> list[Extraction]:
-        """What was asked for, from sound that was decoded before.
+    def _decode(self, tracks: list[AudioTrack], target: Path, *, timed: bool) -> Complaints:
+        line = command.decoding(self.source.program, self.source.path, tracks, target, timed=timed)
+        return self._ran(line, self._first, tracks[0])
 
-        :param track: Where it comes from.
+    def _written_from(
+        self, made: Path, tracks: list[AudioTrack], complaints: Complaints, *, start: float
+    ) -> list[Extraction]:
+        """What was asked for, from sound that was made of *tracks* before.
+
+        :param start: When it starts, on the clock of the source; seconds.
         """
-        source = open_source(decoded, program=self.source.program, limits=self.source.limits)
-        source = replace(source, info=replace(source.info, video=self.source.info.video))
-        job = replace(self, source=source, expected_duration=None)
+        track, *more = tracks
+        opened = open_source(made, program=self.source.program, limits=self.source.limits)
+        [sound] = opened.info.audio
+        sound = replace(sound, start=start, language=None if more else track.language)
+        info = replace(
+            opened.info,
+            container=command.DECODED,
+            title=self.source.info.title,
+            audio=(sound,),
+            video=self.source.info.video,
+        )
+        source = replace(opened, info=info)
+        ends = start + source.survey(sound).duration
+        told = [self._told_of_made(each, ends, complaints) for each in tracks]
+        job = replace(
+            self,
+            source=source,
+            tags=replace(self.tags, track=track.index),
+            expected_duration=None,
+            ahead=None,
+        )
         others = tuple(each for each in self.source.info.audio if each != track)
         return [
-            replace(each, track=track, alternatives=others, copied=False, corrupt_frames=complaints.corrupt)
-            for each in job._written([*source.info.audio])
+            replace(
+                each,
+                track=track,
+                alternatives=others,
+                copied=False,
+                corrupt_frames=complaints.corrupt,
+                missing=max((missing for _, missing in told if missing is not None), default=None),
+                warnings=(
+                    *dict.fromkeys(warning for warnings, _ in told for warning in warnings),
+                    *each.warnings,
+                ),
+            )
+            for each in job._written([sound])
         ]
+
+    def _told_of_made(
+        self, track: AudioTrack, ends: float, complaints: Complaints
+    ) -> tuple[list[str], float | None]:
+        """:meth:`_told`, of sound that was made of *track* and *ends* at that second of the source."""
+        survey = self.source.survey(track)
+        starts, until = track.start, ends
+        if survey.changes and not survey.has_clock:
+            # The packets are not as long as they say, nor is it known how long they should be.
+            job = replace(self, source=replace(self.source, info=replace(self.source.info, duration=None)))
+            survey, track = (
+                replace(survey, duration=ends - starts, sound=ends - starts),
+                replace(track, duration=None),
+            )
+        else:
+            job, until = self, min(ends, starts + survey.duration)
+        if self.selection.trims:
+            starts = max(starts, self.selection.start)
+            until = min(until, self.selection.start + (self.selection.duration or math.inf))
+        filled = survey.has_clock and not survey.restarts
+        return job._told(track, until - starts, survey, complaints, filled=filled)
 
     def _can_copy(self, track: AudioTrack, output: Output) -> bool:
         return (
@@ -301,19 +417,19 @@ class _Job:
             warnings: dict[Path, list[str]] = {}
             for track in tracks:
                 for path, output in self.outputs.items():
-                    output.require(track.places)
+                    output.require(track)
                     target = path if track is tracks[0] else _numbered(path, track)
+                    take, told = self._channel_of(track, output)
                     piece = Piece(
                         track=track,
                         output=output,
                         partial=_reserve(self.source.path, target, partials),
                         copy=copy and self._can_copy(track, output),
                         gaps=self._gaps_of(track),
-                        take=self._channel_of(track, output),
+                        take=take,
                     )
                     pieces[target], warnings[target] = self._amplified(piece)
-                    if piece.take is not None:
-                        warnings[target].append(_taken(track, piece.take))
+                    warnings[target] += told
             complaints = self._run(pieces)
             extractions = [
                 self._verified(target, piece, complaints, warnings[target])
@@ -332,13 +448,16 @@ class _Job:
         # A filter that counts samples would start again with the next way to decode it.
         return None if survey.is_plain or survey.changes else "close"
 
-    def _channel_of(self, track: AudioTrack, output: Output) -> int | None:
-        """The channel to take where a mix of all would cancel them."""
-        count = len(track.places)
-        if count < 2 or isinstance(output.channels, str) or output.mixes_to(count) != 1:
-            return None
+    def _channel_of(self, track: AudioTrack, output: Output) -> tuple[int | None, list[str]]:
+        """The channel to take where a mix of all would cancel them, and the warning that it is taken."""
+        if not output.may_cancel(track.places):
+            return None, []
         duration = self.source.survey(track).duration
-        return loudest_channel(track, self.source.path, duration, limits=self.source.limits)
+        channel, in_places = loudest_channel(track, self.source.path, duration, limits=self.source.limits)
+        if channel is not None:
+            return channel, [_taken(track, channel)]
+        warning = "In places a mix of the channels is silent, as some are inverted there: take one of them."
+        return None, [warning] * in_places
 
     def _amplified(self, piece: Piece) -> tuple[Piece, list[str]]:
         target = piece.output.loudness
@@ -385,28 +504,10 @@ class _Job:
         written, survey = measure_written(piece.partial, form, limits=limits), self.source.survey(track)
         if piece.copy:
             compare_copy(written, survey)
-        try:
-            warnings += self._compared(piece, written, survey, complaints)
-            missing = None
-        except TruncatedMediaError as error:
-            if self.truncated == "fail":
-                raise
-            warnings.append(error.message)
-            missing = round(error.missing or 0.0, 3)
-        if complaints.count:
-            warnings.append(f"ffmpeg complained {complaints.count} times, at last: {complaints.last[-1]}")
-        if survey.restarts:
-            warnings.append(
-                f"The file holds {survey.restarts + 1} recordings, one after the other; only in the first "
-                "are times in the audio those of the video."
-            )
-        if following := following_bytes(self.source.path, survey.restarts + 1):
-            warnings.append(
-                f"Another recording follows the first in this file: {following} bytes, which are not read."
-            )
+        filled = piece.gaps == "silence"
+        told, missing = self._told(track, written.duration, survey, complaints, filled=filled)
         gaps = self._gaps_in_file(track, complaints)
-        if gaps:
-            warnings.append(_told(gaps, silent=piece.gaps == "silence"))
+        warnings += [*told, *_told_of_gaps(gaps, silent=filled)]
         duration = playing_time(written)
         return Extraction(
             path=target,
@@ -430,20 +531,46 @@ class _Job:
             warnings=tuple(warnings),
         )
 
-    def _compared(
-        self, piece: Piece, written: Measurement, survey: Measurement, complaints: Complaints
-    ) -> list[str]:
-        if self.selection.trims:
-            return compare_piece(
-                self.source.path, self.source.info, piece.track, written.duration, self.selection
+    def _told(
+        self, track: AudioTrack, duration: float, survey: Measurement, complaints: Complaints, *, filled: bool
+    ) -> tuple[list[str], float | None]:
+        """What is odd about the source, one sentence each, and the seconds that are missing of it.
+
+        :param duration: Seconds of the track that there are in what was written.
+        :param filled: Whether silence was put where there was no sound.
+        """
+        try:
+            warnings, missing = self._compared(track, duration, survey, complaints, filled=filled), None
+        except TruncatedMediaError as error:
+            if self.truncated == "fail":
+                raise
+            warnings, missing = [error.message], round(error.missing or 0.0, 3)
+        if complaints.count:
+            warnings.append(f"ffmpeg complained {complaints.count} times, at last: {complaints.last[-1]}")
+        if survey.restarts:
+            warnings.append(
+                f"The file holds {survey.restarts + 1} recordings, one after the other; only in the first "
+                "are times in the audio those of the video."
             )
+        if following := following_bytes(self.source.path, survey.restarts + 1):
+            warnings.append(
+                f"Another recording follows the first in this file: {following} bytes, which are not read."
+            )
+        return warnings, missing
+
+    def _compared(
+        self, track: AudioTrack, duration: float, survey: Measurement, complaints: Complaints, *, filled: bool
+    ) -> list[str]:
+        path, info = self.source.path, self.source.info
+        if self.selection.trims:
+            return compare_piece(path, info, track, duration, self.selection)
         return compare(
-            self.source.path,
-            self.source.info,
-            piece.track,
-            written.duration,
+            path,
+            info,
+            track,
+            duration,
             survey,
-            filled=piece.gaps == "silence",
+            filled=filled,
             expected=self.expected_duration,
             complaints=complaints.count,
         )
@@ -496,17 +623,20 @@ class _Job:
                 f"ffmpeg stopped in the middle of the file. {reason}.",
                 remedy="Another version of ffmpeg may read on; or convert the file first.",
             )
+        if code == _TOO_MANY_ERRORS:
+            return UndecodableTrackError(f"Most of the sound cannot be decoded: {said}.")
         if code < 0:
             return FfmpegError(f"ffmpeg was ended by signal {-code}: {said}.", remedy="Run it again.")
         return FfmpegError(f"ffmpeg failed with exit code {code}: {said}.")
 
 
-def _told(gaps: tuple[Gap, ...], *, silent: bool) -> str:
+def _told_of_gaps(gaps: tuple[Gap, ...], *, silent: bool) -> list[str]:
     seconds = sum(gap.duration for gap in gaps)
-    if len(gaps) == 1:
-        return f"The sound has one gap of {seconds:.1f} s, which {'is silent' if silent else 'was left out'}."
+    if len(gaps) < 2:
+        done = "is silent" if silent else "was left out"
+        return [f"The sound has one gap of {seconds:.1f} s, which {done}."] * len(gaps)
     done = "are silent" if silent else "were left out"
-    return f"The sound has {len(gaps)} gaps of {seconds:.1f} s in all, which {done}."
+    return [f"The sound has {len(gaps)} gaps of {seconds:.1f} s in all, which {done}."]
 
 
 def _numbered(path: Path, track: AudioTrack) -> Path:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from vod.errors import InvalidInputError
 from vod.media.errors import ChannelNotFoundError, UnsupportedTrackError
+
+if TYPE_CHECKING:
+    from vod.media.info import AudioTrack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,21 +180,30 @@ class Output:
             return self.channels
         return min(channels, self.form.max_channels) if self.audio_format == "MP3" else channels
 
-    def require(self, places: Sequence[str]) -> None:
+    def may_cancel(self, places: Sequence[str]) -> bool:
+        """Whether channels of a track are mixed so that inverted ones cancel others."""
+        count = len(places)
+        if isinstance(self.channels, str) or count < 2:
+            return False
+        target = self.mixes_to(count)
+        return target == 1 or (target < count and mixes_equally(places))
+
+    def require(self, track: AudioTrack) -> None:
         """See that a track with these channels can become this.
 
         :raises ChannelNotFoundError: the one that was asked for is not there.
         :raises UnsupportedTrackError: there are more than the format holds.
         """
+        places = track.places
         if isinstance(self.channels, str) and len(places) > 1 and self._place(places) is None:
             there = ", ".join(places) if is_laid_out(places) else f"{len(places)} without names"
             raise ChannelNotFoundError(
-                f"The track has no channel {self.channels!r}; it has {there}.",
+                f"Audio track {track.index} has no channel {self.channels!r}; it has {there}."
             )
         if self.mixes_to(len(places)) > self.form.max_channels:
             raise UnsupportedTrackError(
-                f"The track has {len(places)} channels, and {self.audio_format} holds at most "
-                f"{self.form.max_channels}.",
+                f"Audio track {track.index} has {len(places)} channels, and {self.audio_format} holds at "
+                f"most {self.form.max_channels}.",
                 remedy="Ask for fewer, for example channels=2, or for WAV.",
             )
 
@@ -214,13 +227,12 @@ class Output:
         if isinstance(self.channels, str):
             if count > 1:
                 filters.append(f"pan=mono|c0={self._place(places)}")
-        elif target == 1 and take is not None:
-            filters.append(f"pan=mono|c0=c{take}")
+        elif take is not None:
+            filters.append(_panned(target, f"c{take}"))
         elif target < count and mixes_equally(places):
             # What ffmpeg guesses of channels without names would be a subwoofer's, which is left out.
             equal = "+".join(f"{1 / count:.6f}*c{number}" for number in range(count))
-            layout = {1: "mono", 2: "stereo"}.get(target, f"{target}c")
-            filters.append("|".join([f"pan={layout}", *(f"c{number}={equal}" for number in range(target))]))
+            filters.append(_panned(target, equal))
         elif self.audio_format in ("AAC", "OPUS", "FLAC") and any(name.startswith("T") for name in places):
             filters.append("aformat=channel_layouts=7.1|5.1")  # they have no place for what is overhead
         elif self.audio_format == "OPUS" and target > 2:
@@ -246,6 +258,11 @@ class Output:
         if self.audio_format == "FLAC":
             options["sample_fmt"] = "s32" if fine else "s16"
         return options
+
+
+def _panned(channels: int, mixed: str) -> str:
+    layout = {1: "mono", 2: "stereo"}.get(channels, f"{channels}c")
+    return "|".join([f"pan={layout}", *(f"c{number}={mixed}" for number in range(channels))])
 
 
 def is_laid_out(places: Sequence[str]) -> bool:

@@ -140,7 +140,9 @@ class _Survey:
             # What follows the sound of a raw stream, such as tags, is no frame of it.
             and (
                 _decodes(context, last, silent=True)
-                or bool(self._signature and self._header and not self._header(bytes(memoryview(last)[:4])))
+                or bool(
+                    self._signature and self._header and not self._header(bytes(memoryview(last)[:_HEADER]))
+                )
             ),
             "gaps": [gap.__dict__ for gap in line.gaps],
             "gap_seconds": line.gap_seconds,
@@ -159,7 +161,7 @@ class _Survey:
         if beside:
             self._encrypted = self._encrypted or "encryption_info" in beside
             self._changes += self._packets > 1 and bool(_CHANGES & beside)
-        if self._header and (signature := self._header(bytes(memoryview(packet)[:4]))):
+        if self._header and (signature := self._header(bytes(memoryview(packet)[:_HEADER]))):
             if self._signature and signature != self._signature:
                 self._changes += 1
             self._signature = signature
@@ -245,8 +247,23 @@ def _of_flac(head: bytes) -> bytes | None:
     return bytes([head[2] & 0x0F, 1 if channels >= 8 else channels, head[3] & 0x0E])
 
 
-_HEADERS = {"aac": _of_aac, "mp3": _of_mp3, "flac": _of_flac}
-"""The codecs that are copied and whose frames have headers."""
+def _of_ac3(head: bytes) -> bytes | None:
+    """Sample rate, channels, subwoofer or not, of AC-3 and of the first part of E-AC-3."""
+    if len(head) < _HEADER or head[:2] != b"\x0b\x77":
+        return None
+    if head[5] >> 3 > 10:  # E-AC-3, whose other parts only add channels
+        return None if head[2] & 0xF8 not in (0x00, 0x80) else bytes([head[4] & 0xC0, head[4] & 0x0F])
+    mode = head[6] >> 5
+    levels = 2 * ((mode & 1 and mode != 1) + bool(mode & 4) + (mode == 2))  # bits before the subwoofer's
+    subwoofer = int.from_bytes(head[6:8], "big") >> (12 - levels) & 1
+    return bytes([head[4] & 0xC0, mode << 1 | subwoofer])
+
+
+_HEADER = 8
+"""Bytes at the start of a frame that say how to decode it."""
+_HEADERS = dict.fromkeys(("mp1", "mp2", "mp3"), _of_mp3) | dict.fromkeys(("ac3", "eac3"), _of_ac3)
+_HEADERS |= {"aac": _of_aac, "flac": _of_flac}
+"""The codecs whose frames have headers."""
 
 
 def _is_mp3(head: bytes) -> bool:
@@ -323,29 +340,38 @@ def levels(
     equal: bool,
     options: dict[str, str],
     demuxer: str | None,
-) -> dict[str, Any]:
-    """How loud the channels and a mix of them are at the *places*: RMS, 1 is full scale.
+) -> dict[str, list[dict[str, Any]]]:
+    """How loud the channels and a mix of them are at each of the *places*: RMS, 1 is full scale.
 
     :param equal: Whether all channels have the same share of the mix, instead of that of their place.
     """
+    with _opened(file, options, demuxer) as container:
+        stream = container.streams.audio[index]
+        return {"places": [_levels_at(container, stream, place, seconds, equal) for place in places]}
+
+
+def _levels_at(
+    container: InputContainer, stream: av.AudioStream, place: float, seconds: float, equal: bool
+) -> dict[str, Any]:
     mixer = av.AudioResampler(format="fltp", layout="mono")
     channels: list[float] = []
     mixed, count = 0.0, 0
-    with _opened(file, options, demuxer) as container:
-        stream = container.streams.audio[index]
-        for part in _sound_at(container, stream, places, seconds, sample_format="fltp", layout=None):
-            planes = [_floats(plane, part.samples) for plane in part.planes]
-            channels = channels or [0.0] * len(planes)
-            if len(planes) != len(channels):
-                continue
-            for number, plane in enumerate(planes):
-                channels[number] += sum(sample * sample for sample in plane)
-            if equal:
-                mixed += sum(sum(samples) ** 2 for samples in zip(*planes, strict=True)) / len(planes) ** 2
-            else:
-                for frame in mixer.resample(part):
-                    mixed += sum(sample * sample for sample in _floats(frame.planes[0], frame.samples))
-            count += part.samples
+    for part in _sound_at(container, stream, [place], seconds, sample_format="flt", layout=None):
+        # PyAV crashes at the ninth plane.
+        width = part.layout.nb_channels
+        together = _floats(part.planes[0], part.samples * width)
+        planes = [together[number::width] for number in range(width)]
+        channels = channels or [0.0] * len(planes)
+        if len(planes) != len(channels):
+            continue
+        for number, plane in enumerate(planes):
+            channels[number] += sum(sample * sample for sample in plane)
+        if equal:
+            mixed += sum(sum(samples) ** 2 for samples in zip(*planes, strict=True)) / len(planes) ** 2
+        else:
+            for frame in mixer.resample(part):
+                mixed += sum(sample * sample for sample in _floats(frame.planes[0], frame.samples))
+        count += part.samples
     levels = [(each / max(count, 1)) ** 0.5 for each in (*channels, mixed)]
     return {"channels": levels[:-1], "mixed": levels[-1]}
 

@@ -72,12 +72,15 @@ def is_silent(
     return loudest is not None and loudest < SILENCE
 
 
-def loudest_channel(track: AudioTrack, path: Path, duration: float, *, limits: Limits) -> int | None:
+def loudest_channel(
+    track: AudioTrack, path: Path, duration: float, *, limits: Limits
+) -> tuple[int | None, bool]:
     """Which channel is the loudest, if a mix of all is nearly silent because some are inverted.
 
     A subwoofer's never is: it is no part of a mix.
 
     :param duration: Seconds.
+    :returns: The channel, and whether a mix is nearly silent in places only, so that ``None`` is to be taken.
     """
     found = read_media(
         "levels",
@@ -89,7 +92,25 @@ def loudest_channel(track: AudioTrack, path: Path, duration: float, *, limits: L
         equal=mixes_equally(track.places),
         demuxer=None,
     )
-    levels = sandbox.build(_Levels, found)
+    places = [
+        place for place in sandbox.build(_Heard, found).places if len(place.channels) == len(track.places)
+    ]
+    # The mean of the power.
+    power = [
+        sum(level**2 for level in levels)
+        for levels in zip(*(place.channels for place in places), strict=True)
+    ]
+    count = max(len(places), 1)
+    whole = _Levels(
+        channels=tuple((each / count) ** 0.5 for each in power),
+        mixed=(sum(place.mixed**2 for place in places) / count) ** 0.5,
+    )
+    loudest = _cancelled(whole, track)
+    return loudest, loudest is None and any(_cancelled(place, track) is not None for place in places)
+
+
+def _cancelled(levels: _Levels, track: AudioTrack) -> int | None:
+    """The loudest channel where a mix is nearly silent."""
     heard = {
         number: level
         for number, (level, place) in enumerate(zip(levels.channels, track.places, strict=False))
@@ -105,6 +126,11 @@ def loudest_channel(track: AudioTrack, path: Path, duration: float, *, limits: L
 class _Levels:
     channels: tuple[float, ...]
     mixed: float
+
+
+@dataclass(frozen=True)
+class _Heard:
+    places: tuple[_Levels, ...]
 
 
 def gain(command: Sequence[str], target: float, *, limits: Limits) -> tuple[float, str | None]:

@@ -10,6 +10,7 @@ from vod.media.errors import (
     EncryptedTrackError,
     MediaError,
     TruncatedMediaError,
+    UndecodableTrackError,
     UnsupportedTrackError,
 )
 from vod.media.info import UNKNOWN_CODEC, AudioTrack, MediaInfo, probe
@@ -20,8 +21,10 @@ from vod.media.structure import WITHOUT_DECODER
 from vod.media.verify import MIN_SOUND, playing_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from vod.media.formats import Output
     from vod.media.limits import Limits
 
 
@@ -46,20 +49,25 @@ class Source:
             self._surveys[key] = measure(self.path, track.index, limits=self.limits, decode=decode)
         return self._surveys[key]
 
-    def usable(self, tracks: list[AudioTrack]) -> tuple[list[AudioTrack], list[str]]:
+    def usable(
+        self, tracks: list[AudioTrack], outputs: Sequence[Output] = ()
+    ) -> tuple[list[AudioTrack], list[str]]:
         """The tracks that can be extracted, and what is wrong with the others.
 
+        :param outputs: What each of them has to be able to become.
         :raises MediaError: there is none; as the most telling of the reasons says.
         """
         usable: list[AudioTrack] = []
         reasons: list[MediaError] = []
         partly: list[str] = []
         for track in tracks:
-            if reason := self._unusable(track):
+            if reason := self._unusable(track, outputs):
                 reasons.append(reason)
             else:
                 usable.append(track)
                 partly += [f"A part of audio track {track.index} is encrypted."] * track.partly_encrypted
+        if len(reasons) == len(tracks) == 1:
+            raise reasons[0]
         if not usable:
             kind = type(next((each for each in reasons if not isinstance(each, EmptyTrackError)), reasons[0]))
             raise kind(" ".join(reason.message for reason in reasons))
@@ -72,16 +80,27 @@ class Source:
                 return track, [f"Audio track {silent.index} is silent." for silent in tracks[:number]]
         return tracks[0], []
 
+    def is_heard(self, tracks: list[AudioTrack]) -> bool:
+        """Whether one of *tracks* is not silent."""
+        return not all(self._is_silent(track) for track in tracks)
+
     def ends(self, tracks: list[AudioTrack]) -> float:
         """When the last of *tracks* ends, seconds."""
         return max(track.start + self.survey(track).duration for track in tracks)
 
-    def _unusable(self, track: AudioTrack) -> MediaError | None:
+    def _unusable(self, track: AudioTrack, outputs: Sequence[Output]) -> MediaError | None:
         if reason := unsuited(track):
             return reason
         if self.survey(track).encrypted:
             return EncryptedTrackError(f"Audio track {track.index} ({track.codec}) is encrypted.")
         if self._has_sound(track):
+            if not self.survey(track).decodable:
+                return UndecodableTrackError(f"Audio track {track.index} ({track.codec}) cannot be decoded.")
+            try:
+                for output in outputs:
+                    output.require(track)
+            except MediaError as error:
+                return error
             return None
         if lost := lost_bytes(self.path):
             return TruncatedMediaError(
