@@ -186,8 +186,8 @@ def _options(piece: Piece, info: MediaInfo, selection: Selection, tags: Tags, ba
 
 def _base(info: MediaInfo, selection: Selection, tracks: Sequence[AudioTrack]) -> float:
     """Where on the file's clock ffmpeg's zero is."""
-    if info.container in _FIRST_IS_ZERO:
-        return max(min(track.start for track in tracks), 0.0)
+    if info.container in _FIRST_IS_ZERO:  # by what the headers say, which the packets may belie
+        return max(min(info.audio[track.index].start for track in tracks), 0.0)
     return max(selection.start - _RUN_UP, 0.0) if info.container in _SEEKABLE else 0.0
 
 

@@ -282,7 +282,7 @@ class _Job:
         source = open_source(decoded, program=self.source.program, limits=self.source.limits)
         source = replace(source, info=replace(source.info, video=self.source.info.video))
         job = replace(self, source=source, expected_duration=None)
-        others = tuple(each for each in self.source.info.audio if each != track)
+        others = tuple(each for each in self.source.info.audio if each.index != track.index)
         return [
             replace(each, track=track, alternatives=others, copied=False, corrupt_frames=complaints.corrupt)
             for each in job._written([*source.info.audio])
@@ -418,7 +418,7 @@ class _Job:
             channels=written.channels,
             bit_rate=round(written.size * 8 / written.duration),
             track=track,
-            alternatives=tuple(each for each in self.source.info.audio if each != track),
+            alternatives=tuple(each for each in self.source.info.audio if each.index != track.index),
             offset=command.start_offset(self.source.info, track, self.selection),
             copied=piece.copy,
             silent=is_silent(

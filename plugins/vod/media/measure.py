@@ -22,6 +22,7 @@ class Measurement:
 
     :param sample_rate: Hz.
     :param start: When the sound starts on the track's own clock, seconds.
+    :param begins: The same on the file's clock, as :attr:`vod.media.info.AudioTrack.start`.
     :param primed: Seconds before it that only warm up the decoder.
     :param has_clock: Whether the container has time stamps of its own.
     :param duration: Seconds from there to the end of the last packet.
@@ -49,6 +50,7 @@ class Measurement:
     decodable: bool
     ends_cleanly: bool
     start: float = 0.0
+    begins: float = 0.0
     primed: float = 0.0
     has_clock: bool = True
     gaps: tuple[Gap, ...] = ()

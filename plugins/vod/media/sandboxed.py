@@ -102,8 +102,8 @@ class _Survey:
         self._timeline = timeline_of(container)
         self._size = self._packets = self._changes = self._hidden = self._left_out = 0
         self._decodable = self._encrypted = False
-        self._frame = 0.0
-        self._played = 0.0
+        self._frame = self._heard = self._stale = 0.0
+        self._played = self._warm_up = 0.0
         self._signature: bytes | None = None
         self._last: av.Packet[av.AudioStream] | None = None
         self._waiting: list[av.Packet[av.AudioStream]] = []
@@ -128,6 +128,7 @@ class _Survey:
             "sample_rate": context.sample_rate if context else 0,
             "channels": context.layout.nb_channels if context else 0,
             "start": start,
+            "begins": start - (self._container.start_time or 0) / av.time_base,
             "duration": max(duration, 0.0) if line.start is not None else 0.0,
             # Packets whose end is to be thrown away (Opus, Vorbis) count whole and overlap.
             "sound": max(min(self._played, duration), 0.0),
@@ -139,7 +140,7 @@ class _Survey:
             "ends_cleanly": last is not None
             # What follows the sound of a raw stream, such as tags, is no frame of it.
             and (
-                _decodes(context, last, silent=True)
+                _decoded(context, last) is not None
                 or bool(self._signature and self._header and not self._header(bytes(memoryview(last)[:4])))
             ),
             "gaps": [gap.__dict__ for gap in line.gaps],
@@ -155,6 +156,7 @@ class _Survey:
         self._size += packet.size
         self._packets += 1
         self._last = packet
+        changes = self._changes
         beside = {side.data_type for side in packet.iter_sidedata()}
         if beside:
             self._encrypted = self._encrypted or "encryption_info" in beside
@@ -163,11 +165,19 @@ class _Survey:
             if self._signature and signature != self._signature:
                 self._changes += 1
             self._signature = signature
-        if not self._decodable or self._decode:
-            decodes = _decodes(self._context, packet)
-            self._decodable = self._decodable or decodes
-            if self._decode and self._decodable and not decodes:
+        changed = self._changes > changes
+        if not self._decodable or self._decode or changed:
+            frames = _decoded(self._context, packet)
+            if frames == [] and not self._decodable and packet.pts is not None:
+                self._warm_up = self._seconds(packet.pts + (packet.duration or 0))
+            self._decodable = self._decodable or bool(frames)
+            if frames:
+                self._heard = sum(frame.samples for frame in frames) / frames[0].sample_rate
+            if self._decode and self._decodable and not frames:
                 return  # it leaves a gap
+        if changed and self._is_steady:
+            self._count_waiting()
+            self._stale, self._frame = self._frame, self._heard
         # The usual length of a packet is known after some of them.
         if len(self._waiting) < _USUAL and not self._frame:
             self._waiting.append(packet)
@@ -177,7 +187,7 @@ class _Survey:
 
     def _count_waiting(self) -> None:
         if self._waiting:
-            lengths = [packet.duration or 0 for packet in self._waiting]
+            lengths = [self._length(packet) for packet in self._waiting]
             self._frame = self._exact(max(lengths, key=lengths.count))
             waiting, self._waiting = self._waiting, []
             for packet in waiting:
@@ -187,9 +197,12 @@ class _Survey:
         # A Fraction would be as exact, and take most of the time that reading takes.
         return ticks * self._ticks / self._second
 
-    def _exact(self, ticks: int) -> float:
+    def _length(self, packet: av.Packet[av.AudioStream]) -> float:
+        """Seconds that a packet lasts; ffmpeg does not know it of sound that it found after its probing."""
+        return self._seconds(packet.duration) if packet.duration else self._heard
+
+    def _exact(self, length: float) -> float:
         """The usual length of a packet; Matroska and FLV round it to milliseconds."""
-        length = self._seconds(ticks)
         rate = self._context.sample_rate if self._context else 0
         for samples in _FRAMES if rate else ():
             if abs(samples / rate - length) <= _ROUNDING:
@@ -201,9 +214,9 @@ class _Survey:
             self._left_out += self._played > 0
             return
         self._hidden, self._left_out = self._hidden + self._left_out, 0
-        length = self._seconds(packet.duration or 0)
-        if self._frame and abs(length - self._frame) <= _ROUNDING:
-            length = self._frame
+        length = self._length(packet)
+        if self._frame and min(abs(length - self._frame), abs(length - self._stale)) <= _ROUNDING:
+            length = self._frame  # FLV goes on with the length from before a change
         elif self._frame and self._is_steady and length > 1.5 * self._frame:
             length = self._frame  # in MP4 the packet before a gap lasts as long as the gap
         self._played += length
@@ -213,9 +226,9 @@ class _Survey:
             self._timeline.add(self._seconds(packet.pts), length)
 
     def _plays_from(self) -> float:
-        """Where the header says that the sound starts, after what only warms up the decoder."""
+        """Where the sound starts by the header and the decoder, after what only warms that up."""
         start = self._stream.start_time
-        found = self._seconds(start) if start is not None else 0.0
+        found = max(self._seconds(start) if start is not None else 0.0, self._warm_up)
         extradata = (self._context.extradata if self._context else None) or b""
         first = self._timeline.start or 0.0
         if extradata.startswith(b"OpusHead") and first >= 0:
@@ -507,14 +520,13 @@ def _video_track(container: InputContainer) -> dict[str, Any] | None:
     return None
 
 
-def _decodes(
-    context: av.AudioCodecContext | None, packet: av.Packet[av.AudioStream], *, silent: bool = False
-) -> bool:
-    """Whether the decoder takes *packet*, and, unless *silent*, gives sound for it."""
+def _decoded(
+    context: av.AudioCodecContext | None, packet: av.Packet[av.AudioStream]
+) -> list[av.AudioFrame] | None:
+    """The sound of *packet*, which may be none yet; ``None`` when the decoder refuses it."""
     if context is None:
-        return False
+        return None
     try:
-        frames = context.decode(packet)
+        return context.decode(packet)
     except (OSError, ValueError, av.FFmpegError):
-        return False
-    return silent or bool(frames)
+        return None

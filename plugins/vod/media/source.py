@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from vod.media.command import NO_OFFSET
 from vod.media.errors import (
     EmptyTrackError,
     EncryptedTrackError,
@@ -58,7 +59,7 @@ class Source:
             if reason := self._unusable(track):
                 reasons.append(reason)
             else:
-                usable.append(track)
+                usable.append(self._placed(track))
                 partly += [f"A part of audio track {track.index} is encrypted."] * track.partly_encrypted
         if not usable:
             kind = type(next((each for each in reasons if not isinstance(each, EmptyTrackError)), reasons[0]))
@@ -75,6 +76,16 @@ class Source:
     def ends(self, tracks: list[AudioTrack]) -> float:
         """When the last of *tracks* ends, seconds."""
         return max(track.start + self.survey(track).duration for track in tracks)
+
+    def _placed(self, track: AudioTrack) -> AudioTrack:
+        """*track* as its packets place it: headers do not tell of sound that starts late in AVI and ASF, nor
+        ffmpeg of what starts after the part that it probes."""
+        survey, ends = self.survey(track), self.info.duration
+        if not survey.has_clock or abs(survey.begins - track.start) <= NO_OFFSET:
+            return track
+        # What reaches beyond the end of the file was counted from its start.
+        fits = track.duration and ends and survey.begins + track.duration <= ends + NO_OFFSET
+        return replace(track, start=survey.begins, duration=track.duration if fits else None)
 
     def _unusable(self, track: AudioTrack) -> MediaError | None:
         if reason := unsuited(track):
