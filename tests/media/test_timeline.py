@@ -235,6 +235,27 @@ def test_another_sample_rate_on_the_way_leaves_no_gaps(tmp_path: Path) -> None:
     assert not found.gaps
 
 
+@pytest.mark.parametrize("container", ["ts", "mpg"])
+@pytest.mark.parametrize("start", [0.0, 14.0])
+@pytest.mark.usefixtures("engine")
+def test_a_long_gap_while_the_picture_runs_on(container: str, start: float, tmp_path: Path) -> None:
+    whole, source = tmp_path / f"whole.{container}", tmp_path / f"a.{container}"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=17"]
+    sound = ["-f", "lavfi", "-i", f"aevalsrc='{_BEEPS}':s=48000:d=17"]
+    ffmpeg(*picture, *sound, "-c:v", "mpeg2video", "-c:a", "mp2", whole)
+    without(whole, source, [(2.5, 13.5)])
+    outputs = {tmp_path / "out": Output(), tmp_path / "speech.wav": SPEECH}
+    for found in extract_all(source, outputs, Selection(start=start)):
+        assert not [text for text in found.warnings if "recordings" in text]
+        heard = beeps(found.path)
+        assert set(heard) == ({14, 15, 16} if start else {0, 1, 2, 14, 15, 16})
+        times = {second: time + found.offset for second, time in heard.items()}
+        assert times == {second: pytest.approx(second, abs=WITHIN) for second in times}
+        if not start:
+            [gap] = found.gaps
+            assert (gap.start, gap.duration) == (pytest.approx(2.5, abs=0.06), pytest.approx(11, abs=0.06))
+
+
 FRAME = 1024 / 48_000
 
 

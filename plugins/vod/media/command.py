@@ -11,7 +11,7 @@ from vod.media.formats import Output
 from vod.media.info import open_options
 from vod.media.process import QUIET
 from vod.media.provenance import Provenance
-from vod.media.timeline import GAP
+from vod.media.timeline import GAP, LONGEST_GAP, NO_OFFSET
 from vod.media.tracks import Selection
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vod.media.info import AudioTrack, MediaInfo
-
-NO_OFFSET = 0.05
-"""Seconds; a track that starts less than this after the others starts with them: it is encoder delay."""
 
 _MAX_LENGTH_TAG = 500
 """Characters; one argument of a command has a limit."""
@@ -44,6 +41,7 @@ class Piece:
     :param gaps: What becomes of gaps and overlaps: ``silence`` keeps the video's time, ``close`` joins what
         there is. ``None`` where the track has none.
     :param take: The one channel to take where a mix of all would be silent.
+    :param has_long_gap: Whether one is longer than ffmpeg believes of MPEG streams.
     """
 
     track: AudioTrack
@@ -53,6 +51,7 @@ class Piece:
     gain: float = 0.0
     gaps: Literal["silence", "close"] | None = None
     take: int | None = None
+    has_long_gap: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +93,7 @@ def extraction(
     :param check: Decode also what is only copied, so that damaged frames are counted.
     """
     base = _base(info, selection, [piece.track for piece in pieces])
-    media = _input(info, base)
+    media = _input(info, base, has_long_gap=any(piece.has_long_gap for piece in pieces))
     outputs, names = [], {"SOURCE": f"file:{source}"}
     for number, piece in enumerate(pieces):
         names[f"PARTIAL{number}"] = f"file:{piece.partial}"
@@ -111,7 +110,7 @@ def extraction(
 def loudness(program: str, source: Path, info: MediaInfo, piece: Piece, selection: Selection) -> list[str]:
     """The command that measures by EBU R128 what *piece* would sound like without its gain."""
     base = _base(info, selection, [piece.track])
-    media = _input(info, base)
+    media = _input(info, base, has_long_gap=piece.has_long_gap)
     channels = piece.output.mixes_to(len(piece.track.places))
     mix = {1: ["aformat=channel_layouts=mono"], 2: ["aformat=channel_layouts=stereo"]}
     filters = [
@@ -125,15 +124,26 @@ def loudness(program: str, source: Path, info: MediaInfo, piece: Piece, selectio
     return _compile(program, measuring, {"SOURCE": f"file:{source}"}, "-v", "info")
 
 
-def mix(program: str, source: Path, info: MediaInfo, tracks: Sequence[AudioTrack], target: Path) -> list[str]:
-    """The command that mixes *tracks* into one WAV, which starts where the file does."""
+def mix(
+    program: str,
+    source: Path,
+    info: MediaInfo,
+    tracks: Sequence[AudioTrack],
+    target: Path,
+    *,
+    has_long_gap: bool,
+) -> list[str]:
+    """The command that mixes *tracks* into one WAV, which starts where the file does.
+
+    :param has_long_gap: As in :class:`Piece`.
+    """
     base = _base(info, Selection(), tracks)
     late = f"adelay={base * 1000:.0f}:all=1," if base else ""
     chains = [f"[0:a:{track.index}]{_FILLED}:first_pts=0[t{number}]" for number, track in enumerate(tracks)]
     inputs = "".join(f"[t{number}]" for number in range(len(tracks)))
     # Each keeps its loudness; where they are too loud together, the peaks are brought down.
     mixed = f"{inputs}amix=inputs={len(tracks)}:normalize=0,{late}alimiter=limit=0.97:level=0[mix]"
-    limits = [part for key, value in open_options().items() for part in (f"-{key}", value)]
+    limits = [part for key, value in _opening(has_long_gap).items() for part in (f"-{key}", value)]
     return [
         *(program, *QUIET, "-y", "-v", "repeat+level+warning", "-progress", "pipe:1"),
         *(*limits, "-i", f"file:{source}", "-filter_complex", ";".join([*chains, mixed]), "-map", "[mix]"),
@@ -191,9 +201,13 @@ def _base(info: MediaInfo, selection: Selection, tracks: Sequence[AudioTrack]) -
     return max(selection.start - _RUN_UP, 0.0) if info.container in _SEEKABLE else 0.0
 
 
-def _input(info: MediaInfo, base: float) -> Any:
+def _opening(has_long_gap: bool) -> dict[str, str]:
+    return open_options() | ({"dts_delta_threshold": f"{LONGEST_GAP:g}"} if has_long_gap else {})
+
+
+def _input(info: MediaInfo, base: float, *, has_long_gap: bool) -> Any:
     seek = {"ss": base} if base and info.container in _SEEKABLE else {}
-    return ffmpeg.input("SOURCE", threads=1, **open_options(), **seek)
+    return ffmpeg.input("SOURCE", threads=1, **_opening(has_long_gap), **seek)
 
 
 def _timing(piece: Piece, selection: Selection, base: float) -> list[str]:

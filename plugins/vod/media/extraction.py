@@ -246,7 +246,10 @@ class _Job:
             with contextlib.ExitStack() as partials:
                 first, *_ = self.outputs
                 mixed = _reserve(self.source.path, first, partials)
-                line = command.mix(self.source.program, self.source.path, self.source.info, usable, mixed)
+                line = command.mix(
+                    *(self.source.program, self.source.path, self.source.info, usable, mixed),
+                    has_long_gap=any(self.source.survey(track).has_long_gap for track in usable),
+                )
                 complaints = self._ran(line, first, usable[0])
                 extractions = self._written_from(mixed, usable[0], complaints)
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
@@ -310,6 +313,7 @@ class _Job:
                         copy=copy and self._can_copy(track, output),
                         gaps=self._gaps_of(track),
                         take=self._channel_of(track, output),
+                        has_long_gap=self.source.survey(track).has_long_gap,
                     )
                     pieces[target], warnings[target] = self._amplified(piece)
                     if piece.take is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vod import sandbox
 from vod.media.errors import CrashedReaderError
 from vod.media.info import read_media
-from vod.media.timeline import Gap
+from vod.media.timeline import LONGEST_GAP_OF_STREAMS, Gap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +60,11 @@ class Measurement:
     changes: int = 0
     hidden: int = 0
     encrypted: bool = False
+
+    @property
+    def has_long_gap(self) -> bool:
+        """Whether a gap is longer than ffmpeg believes of MPEG streams."""
+        return any(gap.duration > LONGEST_GAP_OF_STREAMS for gap in self.gaps)
 
     @property
     def is_plain(self) -> bool:

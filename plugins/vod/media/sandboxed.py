@@ -12,7 +12,14 @@ import av
 from av.stream import Disposition
 
 from vod.media import structure
-from vod.media.timeline import WITHOUT_CLOCK, timeline_of
+from vod.media.timeline import (
+    LONGEST_GAP_OF_STREAMS,
+    MPEG_STREAMS,
+    RESTART,
+    WITHOUT_CLOCK,
+    Timeline,
+    timeline_of,
+)
 from vod.sandbox import MAX_LENGTH_TEXT
 from vod.sandbox.fork_server import Refusal
 
@@ -80,16 +87,45 @@ def measure(
 
     :param decode: Decode every packet: what does not decode counts as a gap.
     """
+
+    def survey(timeline: Timeline | None = None) -> dict[str, Any]:
+        file.seek(0)
+        with _opened(file, options, demuxer) as container:
+            if index >= len(container.streams.audio):
+                raise Refusal("no_track")
+            stream = container.streams.audio[index]
+            return _Survey(container, stream, timeline or timeline_of(container), decode=decode).made()
+
+    found = survey()
+    if found["restarts"] and _picture_runs_on(file, options, demuxer):
+        return survey(Timeline())
+    return found
+
+
+def _picture_runs_on(file: IO[bytes], options: dict[str, str], demuxer: str | None) -> bool:
+    """Whether an MPEG stream is one recording by its picture, so that its sound has only a gap."""
+    file.seek(0)
     with _opened(file, options, demuxer) as container:
-        if index >= len(container.streams.audio):
-            raise Refusal("no_track")
-        return _Survey(container, container.streams.audio[index], decode=decode).made()
+        if container.format.name not in MPEG_STREAMS or not container.streams.video:
+            return False
+        picture, last, longest = container.streams.video[0], None, LONGEST_GAP_OF_STREAMS
+        with contextlib.suppress(IndexError, OSError, ValueError, av.FFmpegError):
+            for packet in container.demux(picture):
+                if packet.dts is None or packet.time_base is None:
+                    continue
+                time = float(packet.dts * packet.time_base)
+                if last is not None and not -RESTART < time - last < longest:
+                    return False
+                last = time
+        return last is not None
 
 
 class _Survey:
     """Everything that the packets of one track say."""
 
-    def __init__(self, container: InputContainer, stream: av.AudioStream, *, decode: bool) -> None:
+    def __init__(
+        self, container: InputContainer, stream: av.AudioStream, timeline: Timeline, *, decode: bool
+    ) -> None:
         self._container = container
         self._stream = stream
         self._context = stream.codec_context
@@ -99,7 +135,7 @@ class _Survey:
         self._header = _HEADERS.get(codec)
         self._is_steady = codec in _STEADY
         self._decode = decode
-        self._timeline = timeline_of(container)
+        self._timeline = timeline
         self._size = self._packets = self._changes = self._hidden = self._left_out = 0
         self._decodable = self._encrypted = False
         self._frame = self._heard = self._stale = 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from vod.media.command import NO_OFFSET
 from vod.media.errors import (
     EmptyTrackError,
     EncryptedTrackError,
@@ -18,6 +17,7 @@ from vod.media.integrity import lost_bytes
 from vod.media.measure import Measurement, measure
 from vod.media.sound import is_silent
 from vod.media.structure import WITHOUT_DECODER
+from vod.media.timeline import NO_OFFSET
 from vod.media.verify import MIN_SOUND, playing_time
 
 if TYPE_CHECKING:
