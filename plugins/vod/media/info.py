@@ -117,6 +117,7 @@ class MediaInfo:
     :param bit_rate: bit/s of everything together.
     :param not_decoded: Codecs of sound that is there and that no decoder exists for, keys of
         :data:`vod.media.structure.WITHOUT_DECODER`.
+    :param starts_late: Whether there is sound that ffmpeg does not find, as it starts after what it probes.
     """
 
     container: str
@@ -128,6 +129,7 @@ class MediaInfo:
     video: VideoTrack | None
     comment: str | None = None
     not_decoded: tuple[str, ...] = ()
+    starts_late: bool = False
 
 
 def probe(source: Path, *, limits: Limits | None = None) -> MediaInfo:

@@ -76,6 +76,7 @@ def probe(file: IO[bytes], *, options: dict[str, str]) -> dict[str, Any]:
             "comment": tags.get("comment", "")[:MAX_LENGTH_TEXT] or None,
             "audio": audio,
             "not_decoded": sorted(hidden - seen),
+            "starts_late": container.format.name == "mpeg" and bool(sounds) and not audio,
             "video": _video_track(container),
         }
 
@@ -482,6 +483,8 @@ def _sound_of(
         return by_number.get(stream.id, structure.Sound())
     if len(sounds) == len(container.streams.audio):
         return sounds[index]
+    if sounds and all(sound.encrypted for sound in sounds):
+        return sounds[0]
     return structure.Sound(encrypted="enc_key_id" in stream.metadata)
 
 

@@ -126,6 +126,12 @@ def open_source(path: Path, *, program: str, limits: Limits) -> Source:
     if not info.audio and info.not_decoded:
         names = " and ".join(WITHOUT_DECODER[codec] for codec in info.not_decoded)
         raise UnsupportedTrackError(f"The audio is {names}, for which ffmpeg has no decoder.")
+    if info.starts_late:
+        raise UnsupportedTrackError(
+            "The sound starts so late in the file that ffmpeg does not find it.",
+            remedy="Copy it into another container first: ffmpeg -probesize 2G -analyzeduration 2G -i FILE "
+            "-c copy FILE.mkv.",
+        )
     return Source(path=path, info=info, program=program, limits=limits)
 
 
