@@ -228,6 +228,7 @@ class _Job:
         if len(usable) > 1 and self.selection.is_open:
             chosen, silent = self.source.first_heard(usable)
             passed_over += silent
+        passed_over += self.source.taken_over(chosen)
         extractions = self._written([chosen])
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
 
@@ -404,7 +405,7 @@ class _Job:
                 f"The file holds {survey.restarts + 1} recordings, one after the other; only in the first "
                 "are times in the audio those of the video."
             )
-        if following := following_bytes(self.source.path, survey.restarts + 1):
+        if following := following_bytes(self.source.path, survey.read):
             warnings.append(
                 f"Another recording follows the first in this file: {following} bytes, which are not read."
             )

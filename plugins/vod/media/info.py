@@ -117,6 +117,7 @@ class MediaInfo:
     :param bit_rate: bit/s of everything together.
     :param not_decoded: Codecs of sound that is there and that no decoder exists for, keys of
         :data:`vod.media.structure.WITHOUT_DECODER`.
+    :param not_found: Numbers (PID in MPEG-TS) of tracks of sound that the file names later than ffmpeg looks.
     :param starts_late: Whether there is sound that ffmpeg does not find, as it starts after what it probes.
     """
 
@@ -129,6 +130,7 @@ class MediaInfo:
     video: VideoTrack | None
     comment: str | None = None
     not_decoded: tuple[str, ...] = ()
+    not_found: tuple[int, ...] = ()
     starts_late: bool = False
 
 

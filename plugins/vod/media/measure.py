@@ -29,6 +29,7 @@ class Measurement:
     :param sound: Seconds of all packets together: less than *duration* where there are gaps.
     :param stated: Seconds according to the header, without what encoders put before and after the sound.
     :param size: Bytes of all packets.
+    :param read: Where in the file the last of them ends, bytes; 0 when unknown.
     :param decodable: Whether sound came out of the decoder.
     :param ends_cleanly: Whether the last packet decodes.
     :param gaps: Where there is no sound in between, on the track's own clock; the first hundred.
@@ -49,6 +50,7 @@ class Measurement:
     size: int
     decodable: bool
     ends_cleanly: bool
+    read: int = 0
     start: float = 0.0
     begins: float = 0.0
     primed: float = 0.0

@@ -67,6 +67,7 @@ def probe(file: IO[bytes], *, options: dict[str, str]) -> dict[str, Any]:
             for index, stream in enumerate(container.streams.audio)
         ]
         seen = {track["codec"] for track in audio}
+        numbers = {stream.id for stream in container.streams}
         hidden = {sound.codec for sound in sounds if sound.codec in structure.WITHOUT_DECODER}
         return {
             "container": container.format.name,
@@ -76,6 +77,7 @@ def probe(file: IO[bytes], *, options: dict[str, str]) -> dict[str, Any]:
             "comment": tags.get("comment", "")[:MAX_LENGTH_TEXT] or None,
             "audio": audio,
             "not_decoded": sorted(hidden - seen),
+            "not_found": [each.number for each in sounds if each.number and each.number not in numbers],
             "starts_late": container.format.name == "mpeg" and bool(sounds) and not audio,
             "video": _video_track(container),
         }
@@ -137,7 +139,7 @@ class _Survey:
         self._is_steady = codec in _STEADY
         self._decode = decode
         self._timeline = timeline
-        self._size = self._packets = self._changes = self._hidden = self._left_out = 0
+        self._size = self._read = self._packets = self._changes = self._hidden = self._left_out = 0
         self._decodable = self._encrypted = False
         self._frame = self._heard = self._stale = 0.0
         self._played = self._warm_up = 0.0
@@ -173,6 +175,7 @@ class _Survey:
             "has_clock": self._container.format.name not in WITHOUT_CLOCK,
             "stated": self._seconds(self._stream.duration) if self._stream.duration else None,
             "size": self._size,
+            "read": self._read,
             "decodable": self._decodable,
             "ends_cleanly": last is not None
             # What follows the sound of a raw stream, such as tags, is no frame of it.
@@ -192,6 +195,7 @@ class _Survey:
     def _take(self, packet: av.Packet[av.AudioStream]) -> None:
         self._size += packet.size
         self._packets += 1
+        self._read = max(self._read, packet.pos + packet.size if packet.pos is not None else 0)
         self._last = packet
         changes = self._changes
         beside = {side.data_type for side in packet.iter_sidedata()}

@@ -17,7 +17,7 @@ from vod.media.integrity import lost_bytes
 from vod.media.measure import Measurement, measure
 from vod.media.sound import is_silent
 from vod.media.structure import WITHOUT_DECODER
-from vod.media.timeline import NO_OFFSET
+from vod.media.timeline import NO_OFFSET, RESTART
 from vod.media.verify import MIN_SOUND, playing_time
 
 if TYPE_CHECKING:
@@ -76,6 +76,24 @@ class Source:
     def ends(self, tracks: list[AudioTrack]) -> float:
         """When the last of *tracks* ends, seconds."""
         return max(track.start + self.survey(track).duration for track in tracks)
+
+    def taken_over(self, track: AudioTrack) -> list[str]:
+        """Which sound goes on under another number where *track* ends in an MPEG transport stream."""
+        if self.info.container != "mpegts":
+            return []
+        ends = self.survey(track).begins + self.survey(track).duration - RESTART
+        others = [other for other in self.info.audio if other.index != track.index and other.readable]
+        return [
+            *(
+                f"Audio track {other.index} starts where track {track.index} ends, and is not read."
+                for other in others
+                if self._has_sound(other) and self.survey(other).begins >= ends
+            ),
+            *(
+                f"The file has sound under PID {number} that ffmpeg does not find, and which is not read."
+                for number in self.info.not_found
+            ),
+        ]
 
     def _placed(self, track: AudioTrack) -> AudioTrack:
         """*track* as its packets place it: headers do not tell of sound that starts late in AVI and ASF, nor
