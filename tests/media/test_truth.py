@@ -501,3 +501,22 @@ def test_more_formats_whose_end_is_missing(kind: str, tmp_path: Path) -> None:
     source.write_bytes(data[: len(data) * 7 // 10])
     with pytest.raises(TruncatedMediaError):
         extract(source, tmp_path / "a.mp3")
+
+
+@pytest.mark.parametrize("codec", ["ac3", "eac3", "mp2"])
+@pytest.mark.parametrize("behind", ["zeros", "APE tag"])
+@pytest.mark.usefixtures("engine")
+def test_what_stands_behind_raw_frames_is_not_missed(codec: str, behind: str, tmp_path: Path) -> None:
+    source = tmp_path / f"a.{codec}"
+    ffmpeg("-f", "lavfi", "-i", "sine=r=48000:d=4", source)
+    source.write_bytes(source.read_bytes() + _BEHIND[behind] * 5)
+    assert extract(source, tmp_path / "a.mp3").duration == pytest.approx(4, abs=0.3)
+
+
+@pytest.mark.usefixtures("wheel")
+def test_the_end_of_an_index_of_fragments_is_no_sound(media: Media, tmp_path: Path) -> None:
+    source = tmp_path / "a.mp4"
+    whole = media("fragments.mp4").read_bytes()
+    assert b"mfra" in whole[-500:]
+    source.write_bytes(whole[:-70])
+    assert extract(source, tmp_path / "a.mp3").duration == pytest.approx(SECONDS, abs=0.1)

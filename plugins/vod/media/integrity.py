@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_INDEXES = {b"mfra", b"free", b"skip"}
+"""Boxes at the end of an MP4 that hold nothing to be heard."""
+
 SLACK = 64
 """Bytes that a structure may claim too much: writers that count a header twice are common."""
 
@@ -226,7 +229,7 @@ def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def _mp4_size(file: IO[bytes]) -> int | None:
-    return max((end for _, end in _boxes(file)), default=None)
+    return max((end for name, end in _boxes(file) if name not in _INDEXES), default=None)
 
 
 def _matroska_size(file: IO[bytes]) -> int | None:

@@ -38,6 +38,8 @@ _STEADY = {
 """Codecs whose frames are all equally long."""
 _FRAMES = (1024, 2048, 1152, 576, 960, 1920, 1536, 4096, 480, 512, 160, 320)
 """Samples of a frame in those codecs."""
+_LONGEST_FRAME = 8191
+"""Bytes of a frame in those of them that are read without a container."""
 _ROUNDING = 0.0011
 _FIRST_SAMPLES = 12
 """Of the picture, which ffmpeg looks at to know when it starts."""
@@ -178,11 +180,7 @@ class _Survey:
             "read": self._read,
             "decodable": self._decodable,
             "ends_cleanly": last is not None
-            # What follows the sound of a raw stream, such as tags, is no frame of it.
-            and (
-                _decoded(context, last) is not None
-                or bool(self._signature and self._header and not self._header(bytes(memoryview(last)[:4])))
-            ),
+            and (_decoded(context, last) is not None or self._is_no_frame(last)),
             "gaps": [gap.__dict__ for gap in line.gaps],
             "gap_seconds": line.gap_seconds,
             "overlap_seconds": line.overlap_seconds,
@@ -191,6 +189,13 @@ class _Survey:
             "hidden": self._hidden,
             "encrypted": self._encrypted,
         }
+
+    def _is_no_frame(self, packet: av.Packet[av.AudioStream]) -> bool:
+        """Whether a packet is, or has within it, what follows the sound of a raw stream, such as tags."""
+        if not self._signature or not self._header:
+            return False
+        is_too_long = self._is_steady and packet.size > _LONGEST_FRAME
+        return is_too_long or not self._header(bytes(memoryview(packet)[:4]))
 
     def _take(self, packet: av.Packet[av.AudioStream]) -> None:
         self._size += packet.size
@@ -299,8 +304,20 @@ def _of_flac(head: bytes) -> bytes | None:
     return bytes([head[2] & 0x0F, 1 if channels >= 8 else channels, head[3] & 0x0E])
 
 
-_HEADERS = {"aac": _of_aac, "mp3": _of_mp3, "flac": _of_flac}
-"""The codecs that are copied and whose frames have headers."""
+def _of_ac3(head: bytes) -> bytes | None:
+    """Nothing but that it is one: a frame of E-AC-3 may well differ from the one before."""
+    return head[:2] if head[:2] == b"\x0b\x77" else None
+
+
+_HEADERS = {
+    "aac": _of_aac,
+    "mp3": _of_mp3,
+    "mp2": _of_mp3,
+    "flac": _of_flac,
+    "ac3": _of_ac3,
+    "eac3": _of_ac3,
+}
+"""Of the codecs whose frames have headers, what these say about how to decode them."""
 
 
 def _is_mp3(head: bytes) -> bool:
