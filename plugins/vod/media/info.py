@@ -66,6 +66,7 @@ class AudioTrack:
         file does not say.
     :param encrypted: Whether it is encrypted, so that there is nothing to be heard without a key.
     :param partly_encrypted: Whether this is so of a piece of it, which is lost.
+    :param pauses: Whether its edit list has silence in the middle, where ffmpeg plays other sound again.
     :param dispositions: What the file marks it as, in ffmpeg's words, for example ``default``, ``comment``.
     """
 
@@ -84,6 +85,7 @@ class AudioTrack:
     places: tuple[str, ...] = ()
     encrypted: bool = False
     partly_encrypted: bool = False
+    pauses: bool = False
     dispositions: tuple[str, ...] = ()
 
     def speaks(self, language: str) -> bool:

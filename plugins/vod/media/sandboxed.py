@@ -534,6 +534,7 @@ def _audio_track(
         "places": _places(context) if context else [],
         "encrypted": sound.encrypted,
         "partly_encrypted": sound.partly_encrypted,
+        "pauses": sound.pauses,
         "bits": context.format.bits if context and context.format and codec.startswith(_LOSSLESS) else None,
         "dispositions": [mark.name for mark in Disposition if mark.name and mark & stream.disposition],
     }

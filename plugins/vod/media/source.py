@@ -162,6 +162,10 @@ def unsuited(track: AudioTrack) -> MediaError | None:
         return UnsupportedTrackError(f"{name} has a codec that is damaged or unknown.")
     if codec := WITHOUT_DECODER.get(track.codec):
         return UnsupportedTrackError(f"{name} is {codec}, for which ffmpeg has no decoder.")
+    if track.pauses:
+        return UnsupportedTrackError(
+            f"{name} has an edit list with silence in the middle, where ffmpeg plays other sound again."
+        )
     if not track.readable:
         return UnsupportedTrackError(f"{name} has the codec {track.codec}, which is not read here.")
     return None

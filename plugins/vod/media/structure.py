@@ -52,7 +52,7 @@ _ASF_ENCRYPTIONS = (
     bytes.fromhex("338505438169e6499b74ad12cb86d58c"),
 )
 """Content Encryption Object, the extended and the advanced one."""
-_PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
+_PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"}
 
 
 @dataclass
@@ -62,12 +62,14 @@ class Sound:
     :param codec: A key of :data:`WITHOUT_DECODER`, or what the container calls it.
     :param encrypted: Nothing or little of it can be heard without a key.
     :param partly_encrypted: The same of a piece of it.
+    :param pauses: Whether its edit list has silence after something else, where ffmpeg plays on.
     :param number: What ffmpeg calls its id: the PID in an MPEG transport stream, the track's id in MP4.
     """
 
     codec: str = ""
     encrypted: bool = False
     partly_encrypted: bool = False
+    pauses: bool = False
     number: int | None = None
 
 
@@ -163,10 +165,18 @@ def _of_moov(moov: bytes) -> list[Sound]:
             handler, entries = inner.get(b"hdlr", b""), inner.get(b"stsd", b"")
             if handler[8:12] == b"soun":
                 found.append(_of_stsd(entries))
+                found[-1].pauses = any(time < 0 for time in _edits(inner.get(b"elst", b""))[1:])
                 header = inner.get(b"tkhd", b"")
                 at = 20 if header[:1] == b"\x01" else 12
                 found[-1].number = int.from_bytes(header[at : at + 4], "big")
     return found
+
+
+def _edits(elst: bytes) -> list[int]:
+    """From where in the track each edit plays; -1 is silence."""
+    width = 8 if elst[:1] == b"\x01" else 4
+    starts = range(8 + width, len(elst) - width + 1, 2 * width + 4)
+    return [int.from_bytes(elst[at : at + width], "big", signed=True) for at in starts]
 
 
 def _of_stsd(stsd: bytes) -> Sound:
