@@ -239,7 +239,11 @@ def test_stumps_of_boxes_say_nothing(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "container"), [("mp3.mkv", "matroska,webm"), ("faststart.mp4", "mov,mp4"), ("aac.ts", "mpegts")]
+    ("name", "container"),
+    [
+        *(("mp3.mkv", "matroska,webm"), ("faststart.mp4", "mov,mp4"), ("aac.ts", "mpegts")),
+        *(("mp2.mpg", "mpeg"), ("wma.wmv", "asf")),
+    ],
 )
 def test_damaged_structure_never_fails(name: str, container: str, media: Media, tmp_path: Path) -> None:
     whole = media(name).read_bytes()
@@ -252,3 +256,90 @@ def test_damaged_structure_never_fails(name: str, container: str, media: Media, 
         damaged.write_bytes(data[: dice.randrange(1, len(data))])
         with damaged.open("rb") as file:
             structure.sounds(file, container)
+
+
+# --- encryption in other containers ---
+
+_PICTURE = ["-f", "lavfi", "-i", "testsrc2=s=720x576:r=25:d=1", "-c:v", "mpeg2video"]
+
+
+def _ber(content: bytes) -> bytes:
+    return b"\x83" + len(content).to_bytes(3, "big") + content
+
+
+def test_encrypted_triplets_in_mxf(tmp_path: Path) -> None:
+    plain, source = tmp_path / "plain.mxf", tmp_path / "a.mxf"
+    ffmpeg(*_TONE, *_PICTURE, "-c:a", "pcm_s16le", plain)
+    data = bytearray(plain.read_bytes())
+    begins = bytes.fromhex("060e2b34010201010d01030116")
+    at = data.find(begins)
+    while at >= 0:  # in its place, so that all that points into the file is right
+        assert data[at + 16] == 0x83
+        end = at + 20 + int.from_bytes(data[at + 17 : at + 20], "big")
+        noise = random.Random(1).randbytes(end - at - 20 - 5 * 4 - 48)
+        length = (len(noise) - 32).to_bytes(8, "big")
+        fields = [b"C" * 16, bytes(8), bytes(data[at : at + 16]), length, noise]
+        triplet = bytes.fromhex("060e2b34020401070d010301027e0100")
+        data[at:end] = triplet + _ber(b"".join(map(_ber, fields)))
+        at = data.find(begins, end)
+    source.write_bytes(data)
+    assert not probe(plain).audio[0].encrypted
+    with pytest.raises(EncryptedTrackError):
+        extracted(source, tmp_path)
+
+
+@pytest.mark.parametrize(("codec", "begins"), [("mp2", b"\0\0\1\xc0"), ("ac3", b"\0\0\1\xbd")])
+def test_scrambled_sectors_of_a_dvd(codec: str, begins: bytes, tmp_path: Path) -> None:
+    source = tmp_path / "a.vob"
+    ffmpeg(*_TONE, *_PICTURE, "-c:a", codec, source)
+    assert not probe(source).audio[0].encrypted
+    data = bytearray(source.read_bytes())
+    at = data.find(begins)
+    for number in range(data.count(begins)):
+        if number % 3 == 0:  # not all of them
+            data[at + 6] |= 0x30
+            data[at + 128 : at + 1500] = random.Random(number).randbytes(1372)
+        at = data.find(begins, at + 1500)
+    source.write_bytes(data)
+    with pytest.raises(EncryptedTrackError):
+        extracted(source, tmp_path)
+
+
+def test_windows_media_with_drm(tmp_path: Path) -> None:
+    source = tmp_path / "a.wma"
+    ffmpeg(*_TONE, source)
+    assert not probe(source).audio[0].encrypted
+    data = bytearray(source.read_bytes())
+    end, objects = struct.unpack_from("<QI", data, 16)
+    rights = bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e") + struct.pack("<Q", 24 + 40) + bytes(40)
+    data[end:end] = rights
+    struct.pack_into("<QI", data, 16, end + len(rights), objects + 1)
+    source.write_bytes(data)
+    with pytest.raises(EncryptedTrackError):
+        extracted(source, tmp_path)
+
+
+def _with_edits(source: Path, target: Path, edits: list[tuple[int, int]]) -> Path:
+    """Give the one track another edit list: seconds, and seconds in the track or -1."""
+    data = source.read_bytes()
+    begins, old = data.index(b"edts") - 4, data.index(b"trak") - 4
+    length = int.from_bytes(data[begins : begins + 4], "big")
+    entries = [struct.pack(">IiI", a * 1000, b * 48_000 if b >= 0 else -1, 1 << 16) for a, b in edits]
+    elst = struct.pack(">I4sII", 16 + 12 * len(edits), b"elst", 0, len(edits)) + b"".join(entries)
+    edts = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
+    changed = bytearray(data[:begins] + edts + data[begins + length :])
+    for at in (data.index(b"moov") - 4, old):
+        size = int.from_bytes(data[at : at + 4], "big") + len(edts) - length
+        changed[at : at + 4] = size.to_bytes(4, "big")
+    target.write_bytes(changed)
+    return target
+
+
+def test_an_edit_list_that_ffmpeg_misreads(tmp_path: Path) -> None:
+    source = tmp_path / "a.mp4"
+    ffmpeg(*_TONE, "-c:a", "aac", source)
+    late = _with_edits(source, tmp_path / "late.mp4", [(1, -1), (2, 0)])
+    assert not probe(late).audio[0].pauses
+    pause = _with_edits(source, tmp_path / "pause.mp4", [(1, 0), (1, -1), (1, 1)])
+    with pytest.raises(UnsupportedTrackError, match="silence in the middle"):
+        extracted(pause, tmp_path)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.media.conftest import ffmpeg
 from vod.media import Output, Selection, extract_all
+from vod.media.errors import UnsupportedTrackError
 from vod.media.formats import SPEECH
 from vod.media.timeline import GAP, RESTART, Gap, Timeline
 
@@ -169,6 +170,101 @@ def test_damaged_packets_are_missed_by_the_clock(videos: Callable[..., Path], tm
     assert sum(gap.duration for gap in extraction.gaps) == pytest.approx(30 * 1024 / 48_000, abs=0.05)
     with wave.open(str(extraction.path)) as written:
         assert written.getnframes() == pytest.approx(SECONDS * 48_000, abs=2048)
+
+
+@pytest.fixture(scope="module")
+def late_sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Make a video whose sound starts at 3 s: after the 5 MB that ffmpeg probes, or in an AVI that says so in
+    its header."""
+    folder = tmp_path_factory.mktemp("late")
+
+    def make(container: str) -> Path:
+        path = folder / f"late.{container}"
+        if not path.exists():
+            picture = "testsrc2=s=480x360:r=25:d=6,noise=alls=100:allf=t"
+            late = [] if container == "avi" else ["-itsoffset", "3"]
+            # What ffmpeg finds at the end of a program stream it takes, too.
+            seconds = 1 if container == "mpg" else 3
+            sound = ["-f", "lavfi", *late, "-i", f"aevalsrc='{_BEEPS}':s=48000:d={seconds}"]
+            codec = {"wmv": "wmav2", "avi": "pcm_s16le", "mpg": "mp2"}.get(container, "aac")
+            codecs = ["-c:v", "wmv2" if container == "wmv" else "mpeg2video", "-q:v", "1", "-c:a", codec]
+            ffmpeg("-f", "lavfi", "-i", picture, *sound, *codecs, path)
+        if container == "avi":
+            data = bytearray(path.read_bytes())
+            starts = data.index(b"auds") + 28
+            data[starts : starts + 4] = (3 * 48_000).to_bytes(4, "little")
+            path.write_bytes(data)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("container", ["mkv", "ts", "wmv", "avi"])
+@pytest.mark.parametrize("audio_format", ["MP3", "AAC"])
+@pytest.mark.parametrize("start", [0.0, 3.5])
+@pytest.mark.usefixtures("engine")
+def test_sound_that_starts_later_than_headers_say(
+    container: str, audio_format: str, start: float, late_sound: Callable[[str], Path], tmp_path: Path
+) -> None:
+    outputs = {tmp_path / "out": Output(audio_format=audio_format), tmp_path / "speech.wav": SPEECH}
+    for found in extract_all(late_sound(container), outputs, Selection(start=start)):
+        heard = beeps(found.path)
+        # WMA's decoder gives nothing for the first packets, with a part of the first beep.
+        assert [heard[n] + found.offset for n in (1, 2)] == [pytest.approx(n + 3, abs=WITHIN) for n in (1, 2)]
+        assert found.offset == pytest.approx(max(start, 3.0), abs=0.05)
+        assert not found.gaps
+        assert not found.alternatives
+        assert not [text for text in found.warnings if "gap" in text or "claims" in text]
+
+
+@pytest.mark.usefixtures("wheel")
+def test_sound_that_ffmpeg_does_not_find_is_not_called_absent(
+    late_sound: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UnsupportedTrackError, match="starts so late"):
+        extract_all(late_sound("mpg"), {tmp_path / "out": Output()})
+
+
+@pytest.mark.usefixtures("wheel")
+def test_another_sample_rate_on_the_way_leaves_no_gaps(tmp_path: Path) -> None:
+    content, shift = b"", 0
+    for rate in (48_000, 22_050):
+        part = tmp_path / f"{rate}.flv"
+        ffmpeg("-f", "lavfi", "-i", f"sine=r={rate}:d=3", "-c:a", "aac", part)
+        data = bytearray(part.read_bytes())
+        at = 13
+        while shift and at < len(data):
+            time = int.from_bytes(data[at + 4 : at + 7], "big") + shift
+            data[at + 4 : at + 7] = time.to_bytes(3, "big")
+            at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+        content += data[13:] if shift else data
+        shift = 3000
+    source = tmp_path / "a.flv"
+    source.write_bytes(content)
+    [found] = extract_all(source, {tmp_path / "out": Output()})
+    assert found.duration == pytest.approx(6.0, abs=0.1)
+    assert not found.gaps
+
+
+@pytest.mark.parametrize("container", ["ts", "mpg"])
+@pytest.mark.parametrize("start", [0.0, 14.0])
+@pytest.mark.usefixtures("engine")
+def test_a_long_gap_while_the_picture_runs_on(container: str, start: float, tmp_path: Path) -> None:
+    whole, source = tmp_path / f"whole.{container}", tmp_path / f"a.{container}"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=17"]
+    sound = ["-f", "lavfi", "-i", f"aevalsrc='{_BEEPS}':s=48000:d=17"]
+    ffmpeg(*picture, *sound, "-c:v", "mpeg2video", "-c:a", "mp2", whole)
+    without(whole, source, [(2.5, 13.5)])
+    outputs = {tmp_path / "out": Output(), tmp_path / "speech.wav": SPEECH}
+    for found in extract_all(source, outputs, Selection(start=start)):
+        assert not [text for text in found.warnings if "recordings" in text]
+        heard = beeps(found.path)
+        assert set(heard) == ({14, 15, 16} if start else {0, 1, 2, 14, 15, 16})
+        times = {second: time + found.offset for second, time in heard.items()}
+        assert times == {second: pytest.approx(second, abs=WITHIN) for second in times}
+        if not start:
+            [gap] = found.gaps
+            assert (gap.start, gap.duration) == (pytest.approx(2.5, abs=0.06), pytest.approx(11, abs=0.06))
 
 
 FRAME = 1024 / 48_000

@@ -454,3 +454,90 @@ def test_padding_after_an_mp3_is_no_change_of_its_sound(tmp_path: Path) -> None:
     found = extract(source, tmp_path / "b.mp3")
     assert found.duration == pytest.approx(4, abs=0.1)
     assert not [warning for warning in found.warnings if "changes" in warning]
+
+
+@pytest.mark.usefixtures("wheel")
+def test_sound_that_goes_on_under_another_number_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "a.ts"
+    content = b""
+    for pid, late in ((257, 0), (513, 3)):
+        part = tmp_path / f"{pid}.ts"
+        tone = ["-f", "lavfi", "-i", "sine=r=48000:d=3"]
+        ffmpeg(*tone, "-c:a", "mp2", "-streamid", f"0:{pid}", "-output_ts_offset", str(late), part)
+        content += part.read_bytes()
+    source.write_bytes(content)
+    assert "not read" in " ".join(extract(source, tmp_path / "a.mp3").warnings)
+    assert extract(part, tmp_path / "b.mp3").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.aiff", []), ("a.wav", ["-rf64", "always"]), ("a.wma", []), ("a.mkv", [])]
+)
+@pytest.mark.usefixtures("wheel")
+def test_a_recording_that_follows_in_other_formats_is_told_unless_it_is_read(
+    name: str, options: list[str], tmp_path: Path
+) -> None:
+    source = tmp_path / name
+    ffmpeg("-f", "lavfi", "-i", "sine=r=48000:d=3", *options, source)
+    one = source.read_bytes()
+    source.write_bytes(one + one)
+    assert following_bytes(source) == len(one)
+    assert not following_bytes(source, 2 * len(one))
+    found = extract(source, tmp_path / "a.mp3")
+    told = [text for text in found.warnings if "are not read" in text]
+    assert len(told) == (found.duration < 5)
+
+
+@pytest.mark.parametrize("kind", ["BW64", "RIFX", "MXF"])
+@pytest.mark.usefixtures("wheel")
+def test_more_formats_whose_end_is_missing(kind: str, tmp_path: Path) -> None:
+    source = tmp_path / ("a.mxf" if kind == "MXF" else "a.wav")
+    tone = ["-f", "lavfi", "-i", "sine=r=48000:d=4"]
+    picture = (
+        ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=4", "-c:v", "mpeg2video"] if kind == "MXF" else []
+    )
+    ffmpeg(*tone, *picture, *(["-rf64", "always"] if kind == "BW64" else []), source)
+    data = source.read_bytes()
+    if kind == "BW64":
+        data = b"BW64" + data[4:]
+    if kind == "RIFX":
+        head = struct.pack(
+            ">4sI8sIHHIIHH4sI",
+            b"RIFX",
+            36 + 384_000,
+            b"WAVEfmt ",
+            16,
+            1,
+            1,
+            48_000,
+            96_000,
+            2,
+            16,
+            b"data",
+            384_000,
+        )
+        data = head + data[-384_000:]
+    source.write_bytes(data)
+    assert extract(source, tmp_path / "a.mp3").duration == pytest.approx(4, abs=0.1)
+    source.write_bytes(data[: len(data) * 7 // 10])
+    with pytest.raises(TruncatedMediaError):
+        extract(source, tmp_path / "a.mp3")
+
+
+@pytest.mark.parametrize("codec", ["ac3", "eac3", "mp2"])
+@pytest.mark.parametrize("behind", ["zeros", "APE tag"])
+@pytest.mark.usefixtures("engine")
+def test_what_stands_behind_raw_frames_is_not_missed(codec: str, behind: str, tmp_path: Path) -> None:
+    source = tmp_path / f"a.{codec}"
+    ffmpeg("-f", "lavfi", "-i", "sine=r=48000:d=4", source)
+    source.write_bytes(source.read_bytes() + _BEHIND[behind] * 5)
+    assert extract(source, tmp_path / "a.mp3").duration == pytest.approx(4, abs=0.3)
+
+
+@pytest.mark.usefixtures("wheel")
+def test_the_end_of_an_index_of_fragments_is_no_sound(media: Media, tmp_path: Path) -> None:
+    source = tmp_path / "a.mp4"
+    whole = media("fragments.mp4").read_bytes()
+    assert b"mfra" in whole[-500:]
+    source.write_bytes(whole[:-70])
+    assert extract(source, tmp_path / "a.mp3").duration == pytest.approx(SECONDS, abs=0.1)

@@ -11,17 +11,14 @@ from vod.media.formats import Output
 from vod.media.info import open_options
 from vod.media.process import QUIET
 from vod.media.provenance import Provenance
-from vod.media.timeline import GAP
+from vod.media.timeline import GAP, LONGEST_GAP, NO_OFFSET
 from vod.media.tracks import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from vod.media.info import AudioTrack, MediaInfo
-
-NO_OFFSET = 0.05
-"""Seconds; a track that starts less than this after the others starts with them: it is encoder delay."""
 
 _MAX_LENGTH_TAG = 500
 """Characters; one argument of a command has a limit."""
@@ -48,6 +45,7 @@ class Piece:
     :param gaps: What becomes of gaps and overlaps: ``silence`` keeps the video's time, ``close`` joins what
         there is. ``None`` where the track has none.
     :param take: The one channel to take where a mix of all would be silent.
+    :param has_long_gap: Whether one is longer than ffmpeg believes of MPEG streams.
     """
 
     track: AudioTrack
@@ -57,6 +55,7 @@ class Piece:
     gain: float = 0.0
     gaps: Literal["silence", "close"] | None = None
     take: int | None = None
+    has_long_gap: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +99,7 @@ def extraction(
     :param check: Decode also what is only copied, so that damaged frames are counted.
     """
     base = _base(info, selection, [piece.track for piece in pieces])
-    media = _input(info, base)
+    media = _input(info, base, has_long_gap=any(piece.has_long_gap for piece in pieces))
     outputs, names = [], {"SOURCE": f"file:{source}"}
     for number, piece in enumerate(pieces):
         names[f"PARTIAL{number}"] = f"file:{piece.partial}"
@@ -117,7 +116,7 @@ def extraction(
 def loudness(program: str, source: Path, info: MediaInfo, piece: Piece, selection: Selection) -> list[str]:
     """The command that measures by EBU R128 what *piece* would sound like without its gain."""
     base = _base(info, selection, [piece.track])
-    media = _input(info, base)
+    media = _input(info, base, has_long_gap=piece.has_long_gap)
     channels = piece.output.mixes_to(len(piece.track.places))
     mix = {1: ["aformat=channel_layouts=mono"], 2: ["aformat=channel_layouts=stereo"]}
     filters = [
@@ -132,23 +131,42 @@ def loudness(program: str, source: Path, info: MediaInfo, piece: Piece, selectio
 
 
 def decoding(
-    program: str, source: Path, tracks: Sequence[AudioTrack], target: Path, *, timed: bool
+    program: str,
+    source: Path,
+    tracks: Sequence[AudioTrack],
+    target: Path,
+    *,
+    timed: bool,
+    has_long_gap: bool,
 ) -> list[str]:
     """The command that decodes *tracks* and nothing else: a filter would begin again with each change.
 
     :param timed: Each sound keeps its time, in Matroska; else what there is of one track is joined, in WAV.
+    :param has_long_gap: As in :class:`Piece`.
     """
     maps = [part for track in tracks for part in ("-map", f"0:a:{track.index}")]
     fine = max(track.bits or 0 for track in tracks) > 16
+    opening = _opening(has_long_gap)
     if not timed:
-        return _whole(program, source, [*maps, "-c:a", "pcm_s32le" if fine else "pcm_s16le"], target)
+        return _whole(program, source, opening, [*maps, "-c:a", "pcm_s32le" if fine else "pcm_s16le"], target)
     # PCM would lose the places of the channels. A gap within a frame moves to its end, so they are short.
     options = ("-c:a", "flac", "-frame_size", "256", "-sample_fmt", "s32" if fine else "s16")
-    return _whole(program, source, [*maps, *options], target, "matroska")
+    return _whole(program, source, opening, [*maps, *options], target, "matroska")
 
 
-def mix(program: str, source: Path, info: MediaInfo, tracks: Sequence[AudioTrack], target: Path) -> list[str]:
-    """The command that mixes *tracks* into one WAV, which starts where the file does."""
+def mix(
+    program: str,
+    source: Path,
+    info: MediaInfo,
+    tracks: Sequence[AudioTrack],
+    target: Path,
+    *,
+    has_long_gap: bool,
+) -> list[str]:
+    """The command that mixes *tracks* into one WAV, which starts where the file does.
+
+    :param has_long_gap: As in :class:`Piece`.
+    """
     base = _base(info, Selection(), tracks)
     late = f"adelay={base * 1000:.0f}:all=1," if base else ""
     chains = [f"[0:a:{track.index}]{_FILLED},{_FROM_ZERO}[t{number}]" for number, track in enumerate(tracks)]
@@ -156,13 +174,18 @@ def mix(program: str, source: Path, info: MediaInfo, tracks: Sequence[AudioTrack
     # Each keeps its loudness; where they are too loud together, the peaks are brought down.
     mixed = f"{inputs}amix=inputs={len(tracks)}:normalize=0,{late}alimiter=limit=0.97:level=0[mix]"
     options = ("-filter_complex", ";".join([*chains, mixed]), "-map", "[mix]", "-c:a", "pcm_s16le")
-    return _whole(program, source, options, target)
+    return _whole(program, source, _opening(has_long_gap), options, target)
 
 
 def _whole(
-    program: str, source: Path, options: Sequence[str], target: Path, muxer: str | None = None
+    program: str,
+    source: Path,
+    opening: Mapping[str, str],
+    options: Sequence[str],
+    target: Path,
+    muxer: str | None = None,
 ) -> list[str]:
-    limits = [part for key, value in open_options().items() for part in (f"-{key}", value)]
+    limits = [part for key, value in opening.items() for part in (f"-{key}", value)]
     form = ("-f", muxer) if muxer else ("-rf64", "auto", "-f", "wav")
     quiet = (*QUIET, "-y", "-v", "repeat+level+warning", "-progress", "pipe:1")
     return [program, *quiet, *limits, "-i", f"file:{source}", *options, *form, f"file:{target}"]
@@ -213,14 +236,18 @@ def _options(piece: Piece, info: MediaInfo, selection: Selection, tags: Tags, ba
 
 def _base(info: MediaInfo, selection: Selection, tracks: Sequence[AudioTrack]) -> float:
     """Where on the file's clock ffmpeg's zero is."""
-    if info.container in _FIRST_IS_ZERO:
-        return max(min(track.start for track in tracks), 0.0)
+    if info.container in _FIRST_IS_ZERO:  # by what the headers say, which the packets may belie
+        return max(min(info.audio[track.index].start for track in tracks), 0.0)
     return max(selection.start - _RUN_UP, 0.0) if info.container in _SEEKABLE else 0.0
 
 
-def _input(info: MediaInfo, base: float) -> Any:
+def _opening(has_long_gap: bool) -> dict[str, str]:
+    return open_options() | ({"dts_delta_threshold": f"{LONGEST_GAP:g}"} if has_long_gap else {})
+
+
+def _input(info: MediaInfo, base: float, *, has_long_gap: bool) -> Any:
     seek = {"ss": base} if base and info.container in _SEEKABLE else {}
-    return ffmpeg.input("SOURCE", threads=1, **open_options(), **seek)
+    return ffmpeg.input("SOURCE", threads=1, **_opening(has_long_gap), **seek)
 
 
 def _timing(piece: Piece, selection: Selection, base: float) -> list[str]:

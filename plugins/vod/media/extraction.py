@@ -233,6 +233,7 @@ class _Job:
             passed_over += silent
             chosen = [heard, *(track for track in usable if track != heard)]
         extractions = self._one_by_one(chosen, passed_over, UndecodableTrackError, enough=1)
+        passed_over += self.source.taken_over(extractions[0].track)
         return [replace(each, warnings=(*passed_over, *each.warnings)) for each in extractions]
 
     def all_of(self, tracks: list[AudioTrack]) -> list[Extraction]:
@@ -265,7 +266,9 @@ class _Job:
                     complaints = self._decode(parts, path, timed=True)
                     info = replace(info, container=command.DECODED)
                     parts = [replace(track, index=number) for number, track in enumerate(parts)]
-                line = command.mix(self.source.program, path, info, parts, mixed)
+                line = command.mix(
+                    self.source.program, path, info, parts, mixed, has_long_gap=self._has_long_gap(usable)
+                )
                 mixing = self._ran(line, self._first, usable[0])
                 extractions = self._written_from(mixed, usable, complaints or mixing, start=0.0)
             if all(each.silent for each in extractions) and self.source.is_heard(usable):
@@ -303,6 +306,9 @@ class _Job:
     def _any_changes(self, tracks: list[AudioTrack]) -> bool:
         return any(self.source.survey(track).changes for track in tracks)
 
+    def _has_long_gap(self, tracks: list[AudioTrack]) -> bool:
+        return any(self.source.survey(track).has_long_gap for track in tracks)
+
     @property
     def _first(self) -> Path:
         return next(iter(self.outputs))
@@ -335,7 +341,11 @@ class _Job:
         return [replace(each, warnings=(*warnings, *each.warnings)) for each in extractions]
 
     def _decode(self, tracks: list[AudioTrack], target: Path, *, timed: bool) -> Complaints:
-        line = command.decoding(self.source.program, self.source.path, tracks, target, timed=timed)
+        line = command.decoding(
+            *(self.source.program, self.source.path, tracks, target),
+            timed=timed,
+            has_long_gap=self._has_long_gap(tracks),
+        )
         return self._ran(line, self._first, tracks[0])
 
     def _written_from(
@@ -366,7 +376,7 @@ class _Job:
             expected_duration=None,
             ahead=None,
         )
-        others = tuple(each for each in self.source.info.audio if each != track)
+        others = tuple(each for each in self.source.info.audio if each.index != track.index)
         return [
             replace(
                 each,
@@ -427,6 +437,7 @@ class _Job:
                         copy=copy and self._can_copy(track, output),
                         gaps=self._gaps_of(track),
                         take=take,
+                        has_long_gap=self._has_long_gap([track]),
                     )
                     pieces[target], warnings[target] = self._amplified(piece)
                     warnings[target] += told
@@ -519,7 +530,7 @@ class _Job:
             channels=written.channels,
             bit_rate=round(written.size * 8 / written.duration),
             track=track,
-            alternatives=tuple(each for each in self.source.info.audio if each != track),
+            alternatives=tuple(each for each in self.source.info.audio if each.index != track.index),
             offset=command.start_offset(self.source.info, track, self.selection),
             copied=piece.copy,
             silent=is_silent(
@@ -552,7 +563,7 @@ class _Job:
                 f"The file holds {survey.restarts + 1} recordings, one after the other; only in the first "
                 "are times in the audio those of the video."
             )
-        if following := following_bytes(self.source.path, survey.restarts + 1):
+        if following := following_bytes(self.source.path, survey.read):
             warnings.append(
                 f"Another recording follows the first in this file: {following} bytes, which are not read."
             )

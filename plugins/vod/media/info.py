@@ -66,6 +66,7 @@ class AudioTrack:
         file does not say.
     :param encrypted: Whether it is encrypted, so that there is nothing to be heard without a key.
     :param partly_encrypted: Whether this is so of a piece of it, which is lost.
+    :param pauses: Whether its edit list has silence in the middle, where ffmpeg plays other sound again.
     :param dispositions: What the file marks it as, in ffmpeg's words, for example ``default``, ``comment``.
     """
 
@@ -84,6 +85,7 @@ class AudioTrack:
     places: tuple[str, ...] = ()
     encrypted: bool = False
     partly_encrypted: bool = False
+    pauses: bool = False
     dispositions: tuple[str, ...] = ()
 
     def speaks(self, language: str) -> bool:
@@ -117,6 +119,8 @@ class MediaInfo:
     :param bit_rate: bit/s of everything together.
     :param not_decoded: Codecs of sound that is there and that no decoder exists for, keys of
         :data:`vod.media.structure.WITHOUT_DECODER`.
+    :param not_found: Numbers (PID in MPEG-TS) of tracks of sound that the file names later than ffmpeg looks.
+    :param starts_late: Whether there is sound that ffmpeg does not find, as it starts after what it probes.
     """
 
     container: str
@@ -128,6 +132,8 @@ class MediaInfo:
     video: VideoTrack | None
     comment: str | None = None
     not_decoded: tuple[str, ...] = ()
+    not_found: tuple[int, ...] = ()
+    starts_late: bool = False
 
 
 def probe(source: Path, *, limits: Limits | None = None) -> MediaInfo:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_INDEXES = {b"mfra", b"free", b"skip"}
+"""Boxes at the end of an MP4 that hold nothing to be heard."""
 
 SLACK = 64
 """Bytes that a structure may claim too much: writers that count a header twice are common."""
@@ -21,7 +24,7 @@ SLACK = 64
 def declared_size(source: Path) -> int | None:
     """Bytes that *source* should have at least, or ``None`` where its container does not say.
 
-    Known: MP4 and QuickTime, Matroska and WebM, FLV, ASF, AVI, WAV, RF64 and W64, AIFF, CAF, AU.
+    Known: MP4 and QuickTime, Matroska and WebM, FLV, ASF, AVI, WAV with its kin and W64, AIFF, CAF, AU, MXF.
     """
     with source.open("rb") as file:
         head = file.read(16)
@@ -69,27 +72,34 @@ def seconds_of_pictures(source: Path) -> float | None:
     return microseconds * frames / 1e6 or None
 
 
-def following_bytes(source: Path, read: int = 1) -> int:
+def following_bytes(source: Path, read: int = 0) -> int:
     """Bytes of other recordings that follow the first one in the same file and that ffmpeg does not read.
 
-    Known: MP4 and QuickTime, WAV and AVI, FLV, Matroska. Other containers are read to their end.
+    Known: MP4 and QuickTime, WAV with its kin, AVI and AIFF, FLV, ASF, Matroska. Other containers are read to
+    their end.
 
-    :param read: How many recordings were read. Matters for Matroska, of which ffmpeg may read two.
+    :param read: Where the last packet that was read ends: some readers go on into the next recording.
     """
     with source.open("rb") as file:
-        head = file.read(12)
+        head = file.read(16)
         size = os.fstat(file.fileno()).st_size
         if head[:4] == b"RIFF":
             second = _second_riff(file, head[8:12])
+        elif head[:4] in _WIDE:
+            second = _same_after(file, 8 + int.from_bytes(_at(file, 20, 8), "little"))
+        elif head[:4] == b"FORM":
+            second = _same_after(file, 8 + int.from_bytes(head[4:8], "big"))
+        elif head == _ASF_HEADER:
+            second = _second_asf(file)
         elif head[:3] == b"FLV":
             second = _second_flv(file)
         elif head[4:8] in _BOXES:
             second = _second_mp4(file)
         elif head[:4] == _EBML:
-            second = next((at for number, at in enumerate(_segments(file)) if number == read), None)
+            second = next((at for at in _segments(file) if at >= max(read, 1)), None)
         else:
             second = None
-        return size - second if second is not None else 0
+        return size - second if second is not None and second >= read else 0
 
 
 def playlist_kind(source: Path) -> str | None:
@@ -112,6 +122,25 @@ def _second_riff(file: IO[bytes], kind: bytes) -> int | None:
             return position
         length = int.from_bytes(head[4:8], "little")
         position += 8 + length + length % 2
+    return None
+
+
+def _same_after(file: IO[bytes], position: int) -> int | None:
+    """The *position*, or the even one after it, if something begins there as the file does."""
+    position += position % 2
+    return position if _at(file, position, 4) == _at(file, 0, 4) else None
+
+
+def _second_asf(file: IO[bytes]) -> int | None:
+    position, size = 0, os.fstat(file.fileno()).st_size
+    for _ in range(_MAX_BOXES):
+        head = _at(file, position, 24)
+        length = int.from_bytes(head[16:], "little")
+        if position and head[:16] == _ASF_HEADER:
+            return position
+        position += length
+        if length < 24 or position >= size:
+            break
     return None
 
 
@@ -164,6 +193,7 @@ _PLAYLISTS = {
     b"[Reference]": "ASX",
 }
 _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18\x53\x80\x67"
+_WIDE = (b"RF64", b"BW64")
 _MAX_BOXES = 200_000
 _UNKNOWN_LENGTH = 0x7FFF0000
 """What a writer to a pipe says, sox for example 0x7FFFF024: it cannot fill in the length later."""
@@ -199,7 +229,7 @@ def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def _mp4_size(file: IO[bytes]) -> int | None:
-    return max((end for _, end in _boxes(file)), default=None)
+    return max((end for name, end in _boxes(file) if name not in _INDEXES), default=None)
 
 
 def _matroska_size(file: IO[bytes]) -> int | None:
@@ -228,12 +258,13 @@ def _matroska_length(file: IO[bytes]) -> int | None:
 def _riff_size(file: IO[bytes]) -> int | None:
     """To where the sound of a WAV, or sound and picture of an AVI, are said to go; not what follows them."""
     wanted = {b"WAVE": b"data", b"AVI ": b"LIST"}.get(_at(file, 8, 4))
+    order: Literal["big", "little"] = "big" if _at(file, 0, 4) == b"RIFX" else "little"
     position, end, wide = 12, None, 0
     for _ in range(_MAX_BOXES):
         head = _at(file, position, 12)
         if len(head) < 12 or wanted is None:
             break
-        name, length = head[:4], int.from_bytes(head[4:8], "little")
+        name, length = head[:4], int.from_bytes(head[4:8], order)
         if name == b"RIFF":  # AVI goes on
             position += 12
             continue
@@ -323,6 +354,13 @@ def _asf_size(file: IO[bytes]) -> int | None:
     return None
 
 
+def _mxf_size(file: IO[bytes]) -> int | None:
+    """To where the footer starts, as the header has it when the file was closed; it is behind the sound."""
+    first = _at(file, 16, 1)[0]
+    start = 17 + (first & 0x7F if first & 0x80 else 0)
+    return int.from_bytes(_at(file, start + 24, 8), "big") or None
+
+
 def _claimed(start: int, length: int, unknown: int) -> int | None:
     """Where something ends whose *length* may be one that says nothing: 0, or *unknown* and more."""
     return start + length if 0 < length < unknown else None
@@ -331,6 +369,9 @@ def _claimed(start: int, length: int, unknown: int) -> int | None:
 _SIZES = {
     b"RIFF": _riff_size,
     b"RF64": _riff_size,
+    b"BW64": _riff_size,
+    b"RIFX": _riff_size,
+    bytes.fromhex("060e2b34020501010d010201010204"): _mxf_size,
     b"riff\x2e\x91\xcf\x11": _w64_size,
     b"FORM": _aiff_size,
     b"caff": _caf_size,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vod import sandbox
 from vod.media.errors import CrashedReaderError
 from vod.media.info import read_media
-from vod.media.timeline import Gap
+from vod.media.timeline import LONGEST_GAP_OF_STREAMS, Gap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +22,14 @@ class Measurement:
 
     :param sample_rate: Hz.
     :param start: When the sound starts on the track's own clock, seconds.
+    :param begins: The same on the file's clock, as :attr:`vod.media.info.AudioTrack.start`.
     :param primed: Seconds before it that only warm up the decoder.
     :param has_clock: Whether the container has time stamps of its own.
     :param duration: Seconds from there to the end of the last packet.
     :param sound: Seconds of all packets together: less than *duration* where there are gaps.
     :param stated: Seconds according to the header, without what encoders put before and after the sound.
     :param size: Bytes of all packets.
+    :param read: Where in the file the last of them ends, bytes; 0 when unknown.
     :param decodable: Whether sound came out of the decoder.
     :param ends_cleanly: Whether the last packet decodes.
     :param gaps: Where there is no sound in between, on the track's own clock; the first hundred.
@@ -48,7 +50,9 @@ class Measurement:
     size: int
     decodable: bool
     ends_cleanly: bool
+    read: int = 0
     start: float = 0.0
+    begins: float = 0.0
     primed: float = 0.0
     has_clock: bool = True
     gaps: tuple[Gap, ...] = ()
@@ -58,6 +62,11 @@ class Measurement:
     changes: int = 0
     hidden: int = 0
     encrypted: bool = False
+
+    @property
+    def has_long_gap(self) -> bool:
+        """Whether a gap is longer than ffmpeg believes of MPEG streams."""
+        return any(gap.duration > LONGEST_GAP_OF_STREAMS for gap in self.gaps)
 
     @property
     def is_plain(self) -> bool:

@@ -12,7 +12,14 @@ import av
 from av.stream import Disposition
 
 from vod.media import structure
-from vod.media.timeline import WITHOUT_CLOCK, timeline_of
+from vod.media.timeline import (
+    LONGEST_GAP_OF_STREAMS,
+    MPEG_STREAMS,
+    RESTART,
+    WITHOUT_CLOCK,
+    Timeline,
+    timeline_of,
+)
 from vod.sandbox import MAX_LENGTH_TEXT
 from vod.sandbox.fork_server import Refusal
 
@@ -31,6 +38,8 @@ _STEADY = {
 """Codecs whose frames are all equally long."""
 _FRAMES = (1024, 2048, 1152, 576, 960, 1920, 1536, 4096, 480, 512, 160, 320)
 """Samples of a frame in those codecs."""
+_LONGEST_FRAME = 8191
+"""Bytes of a frame in those of them that are read without a container."""
 _ROUNDING = 0.0011
 _FIRST_SAMPLES = 12
 """Of the picture, which ffmpeg looks at to know when it starts."""
@@ -60,6 +69,7 @@ def probe(file: IO[bytes], *, options: dict[str, str]) -> dict[str, Any]:
             for index, stream in enumerate(container.streams.audio)
         ]
         seen = {track["codec"] for track in audio}
+        numbers = {stream.id for stream in container.streams}
         hidden = {sound.codec for sound in sounds if sound.codec in structure.WITHOUT_DECODER}
         return {
             "container": container.format.name,
@@ -69,6 +79,8 @@ def probe(file: IO[bytes], *, options: dict[str, str]) -> dict[str, Any]:
             "comment": tags.get("comment", "")[:MAX_LENGTH_TEXT] or None,
             "audio": audio,
             "not_decoded": sorted(hidden - seen),
+            "not_found": [each.number for each in sounds if each.number and each.number not in numbers],
+            "starts_late": container.format.name == "mpeg" and bool(sounds) and not audio,
             "video": _video_track(container),
         }
 
@@ -80,16 +92,45 @@ def measure(
 
     :param decode: Decode every packet: what does not decode counts as a gap.
     """
+
+    def survey(timeline: Timeline | None = None) -> dict[str, Any]:
+        file.seek(0)
+        with _opened(file, options, demuxer) as container:
+            if index >= len(container.streams.audio):
+                raise Refusal("no_track")
+            stream = container.streams.audio[index]
+            return _Survey(container, stream, timeline or timeline_of(container), decode=decode).made()
+
+    found = survey()
+    if found["restarts"] and _picture_runs_on(file, options, demuxer):
+        return survey(Timeline())
+    return found
+
+
+def _picture_runs_on(file: IO[bytes], options: dict[str, str], demuxer: str | None) -> bool:
+    """Whether an MPEG stream is one recording by its picture, so that its sound has only a gap."""
+    file.seek(0)
     with _opened(file, options, demuxer) as container:
-        if index >= len(container.streams.audio):
-            raise Refusal("no_track")
-        return _Survey(container, container.streams.audio[index], decode=decode).made()
+        if container.format.name not in MPEG_STREAMS or not container.streams.video:
+            return False
+        picture, last, longest = container.streams.video[0], None, LONGEST_GAP_OF_STREAMS
+        with contextlib.suppress(IndexError, OSError, ValueError, av.FFmpegError):
+            for packet in container.demux(picture):
+                if packet.dts is None or packet.time_base is None:
+                    continue
+                time = float(packet.dts * packet.time_base)
+                if last is not None and not -RESTART < time - last < longest:
+                    return False
+                last = time
+        return last is not None
 
 
 class _Survey:
     """Everything that the packets of one track say."""
 
-    def __init__(self, container: InputContainer, stream: av.AudioStream, *, decode: bool) -> None:
+    def __init__(
+        self, container: InputContainer, stream: av.AudioStream, timeline: Timeline, *, decode: bool
+    ) -> None:
         self._container = container
         self._stream = stream
         self._context = stream.codec_context
@@ -99,11 +140,11 @@ class _Survey:
         self._header = _HEADERS.get(codec)
         self._is_steady = codec in _STEADY
         self._decode = decode
-        self._timeline = timeline_of(container)
-        self._size = self._packets = self._changes = self._hidden = self._left_out = 0
+        self._timeline = timeline
+        self._size = self._read = self._packets = self._changes = self._hidden = self._left_out = 0
         self._decodable = self._encrypted = False
-        self._frame = 0.0
-        self._played = 0.0
+        self._frame = self._heard = self._stale = 0.0
+        self._played = self._warm_up = 0.0
         self._signature: bytes | None = None
         self._last: av.Packet[av.AudioStream] | None = None
         self._waiting: list[av.Packet[av.AudioStream]] = []
@@ -128,6 +169,7 @@ class _Survey:
             "sample_rate": context.sample_rate if context else 0,
             "channels": context.layout.nb_channels if context else 0,
             "start": start,
+            "begins": start - (self._container.start_time or 0) / av.time_base,
             "duration": max(duration, 0.0) if line.start is not None else 0.0,
             # Packets whose end is to be thrown away (Opus, Vorbis) count whole and overlap.
             "sound": max(min(self._played, duration), 0.0),
@@ -135,15 +177,10 @@ class _Survey:
             "has_clock": self._container.format.name not in WITHOUT_CLOCK,
             "stated": self._seconds(self._stream.duration) if self._stream.duration else None,
             "size": self._size,
+            "read": self._read,
             "decodable": self._decodable,
             "ends_cleanly": last is not None
-            # What follows the sound of a raw stream, such as tags, is no frame of it.
-            and (
-                _decodes(context, last, silent=True)
-                or bool(
-                    self._signature and self._header and not self._header(bytes(memoryview(last)[:_HEADER]))
-                )
-            ),
+            and (_decoded(context, last) is not None or self._is_no_frame(last)),
             "gaps": [gap.__dict__ for gap in line.gaps],
             "gap_seconds": line.gap_seconds,
             "overlap_seconds": line.overlap_seconds,
@@ -153,10 +190,19 @@ class _Survey:
             "encrypted": self._encrypted,
         }
 
+    def _is_no_frame(self, packet: av.Packet[av.AudioStream]) -> bool:
+        """Whether a packet is, or has within it, what follows the sound of a raw stream, such as tags."""
+        if not self._signature or not self._header:
+            return False
+        is_too_long = self._is_steady and packet.size > _LONGEST_FRAME
+        return is_too_long or not self._header(bytes(memoryview(packet)[:_HEADER]))
+
     def _take(self, packet: av.Packet[av.AudioStream]) -> None:
         self._size += packet.size
         self._packets += 1
+        self._read = max(self._read, packet.pos + packet.size if packet.pos is not None else 0)
         self._last = packet
+        changes = self._changes
         beside = {side.data_type for side in packet.iter_sidedata()}
         if beside:
             self._encrypted = self._encrypted or "encryption_info" in beside
@@ -165,11 +211,19 @@ class _Survey:
             if self._signature and signature != self._signature:
                 self._changes += 1
             self._signature = signature
-        if not self._decodable or self._decode:
-            decodes = _decodes(self._context, packet)
-            self._decodable = self._decodable or decodes
-            if self._decode and self._decodable and not decodes:
+        changed = self._changes > changes
+        if not self._decodable or self._decode or changed:
+            frames = _decoded(self._context, packet)
+            if frames == [] and not self._decodable and packet.pts is not None:
+                self._warm_up = self._seconds(packet.pts + (packet.duration or 0))
+            self._decodable = self._decodable or bool(frames)
+            if frames:
+                self._heard = sum(frame.samples for frame in frames) / frames[0].sample_rate
+            if self._decode and self._decodable and not frames:
                 return  # it leaves a gap
+        if changed and self._is_steady:
+            self._count_waiting()
+            self._stale, self._frame = self._frame, self._heard
         # The usual length of a packet is known after some of them.
         if len(self._waiting) < _USUAL and not self._frame:
             self._waiting.append(packet)
@@ -179,7 +233,7 @@ class _Survey:
 
     def _count_waiting(self) -> None:
         if self._waiting:
-            lengths = [packet.duration or 0 for packet in self._waiting]
+            lengths = [self._length(packet) for packet in self._waiting]
             self._frame = self._exact(max(lengths, key=lengths.count))
             waiting, self._waiting = self._waiting, []
             for packet in waiting:
@@ -189,9 +243,12 @@ class _Survey:
         # A Fraction would be as exact, and take most of the time that reading takes.
         return ticks * self._ticks / self._second
 
-    def _exact(self, ticks: int) -> float:
+    def _length(self, packet: av.Packet[av.AudioStream]) -> float:
+        """Seconds that a packet lasts; ffmpeg does not know it of sound that it found after its probing."""
+        return self._seconds(packet.duration) if packet.duration else self._heard
+
+    def _exact(self, length: float) -> float:
         """The usual length of a packet; Matroska and FLV round it to milliseconds."""
-        length = self._seconds(ticks)
         rate = self._context.sample_rate if self._context else 0
         for samples in _FRAMES if rate else ():
             if abs(samples / rate - length) <= _ROUNDING:
@@ -203,9 +260,9 @@ class _Survey:
             self._left_out += self._played > 0
             return
         self._hidden, self._left_out = self._hidden + self._left_out, 0
-        length = self._seconds(packet.duration or 0)
-        if self._frame and abs(length - self._frame) <= _ROUNDING:
-            length = self._frame
+        length = self._length(packet)
+        if self._frame and min(abs(length - self._frame), abs(length - self._stale)) <= _ROUNDING:
+            length = self._frame  # FLV goes on with the length from before a change
         elif self._frame and self._is_steady and length > 1.5 * self._frame:
             length = self._frame  # in MP4 the packet before a gap lasts as long as the gap
         self._played += length
@@ -215,9 +272,9 @@ class _Survey:
             self._timeline.add(self._seconds(packet.pts), length)
 
     def _plays_from(self) -> float:
-        """Where the header says that the sound starts, after what only warms up the decoder."""
+        """Where the sound starts by the header and the decoder, after what only warms that up."""
         start = self._stream.start_time
-        found = self._seconds(start) if start is not None else 0.0
+        found = max(self._seconds(start) if start is not None else 0.0, self._warm_up)
         extradata = (self._context.extradata if self._context else None) or b""
         first = self._timeline.start or 0.0
         if extradata.startswith(b"OpusHead") and first >= 0:
@@ -459,6 +516,8 @@ def _sound_of(
         return by_number.get(stream.id, structure.Sound())
     if len(sounds) == len(container.streams.audio):
         return sounds[index]
+    if sounds and all(sound.encrypted for sound in sounds):
+        return sounds[0]
     return structure.Sound(encrypted="enc_key_id" in stream.metadata)
 
 
@@ -487,6 +546,7 @@ def _audio_track(
         "places": _places(context) if context else [],
         "encrypted": sound.encrypted,
         "partly_encrypted": sound.partly_encrypted,
+        "pauses": sound.pauses,
         "bits": context.format.bits if context and context.format and codec.startswith(_LOSSLESS) else None,
         "dispositions": [mark.name for mark in Disposition if mark.name and mark & stream.disposition],
     }
@@ -533,14 +593,13 @@ def _video_track(container: InputContainer) -> dict[str, Any] | None:
     return None
 
 
-def _decodes(
-    context: av.AudioCodecContext | None, packet: av.Packet[av.AudioStream], *, silent: bool = False
-) -> bool:
-    """Whether the decoder takes *packet*, and, unless *silent*, gives sound for it."""
+def _decoded(
+    context: av.AudioCodecContext | None, packet: av.Packet[av.AudioStream]
+) -> list[av.AudioFrame] | None:
+    """The sound of *packet*, which may be none yet; ``None`` when the decoder refuses it."""
     if context is None:
-        return False
+        return None
     try:
-        frames = context.decode(packet)
+        return context.decode(packet)
     except (OSError, ValueError, av.FFmpegError):
-        return False
-    return silent or bool(frames)
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vod.media.errors import (
@@ -18,6 +18,7 @@ from vod.media.integrity import lost_bytes
 from vod.media.measure import Measurement, measure
 from vod.media.sound import is_silent
 from vod.media.structure import WITHOUT_DECODER
+from vod.media.timeline import NO_OFFSET, RESTART
 from vod.media.verify import MIN_SOUND, playing_time
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Source:
             if reason := self._unusable(track, outputs):
                 reasons.append(reason)
             else:
-                usable.append(track)
+                usable.append(self._placed(track))
                 partly += [f"A part of audio track {track.index} is encrypted."] * track.partly_encrypted
         if len(reasons) == len(tracks) == 1:
             raise reasons[0]
@@ -87,6 +88,34 @@ class Source:
     def ends(self, tracks: list[AudioTrack]) -> float:
         """When the last of *tracks* ends, seconds."""
         return max(track.start + self.survey(track).duration for track in tracks)
+
+    def taken_over(self, track: AudioTrack) -> list[str]:
+        """Which sound goes on under another number where *track* ends in an MPEG transport stream."""
+        if self.info.container != "mpegts":
+            return []
+        ends = self.survey(track).begins + self.survey(track).duration - RESTART
+        others = [other for other in self.info.audio if other.index != track.index and other.readable]
+        return [
+            *(
+                f"Audio track {other.index} starts where track {track.index} ends, and is not read."
+                for other in others
+                if self._has_sound(other) and self.survey(other).begins >= ends
+            ),
+            *(
+                f"The file has sound under PID {number} that ffmpeg does not find, and which is not read."
+                for number in self.info.not_found
+            ),
+        ]
+
+    def _placed(self, track: AudioTrack) -> AudioTrack:
+        """*track* as its packets place it: headers do not tell of sound that starts late in AVI and ASF, nor
+        ffmpeg of what starts after the part that it probes."""
+        survey, ends = self.survey(track), self.info.duration
+        if not survey.has_clock or abs(survey.begins - track.start) <= NO_OFFSET:
+            return track
+        # What reaches beyond the end of the file was counted from its start.
+        fits = track.duration and ends and survey.begins + track.duration <= ends + NO_OFFSET
+        return replace(track, start=survey.begins, duration=track.duration if fits else None)
 
     def _unusable(self, track: AudioTrack, outputs: Sequence[Output]) -> MediaError | None:
         if reason := unsuited(track):
@@ -134,6 +163,12 @@ def open_source(path: Path, *, program: str, limits: Limits) -> Source:
     if not info.audio and info.not_decoded:
         names = " and ".join(WITHOUT_DECODER[codec] for codec in info.not_decoded)
         raise UnsupportedTrackError(f"The audio is {names}, for which ffmpeg has no decoder.")
+    if info.starts_late:
+        raise UnsupportedTrackError(
+            "The sound starts so late in the file that ffmpeg does not find it.",
+            remedy="Copy it into another container first: ffmpeg -probesize 2G -analyzeduration 2G -i FILE "
+            "-c copy FILE.mkv.",
+        )
     return Source(path=path, info=info, program=program, limits=limits)
 
 
@@ -146,6 +181,10 @@ def unsuited(track: AudioTrack) -> MediaError | None:
         return UnsupportedTrackError(f"{name} has a codec that is damaged or unknown.")
     if codec := WITHOUT_DECODER.get(track.codec):
         return UnsupportedTrackError(f"{name} is {codec}, for which ffmpeg has no decoder.")
+    if track.pauses:
+        return UnsupportedTrackError(
+            f"{name} has an edit list with silence in the middle, where ffmpeg plays other sound again."
+        )
     if not track.readable:
         return UnsupportedTrackError(f"{name} has the codec {track.codec}, which is not read here.")
     return None

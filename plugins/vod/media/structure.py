@@ -28,18 +28,31 @@ WITHOUT_DECODER = {
 _MAX_MOOV = 64 << 20
 _MAX_TRACKS = 256
 _TS_BYTES, _TS_END = 8 << 20, 2 << 20
+_PS_MOST = 256 << 20
+"""Bytes in which the first sound of an MPEG program stream is looked for."""
 _MOST = 0.5
 """Share of a track's packets above which it counts as encrypted."""
 _SOME = 0.02
 """Share that can no longer be damage."""
 _SYNC = 0x47
+_START_CODE = b"\0\0\1"
 _SAMPLE_AES = {0xC1, 0xC2, 0xCF}
 """Types of streams in HLS whose samples are encrypted: AC-3, E-AC-3, AAC. Their packets are not scrambled."""
 _APPLE = (b"zac3", b"zec3", b"ac3d", b"ec3d")
 _SEGMENT, _TRACKS, _TRACK, _TYPE = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\x83"
 _ENCODINGS, _ENCODING, _KIND, _ENCRYPTION = b"\x6d\x80", b"\x62\x40", b"\x50\x33", b"\x50\x35"
 _MAX_ELEMENTS = 10_000
-_PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
+_MXF_TRIPLET = bytes.fromhex("060e2b34020401070d010301027e0100")
+"""Key of what holds an encrypted piece of picture or sound in MXF (SMPTE 429-6)."""
+_MXF_ESSENCE, _MXF_SOUND = bytes.fromhex("060e2b34010201010d010301"), (0x06, 0x16)
+"""How the key of a piece begins, and the next byte where it is sound."""
+_ASF_ENCRYPTIONS = (
+    bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
+    bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
+    bytes.fromhex("338505438169e6499b74ad12cb86d58c"),
+)
+"""Content Encryption Object, the extended and the advanced one."""
+_PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"}
 
 
 @dataclass
@@ -49,12 +62,14 @@ class Sound:
     :param codec: A key of :data:`WITHOUT_DECODER`, or what the container calls it.
     :param encrypted: Nothing or little of it can be heard without a key.
     :param partly_encrypted: The same of a piece of it.
+    :param pauses: Whether its edit list has silence after something else, where ffmpeg plays on.
     :param number: What ffmpeg calls its id: the PID in an MPEG transport stream, the track's id in MP4.
     """
 
     codec: str = ""
     encrypted: bool = False
     partly_encrypted: bool = False
+    pauses: bool = False
     number: int | None = None
 
 
@@ -67,9 +82,8 @@ def sounds(file: IO[bytes], container: str) -> list[Sound]:
         return _of_mp4(file)
     if "matroska" in container:
         return _of_matroska(file)
-    if container == "mpegts":
-        return _of_ts(file)
-    return []
+    known = {"mpegts": _of_ts, "mpeg": _of_ps, "mxf": _of_mxf, "asf": _of_asf}
+    return known[container](file) if container in known else []
 
 
 def is_fragmented(file: IO[bytes]) -> bool:
@@ -151,10 +165,18 @@ def _of_moov(moov: bytes) -> list[Sound]:
             handler, entries = inner.get(b"hdlr", b""), inner.get(b"stsd", b"")
             if handler[8:12] == b"soun":
                 found.append(_of_stsd(entries))
+                found[-1].pauses = any(time < 0 for time in _edits(inner.get(b"elst", b""))[1:])
                 header = inner.get(b"tkhd", b"")
                 at = 20 if header[:1] == b"\x01" else 12
                 found[-1].number = int.from_bytes(header[at : at + 4], "big")
     return found
+
+
+def _edits(elst: bytes) -> list[int]:
+    """From where in the track each edit plays; -1 is silence."""
+    width = 8 if elst[:1] == b"\x01" else 4
+    starts = range(8 + width, len(elst) - width + 1, 2 * width + 4)
+    return [int.from_bytes(elst[at : at + width], "big", signed=True) for at in starts]
 
 
 def _of_stsd(stsd: bytes) -> Sound:
@@ -316,6 +338,77 @@ def _of_pmt(section: bytes) -> Iterator[Sound]:
         elif kind in (0x03, 0x04, 0x06, 0x0F, 0x11, 0x81, 0x87):
             yield Sound(number=pid)
         position += 5 + length
+
+
+def _of_ps(file: IO[bytes]) -> list[Sound]:
+    size = os.fstat(file.fileno()).st_size
+    packets: Counter[int] = Counter()
+    scrambled: Counter[int] = Counter()
+    for start in (*range(0, min(size, _PS_MOST), _TS_BYTES), max(size - _TS_END, 0)):
+        if packets and start < size - _TS_END:
+            continue
+        for number, is_scrambled in _ps_packets(_at(file, start, _TS_BYTES)):
+            packets[number] += 1
+            scrambled[number] += is_scrambled
+    # On a DVD only some sectors are; the noise that they become is heard all the same.
+    return [Sound(encrypted=scrambled[each] > _SOME * packets[each], number=each) for each in packets]
+
+
+def _ps_packets(data: bytes) -> Iterator[tuple[int, bool]]:
+    """ffmpeg's id of the track of each packet of sound in an MPEG program stream; whether it is scrambled."""
+    at = data.find(_START_CODE)
+    while 0 <= at < len(data) - 9:
+        kind, length = data[at + 3], int.from_bytes(data[at + 4 : at + 6], "big")
+        payload = at + 9 + data[at + 8]
+        is_private = kind == 0xBD and 0x80 <= int.from_bytes(data[payload : payload + 1], "big") < 0xD0
+        if 0xC0 <= kind <= 0xDF or is_private:
+            number = data[payload] if is_private else 0x100 + kind
+            yield number, data[at + 6] & 0xC0 == 0x80 and data[at + 6] & 0x30 != 0
+        has_length = kind >= 0xBB
+        at = data.find(_START_CODE, at + (6 + length if has_length else 4))
+
+
+def _of_mxf(file: IO[bytes]) -> list[Sound]:
+    """Each kind of piece of sound among the first ones."""
+    sounds: dict[bytes, Sound] = {}
+    position = 0
+    for _ in range(_MAX_ELEMENTS):
+        head = _at(file, position, 128)
+        key, (start, length) = head[:16], _ber(head, 16)
+        if length is None:
+            break
+        is_encrypted = key == _MXF_TRIPLET
+        if is_encrypted:  # the key of what it holds comes after a context and an offset
+            begins = head.find(_MXF_ESSENCE, start)
+            key = head[begins : begins + 16] if begins > 0 else b""
+        if key.startswith(_MXF_ESSENCE) and key[12] in _MXF_SOUND:
+            sounds.setdefault(key, Sound()).encrypted |= is_encrypted
+        position += start + length
+    return [*sounds.values()]
+
+
+def _ber(data: bytes, at: int) -> tuple[int, int | None]:
+    """Where the contents of a KLV start, and their length; ``None`` where there is none."""
+    first = data[at] if at < len(data) else 0x80
+    width = first & 0x7F if first & 0x80 else 0
+    start = at + 1 + width
+    if first == 0x80 or start > len(data):
+        return start, None
+    return start, int.from_bytes(data[at + 1 : start], "big") if width else first
+
+
+def _of_asf(file: IO[bytes]) -> list[Sound]:
+    """One sound for all, as the whole file is encrypted or nothing."""
+    end, position = int.from_bytes(_at(file, 16, 8), "little"), 30
+    for _ in range(_MAX_ELEMENTS):
+        head = _at(file, position, 24)
+        length = int.from_bytes(head[16:], "little")
+        if head[:16] in _ASF_ENCRYPTIONS:
+            return [Sound(encrypted=True)]
+        position += length
+        if length < 24 or position >= end:
+            break
+    return []
 
 
 def _at(file: IO[bytes], position: int, length: int) -> bytes:

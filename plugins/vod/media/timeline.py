@@ -21,13 +21,20 @@ LONGEST_GAP = 600.0
 """What is longer is another recording, unless the file says how long it lasts and it fits in."""
 
 LONGEST_GAP_OF_STREAMS = 10.0
-"""The same for MPEG streams, where joined recordings go on at any time. It is ffmpeg's own limit."""
+"""The same for MPEG streams, where joined recordings go on at any time, unless the picture runs on meanwhile.
+It is ffmpeg's own limit."""
+
+NO_OFFSET = 0.05
+"""A track that starts less than this after the others starts with them: it is encoder delay."""
 
 WITHOUT_CLOCK = {
     *("aac", "ac3", "aiff", "amr", "ape", "au", "dts", "eac3", "flac", "loas", "mp3", "mpc", "mpc8", "w64"),
     *("wav", "wv", "voc", "truehd", "tta"),
 }
 """Containers without time stamps, by ffmpeg's names: it counts what it reads."""
+
+MPEG_STREAMS = {"mpegts", "mpeg"}
+"""Containers whose recordings can be joined as they are, by ffmpeg's names."""
 
 _MAX_LISTED = 100
 _LEAST_JUMP = 0.005
@@ -118,7 +125,7 @@ class Timeline:
 
 def timeline_of(container: InputContainer) -> Timeline:
     """An empty time line that knows which gaps to believe in a file that PyAV has opened."""
-    if container.format.name in ("mpegts", "mpeg"):
+    if container.format.name in MPEG_STREAMS:
         return Timeline(longest=LONGEST_GAP_OF_STREAMS)
     if not container.duration:
         return Timeline()

@@ -107,7 +107,7 @@ def compare(
             f"The file ends after {whole:.1f} s: {missing:.1f} s of {expected:.1f} s are missing.",
             missing=missing,
         )
-    stated = track.duration or info.duration
+    stated = track.duration or max((info.duration or 0.0) - max(track.start, 0.0), 0.0)
     missing = max(stated - shown, 0.0) if stated else 0.0
     lost = lost_bytes(source)
     if lost:
