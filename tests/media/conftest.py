@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -166,3 +167,23 @@ def decoded_seconds(path: Path) -> float:
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         return sum(frame.samples for frame in container.decode(stream)) / stream.codec_context.sample_rate
+
+
+def with_edits(source: Path, target: Path, edits: list[tuple[float, float]]) -> Path:
+    """Give the one track another edit list: seconds, and seconds in the track or -1."""
+    data = source.read_bytes()
+    begins, old = data.index(b"edts") - 4, data.index(b"trak") - 4
+    length = int.from_bytes(data[begins : begins + 4], "big")
+    header = data.index(b"mvhd")
+    second = int.from_bytes(data[header + 16 : header + 20], "big")
+    entries = [
+        struct.pack(">IiI", round(a * second), round(b * 48_000) if b >= 0 else -1, 1 << 16) for a, b in edits
+    ]
+    elst = struct.pack(">I4sII", 16 + 12 * len(edits), b"elst", 0, len(edits)) + b"".join(entries)
+    edts = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
+    changed = bytearray(data[:begins] + edts + data[begins + length :])
+    for at in (data.index(b"moov") - 4, old):
+        size = int.from_bytes(data[at : at + 4], "big") + len(edts) - length
+        changed[at : at + 4] = size.to_bytes(4, "big")
+    target.write_bytes(changed)
+    return target

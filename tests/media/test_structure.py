@@ -13,7 +13,7 @@ import pytest
 from vod.media import Output, Selection, extract_all, probe, structure
 from vod.media.errors import EncryptedTrackError, UnreadableMediaError, UnsupportedTrackError
 
-from .conftest import ffmpeg
+from .conftest import ffmpeg, with_edits
 
 Media = Callable[[str], Path]
 _KEY = [
@@ -319,27 +319,11 @@ def test_windows_media_with_drm(tmp_path: Path) -> None:
         extracted(source, tmp_path)
 
 
-def _with_edits(source: Path, target: Path, edits: list[tuple[int, int]]) -> Path:
-    """Give the one track another edit list: seconds, and seconds in the track or -1."""
-    data = source.read_bytes()
-    begins, old = data.index(b"edts") - 4, data.index(b"trak") - 4
-    length = int.from_bytes(data[begins : begins + 4], "big")
-    entries = [struct.pack(">IiI", a * 1000, b * 48_000 if b >= 0 else -1, 1 << 16) for a, b in edits]
-    elst = struct.pack(">I4sII", 16 + 12 * len(edits), b"elst", 0, len(edits)) + b"".join(entries)
-    edts = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
-    changed = bytearray(data[:begins] + edts + data[begins + length :])
-    for at in (data.index(b"moov") - 4, old):
-        size = int.from_bytes(data[at : at + 4], "big") + len(edts) - length
-        changed[at : at + 4] = size.to_bytes(4, "big")
-    target.write_bytes(changed)
-    return target
-
-
 def test_an_edit_list_that_ffmpeg_misreads(tmp_path: Path) -> None:
     source = tmp_path / "a.mp4"
     ffmpeg(*_TONE, "-c:a", "aac", source)
-    late = _with_edits(source, tmp_path / "late.mp4", [(1, -1), (2, 0)])
+    late = with_edits(source, tmp_path / "late.mp4", [(1, -1), (2, 0)])
     assert not probe(late).audio[0].pauses
-    pause = _with_edits(source, tmp_path / "pause.mp4", [(1, 0), (1, -1), (1, 1)])
+    pause = with_edits(source, tmp_path / "pause.mp4", [(1, 0), (1, -1), (1, 1)])
     with pytest.raises(UnsupportedTrackError, match="silence in the middle"):
         extracted(pause, tmp_path)

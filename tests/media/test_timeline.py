@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 
 from tests.media.conftest import ffmpeg
-from vod.media import Output, Selection, extract_all
-from vod.media.errors import UnsupportedTrackError
+from vod.media import Limits, Output, Selection, extract_all
+from vod.media.errors import FfmpegError, UnsupportedTrackError
 from vod.media.formats import SPEECH
+from vod.media.measure import measure
 from vod.media.timeline import GAP, RESTART, Gap, Timeline
+from vod.media.verify import compare_copy
 
 SECONDS = 8
 _RATE = 8000
@@ -147,6 +150,18 @@ def test_time_in_the_file_and_offset_are_the_time_in_the_video(
 
 
 @pytest.mark.usefixtures("wheel")
+def test_a_copy_that_begins_before_its_time_is_none(tmp_path: Path) -> None:
+    """ffmpeg 5 copies a second that an edit list has cut out. Ogg has no such list: it would be heard."""
+    whole, early = tmp_path / "whole.opus", tmp_path / "early.opus"
+    ffmpeg("-f", "lavfi", "-i", f"aevalsrc='{_BEEPS}':s=48000:d=4", "-c:a", "libopus", whole)
+    ffmpeg("-i", whole, "-c", "copy", "-avoid_negative_ts", "disabled", "-output_ts_offset", "-1", early)
+    limits = Limits(60)
+    compare_copy(measure(whole, limits=limits), measure(whole, limits=limits))
+    written = measure(early, limits=limits)
+    with pytest.raises(FfmpegError, match="leaves out"):
+        compare_copy(written, replace(written, begins=0.0))
+
+
 def test_gaps_can_be_closed(videos: Callable[..., Path], tmp_path: Path) -> None:
     [extraction] = extract_all(videos("mkv", 0.0, True), {tmp_path / "out": Output()}, gaps="close")
     missing = sum(end - start for start, end in GAPS)
