@@ -14,21 +14,22 @@ from tests.media.conftest import ffmpeg
 from tests.operators.conftest import Context, extract
 from vod.locations import local_path
 from vod.operators import TranscribeAudioOperator
+from vod.speech import Transcription
 
 WITHIN = 0.4
 LATE = 1.5
 GAP = (9.5, 19.5)
 QUICK = {("mp4", LATE, True)}
 
-SPOKEN = {"Welcome": 0.22, "Every": 2.94}
+SPOKEN = {"welcome": 0.22, "every": 2.94}
 """When the first two sentences of the sample begin, by its sound."""
 
 _CUE = re.compile(r"(\d+):(\d+):(\d+),(\d+) --> .*\n((?:.+\n)+)")
 
 
-def cues(srt: Path) -> list[tuple[float, str]]:
+def cues(srt: str) -> list[tuple[float, str]]:
     """Start in seconds and first word of each subtitle."""
-    found = _CUE.findall(srt.read_text())
+    found = _CUE.findall(srt)
     return [
         (int(hours) * 3600 + int(minutes) * 60 + int(seconds) + int(thousandths) / 1000, text.split()[0])
         for hours, minutes, seconds, thousandths, text in found
@@ -47,7 +48,20 @@ def captions(context: Context, source: Path, tmp_path: Path, **options: Any) -> 
         vod_conn_id="none",
     )
     [transcript] = operator.execute(context)
-    return cues(local_path(transcript["uris"]["srt"]) or Path())
+    words = [
+        (word.start, word.text.strip(" .,").lower())
+        for segment in Transcription.from_json(text_of(transcript, "json")).segments
+        for word in segment.words
+    ]
+    for at, said in cues(text_of(transcript, "srt")):
+        assert any(word == said.strip(".,").lower() and abs(at - start) < WITHIN for start, word in words)
+    return words
+
+
+def text_of(transcript: dict[str, Any], kind: str) -> str:
+    path = local_path(transcript["uris"][kind])
+    assert path is not None
+    return path.read_text()
 
 
 def twice(video: Path, target: Path, *, late: float = 0.0) -> Path:

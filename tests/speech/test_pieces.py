@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import word_error_rate
 from tests.speech.conftest import Transcribe, WriteWav, decode
 from vod.speech.audio import SAMPLE_RATE
-from vod.speech.pieces import Piece, Stretch, cut, find_speech, missed, restored
+from vod.speech.pieces import Piece, Stretch, cut, find_speech, missed, restored, sounds_at
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
 
@@ -137,3 +137,21 @@ def test_all_of_them_are_heard(
     assert word_error_rate(transcript.text, " ".join(samples[name] for name in names)) < 0.1
     asked = [each for each in transcript.segments if 54 < each.start < 62]
     assert asked, "in its time"
+
+
+@pytest.mark.parametrize(
+    ("silent", "noise", "begins"), [(0.64, 0.0, 0.64), (0.64, 0.002, 0.64), (0.1, 0.0, 0.0), (0.64, 0.1, 0.0)]
+)
+def test_a_word_begins_where_it_sounds(silent: float, noise: float, begins: float) -> None:
+    """Not in the silence before it, unless that is short, or no silence."""
+    sound = 0.3 * np.sin(np.arange(SAMPLE_RATE) / 5)
+    sound[: int(silent * SAMPLE_RATE)] = 0
+    sound += noise * np.random.default_rng(1).normal(size=len(sound))
+    samples = np.concatenate([silence(2), sound.astype(np.float32), silence(1)])
+    assert sounds_at(samples, 2.0, 3.0) == pytest.approx(2.0 + begins, abs=0.02)
+
+
+def test_a_word_without_samples_stays_where_it_is() -> None:
+    assert sounds_at(silence(1), 0.2, 0.2) == 0.2
+    assert sounds_at(silence(1), 0.2, 0.9) == 0.2
+    assert sounds_at(silence(1), 5.0, 6.0) == 5.0

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from vod.speech.errors import (
     RecognitionTimeoutError,
 )
 from vod.speech.passages import Passage, from_lines, to_lines
-from vod.speech.recogniser import is_foreign, without_loops
+from vod.speech.recogniser import is_foreign, punctuated, without_loops
 from vod.speech.transcribing import doubts, transcribe
 from vod.speech.transcription import Word
 
@@ -225,3 +226,40 @@ def test_what_this_machine_does_not_have_is_not_the_models_fault(asked: dict[str
     finally:
         engine.close()
     assert "device and compute_type" in caught.value.remedy
+
+
+PROMPT = "Well, let us begin."
+
+
+def heard(text: str, sureness: float) -> list[Any]:
+    from faster_whisper import transcribe as theirs
+
+    words = [
+        theirs.Word(start=at, end=at + 0.5, word=f" {word}", probability=0.9)
+        for at, word in enumerate(text.split())
+    ]
+    empty = dict.fromkeys(field.name for field in fields(theirs.Segment))
+    return [theirs.Segment(**{**empty, "text": text, "words": words, "avg_logprob": sureness})]
+
+
+@pytest.mark.parametrize(
+    ("own", "prompted", "sureness", "expected"),
+    [
+        ("we go to town then we eat", "We go to town. Then, we eat.", -0.5, "We go to town. Then, we eat."),
+        (
+            "we go two towns then we eat",
+            "Oh, we go to town. Then we eat.",
+            -0.5,
+            "we go two towns Then we eat.",
+        ),
+        ("we go two towns then we eat", "We go to town. Then we eat.", -0.1, "We go to town. Then we eat."),
+        ("we go to town", "We go to town. Let us begin.", -0.1, "We go to town."),
+        ("we go to town", "Well, let us begin.", -0.1, "we go to town"),
+        ("we go to town", "", -0.1, "we go to town"),
+    ],
+)
+def test_a_prompt_gives_punctuation_and_no_words(
+    own: str, prompted: str, sureness: float, expected: str
+) -> None:
+    [segment] = punctuated(heard(own, -0.2), heard(prompted, sureness), PROMPT)
+    assert "".join(word.word for word in segment.words).strip() == expected

@@ -30,6 +30,13 @@ _WORD = 1.0
 """Seconds that a word covers at most: it is stretched where what follows was missed."""
 
 
+_FRAME = SAMPLE_RATE // 50
+_SILENT = 0.02
+"""Share of a word's greatest loudness (34 dB less) below which there is silence."""
+_LATE = 0.2
+"""Seconds of silence at the start of a word from which on they do not belong to it: some begin softly."""
+
+
 class Stretch(NamedTuple):
     """Speech without a pause: its first sample, and the one after its last."""
 
@@ -143,3 +150,19 @@ def restored(seconds: float, stretches: Sequence[Stretch]) -> float:
             return seconds + (stretch.start - before) / SAMPLE_RATE
         before += length
     return stretches[-1].end / SAMPLE_RATE
+
+
+def sounds_at(samples: NDArray[np.float32], start: float, end: float) -> float:
+    """When the sound of a word begins, in seconds: Whisper lets it begin where the one before it ends.
+
+    :param start: Of the word, in seconds of the samples; likewise *end*.
+    """
+    import numpy as np
+
+    own = samples[max(0, round(start * SAMPLE_RATE)) : round(end * SAMPLE_RATE)]
+    frames = own[: len(own) // _FRAME * _FRAME].reshape(-1, _FRAME)
+    loudness = np.sqrt((frames**2).mean(axis=1)) if len(frames) else frames
+    silent = (
+        int(np.argmax(loudness > loudness.max() * _SILENT)) * _FRAME / SAMPLE_RATE if len(loudness) else 0.0
+    )
+    return start + silent if silent >= _LATE else start

@@ -7,10 +7,12 @@ more, the slower way.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from difflib import SequenceMatcher
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from vod.speech.audio import SAMPLE_RATE
 from vod.speech.languages import base_code
 from vod.speech.options import SpeechOptions
 from vod.speech.passages import Passage
-from vod.speech.pieces import Piece, Stretch, cut, find_speech, missed, restored
+from vod.speech.pieces import Piece, Stretch, cut, find_speech, missed, restored, sounds_at
 from vod.speech.transcription import Dropped, Segment, Word
 
 if TYPE_CHECKING:
@@ -144,7 +146,7 @@ class Recogniser:
             segments=tuple(
                 replace(sentence, language=code if options.multilingual else None)
                 for code, each in found
-                for sentence in sentences(_placed(each, start, stretches))
+                for sentence in sentences(_placed(each, start, stretches, samples))
             ),
             language=told or "en",
             language_probability=probability,
@@ -261,13 +263,11 @@ class Recogniser:
         if any(map(_is_doubtful, segments)):
             segments = self._again(piece, language, options)
         elif _lacks_punctuation(segments) and language in _OPENINGS and not options.initial_prompt:
-            # Whisper punctuates as the text before was punctuated. Such a text can come back as speech, so
-            # only punctuation is taken from there.
+            # Whisper punctuates as the text before was punctuated.
             prompted = self._again(
                 piece, language, options, temperature=0.0, initial_prompt=_OPENINGS[language]
             )
-            if _plain_words(prompted) == _plain_words(segments):
-                segments = prompted
+            segments = punctuated(segments, prompted, _OPENINGS[language])
         for segment in segments:
             words = [
                 Word(
@@ -331,8 +331,45 @@ def is_foreign(found: list[list[Word]], speech: float) -> bool:
     return not words or len(words) / speech < FEW_WORDS or _mean(words) < FOREIGN
 
 
-def _plain_words(segments: list[Any]) -> list[str]:
-    return re.findall(r"\w+", "".join(segment.text for segment in segments).lower())
+def punctuated(segments: list[Any], prompted: list[Any], prompt: str) -> list[Any]:
+    """What was heard, written as it was with a prompt where both are the same.
+
+    What was heard with the prompt counts itself if Whisper is surer of it, and the prompt, which can come
+    back as speech, is not in it.
+    """
+    heard = [word for segment in segments for word in segment.words or ()]
+    others = [word for segment in prompted for word in segment.words or ()]
+    plain, theirs = list(map(_plain, heard)), list(map(_plain, others))
+    matcher = SequenceMatcher(None, plain, theirs, autojunk=False)
+    written = {
+        block.a + step: others[block.b + step].word.strip()
+        for block in matcher.get_matching_blocks()
+        for step in range(block.size)
+    }
+    if len(written) < len(heard) / 2:  # it heard something else
+        return segments
+    last_words = " ".join(re.findall(r"\w+", prompt.lower())[-3:])
+    if _sureness(prompted) > _sureness(segments) and last_words not in " ".join(theirs):
+        return prompted
+    numbers = itertools.count()
+    return [
+        replace(
+            segment,
+            words=[
+                replace(word, word=" " * word.word.startswith(" ") + written.get(number, word.word.strip()))
+                for word, number in zip(segment.words or (), numbers, strict=False)
+            ],
+        )
+        for segment in segments
+    ]
+
+
+def _sureness(segments: list[Any]) -> float:
+    return sum(float(segment.avg_logprob) for segment in segments) / len(segments)
+
+
+def _plain(word: Any) -> str:
+    return re.sub(r"\W+", "", word.word.lower())
 
 
 def _lacks_punctuation(segments: list[Any]) -> bool:
@@ -359,14 +396,17 @@ def _moved(segments: list[Any], seconds: float) -> list[Any]:
     ]
 
 
-def _placed(words: list[Word], start: float, stretches: Sequence[Stretch]) -> Iterator[Word]:
+def _placed(
+    words: list[Word], start: float, stretches: Sequence[Stretch], samples: NDArray[np.float32]
+) -> Iterator[Word]:
     """Words with the times of the audio: the pauses are put back. A word is not spread over one."""
     for word in words:
         middle = (word.start + word.end) / 2
-        shift = restored(middle, stretches) - middle + start
+        shift = restored(middle, stretches) - middle
+        begin, end = word.start + shift, word.end + shift
         yield replace(
             word,
-            start=round(word.start + shift, 3),
-            end=round(word.end + shift, 3),
+            start=round(start + sounds_at(samples, begin, end), 3),
+            end=round(start + end, 3),
             probability=round(word.probability or 0.0, 4),
         )
