@@ -88,7 +88,15 @@ def growing(tmp_path: Path, videos: Path) -> Iterator[Any]:
 
     yield extract
     assert not any(at_work._worker and at_work._worker.is_alive() for at_work in begun)
-    assert not [process for process in psutil.Process().children(True) if "ffmpeg" in process.name()]
+    assert not [process for process in psutil.Process().children(True) if "ffmpeg" in name_of(process)]
+
+
+def name_of(process: psutil.Process) -> str:
+    """Empty when it has ended meanwhile."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
