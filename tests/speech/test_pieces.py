@@ -40,10 +40,22 @@ def seconds(stretches: list[Stretch], start: float, end: float) -> float:
     return sum(max(0, min(each.end, last) - max(each.start, first)) for each in stretches) / SAMPLE_RATE
 
 
+def noise(seconds: float) -> np.ndarray:
+    return 0.1 * np.random.default_rng(2).normal(size=int(seconds * SAMPLE_RATE)).astype(np.float32)
+
+
+def applause(seconds: float) -> np.ndarray:
+    claps = np.abs(np.random.default_rng(3).normal(size=int(seconds * 40) + 1)).repeat(SAMPLE_RATE // 40)
+    return 2 * noise(seconds) * claps[: int(seconds * SAMPLE_RATE)].astype(np.float32)
+
+
 @pytest.mark.parametrize("follows", [False, True], ids=["at the end", "in the middle"])
-def test_a_quiet_voice_after_a_loud_one(voices: list[np.ndarray], follows: bool) -> None:
-    loud, question = np.concatenate(voices[:2] * 3), quiet(voices[2])
-    parts = [loud, silence(2), question, *([silence(2), loud] if follows else [])]
+@pytest.mark.parametrize("before", ["voice", "noise", "applause", "voice and noise", "voice and applause"])
+def test_a_quiet_voice_after_something_loud(voices: list[np.ndarray], before: str, follows: bool) -> None:
+    voice = np.concatenate(voices[:2] * 3)
+    sounds = {"voice": voice, "noise": noise(20), "applause": applause(20)}
+    loud, question = np.concatenate([sounds[name] for name in before.split(" and ")]), quiet(voices[2])
+    parts = [loud, silence(2), question, *([silence(2), voice] if follows else [])]
     found = find_speech(np.concatenate(parts), {})
     start = len(loud) / SAMPLE_RATE + 2
     assert seconds(found, start, start + len(question) / SAMPLE_RATE) > 4

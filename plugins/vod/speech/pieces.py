@@ -19,6 +19,10 @@ _LONGEST = 30.0
 _SEARCHED_AGAIN = 1.0
 """Seconds without speech from which on they are searched once more."""
 
+_HALF_SECOND = SAMPLE_RATE // 2
+_MUCH_QUIETER = 0.18
+"""Share of the loudness before: 15 dB less."""
+
 _APART = 4.0
 """Seconds of a pause at which another piece is begun in any case."""
 
@@ -63,19 +67,36 @@ class Piece:
 def find_speech(samples: NDArray[np.float32], vad: Mapping[str, Any]) -> list[Stretch]:
     """Find where somebody speaks.
 
-    The model that finds it has a memory. After a loud voice it passes over a quiet one, however long that
-    speaks. So what it takes for no speech is searched once more, by itself.
+    The model that finds it has a memory. After something loud, a voice or applause, it passes over a quiet
+    voice, however long that speaks. So what it takes for no speech is searched once more, by itself and anew
+    wherever it becomes much quieter.
 
     :param vad: Options of faster-whisper's ``VadOptions``.
     """
     found, at = list[Stretch](), 0
     for stretch in [*_search(samples, vad), Stretch(len(samples), len(samples))]:
-        if at and stretch.start - at >= _SEARCHED_AGAIN * SAMPLE_RATE:
-            between = _search(samples[at : stretch.start], vad)
-            found += [Stretch(at + each.start, at + each.end) for each in between]
+        if stretch.start - at >= _SEARCHED_AGAIN * SAMPLE_RATE:
+            for part in _evenly_loud(samples, at, stretch.start):
+                if part.start:  # from the beginning it would be the same search
+                    again = _search(samples[part.start : part.end], vad)
+                    found += [Stretch(part.start + each.start, part.start + each.end) for each in again]
         found.append(stretch)
         at = stretch.end
     return found[:-1]
+
+
+def _evenly_loud(samples: NDArray[np.float32], start: int, end: int) -> Iterator[Stretch]:
+    """Samples in parts, of which none becomes much quieter than it was before."""
+    import numpy as np
+
+    loudest = 0.0
+    for frame in range(start, end, _HALF_SECOND):
+        loudness = float(np.sqrt((samples[frame : min(frame + _HALF_SECOND, end)] ** 2).mean()))
+        if frame - start >= _SEARCHED_AGAIN * SAMPLE_RATE and loudness < loudest * _MUCH_QUIETER:
+            yield Stretch(start, frame)
+            start, loudest = frame, 0.0
+        loudest = max(loudest, loudness)
+    yield Stretch(start, end)
 
 
 def _search(samples: NDArray[np.float32], vad: Mapping[str, Any]) -> list[Stretch]:
