@@ -642,10 +642,13 @@ class _Job:
 
 
 def _told_of_gaps(gaps: tuple[Gap, ...], *, silent: bool) -> list[str]:
+    if not gaps:
+        return []
     seconds = sum(gap.duration for gap in gaps)
-    if len(gaps) < 2:
-        done = "is silent" if silent else "was left out"
-        return [f"The sound has one gap of {seconds:.1f} s, which {done}."] * len(gaps)
+    if len(gaps) == 1:
+        return [
+            f"The sound has one gap of {seconds:.1f} s, which {'is silent' if silent else 'was left out'}."
+        ]
     done = "are silent" if silent else "were left out"
     return [f"The sound has {len(gaps)} gaps of {seconds:.1f} s in all, which {done}."]
 

@@ -47,20 +47,19 @@ def canonical(language: str) -> str:
     What is no language is returned in lower case.
     """
     text = language.strip().lower().replace("_", "-")
+    code = text.partition("-")[0]
     # A name of four letters or more could be a code that nobody has given to a language yet: thai, urdu.
-    if len(text) > 3 and (code := known(text)):
-        return code
+    if len(code) > 3 and (named := _named(text)):
+        return named
     try:
-        return langcodes.standardize_tag(text.partition("-")[0])
+        return langcodes.standardize_tag(code)
     except ValueError:
-        return known(text) or text
+        return _named(text) or text
 
 
-def known(language: str) -> str:
-    """The code of a language by its name or its own code; empty if it is none that Unicode knows."""
-    text = _plain(language)
-    code = _names().get(text, text)
-    return code if code in _USUAL or code in _names().values() else ""
+def is_known(code: str) -> bool:
+    """Whether a code stands for a language, or for several or none."""
+    return langcodes.tag_is_valid(code)
 
 
 def matches(spoken: str, wanted: str) -> bool:
@@ -71,6 +70,11 @@ def matches(spoken: str, wanted: str) -> bool:
     """
     spoken, wanted = canonical(spoken), canonical(wanted)
     return spoken in (wanted, _USUAL.get(wanted)) or MACROLANGUAGES.get(spoken) == wanted
+
+
+def _named(name: str) -> str:
+    """The code of a language by its name; empty if it is none."""
+    return _names().get(_plain(name), "")
 
 
 def _plain(name: str) -> str:

@@ -93,8 +93,15 @@ class Source:
         """Which sound goes on under another number where *track* ends in an MPEG transport stream."""
         if self.info.container != "mpegts":
             return []
-        ends = self.survey(track).begins + self.survey(track).duration - RESTART
-        others = [other for other in self.info.audio if other.index != track.index and other.readable]
+        survey = self.survey(track)
+        ends = survey.begins + survey.duration - RESTART
+        # Usually it goes on to the end of the file; then the others need not be read.
+        behind = survey.duration * (self.path.stat().st_size - survey.read) / max(survey.read, 1)
+        others = [
+            other
+            for other in self.info.audio
+            if other.index != track.index and other.readable and behind > RESTART
+        ]
         return [
             *(
                 f"Audio track {other.index} starts where track {track.index} ends, and is not read."

@@ -274,7 +274,7 @@ def _code(language: Any) -> str:
     """The code of a language: OpenAI names it (``english``), others give the code, some say ``auto``."""
     if not isinstance(language, str):
         return ""
-    from vod.media.languages import canonical, known
+    from vod.media.languages import canonical, is_known
 
     code = base_code(canonical(language))
-    return _WHISPERS.get(code, code) if known(code) else ""
+    return _WHISPERS.get(code, code) if is_known(code) else ""
