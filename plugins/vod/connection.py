@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from vod.errors import InvalidInputError
 from vod.records import ENGINES
+from vod.text import json_object
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -65,7 +66,7 @@ class ConnectionSettings:
     sis_endpoint: str | None = None
     ffmpeg: str | None = None
     allow_http: bool = False
-    speech: dict[str, Any] = field(default_factory=dict, hash=False)  # settings are keys of caches
+    speech: Mapping[str, Any] = field(default_factory=dict, hash=False)  # settings are keys of caches
 
     @classmethod
     def from_connection(cls, connection: Connection, extra: dict[str, Any]) -> ConnectionSettings:
@@ -209,12 +210,9 @@ def is_true(conn_id: str, name: str, value: Any) -> bool:
     return answer
 
 
-def _speech(conn_id: str, value: Any) -> dict[str, Any]:
-    try:
-        options = json.loads(value) if isinstance(value, str) and value.strip() else value or {}
-    except ValueError:
-        options = None
-    if not isinstance(options, dict):
+def _speech(conn_id: str, value: Any) -> Mapping[str, Any]:
+    options = json_object(value)
+    if options is None:
         raise InvalidConnectionError(
             f"The extra speech of the connection {conn_id!r} is not an object.",
             remedy='Write it as JSON: {"model": "large-v3"}.',

@@ -1,8 +1,10 @@
-"""Text from outside on its way to a person: one line stays one line, and nothing drives a terminal."""
+"""Text from outside: on its way to a person, where nothing drives a terminal, and JSON that people write."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -13,6 +15,17 @@ def printable(text: str) -> str:
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
+
+
+def json_object(given: Any) -> Mapping[str, Any] | None:
+    """An object, or its JSON; empty for nothing at all, ``None`` for what is no object."""
+    if not given or (isinstance(given, str) and not given.strip()):
+        return {}
+    try:
+        value = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return None
+    return value if isinstance(value, Mapping) else None
 
 
 class Lines(str):

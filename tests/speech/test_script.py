@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from vod.errors import InvalidInputError
 from vod.speech import Segment, Word
 from vod.speech.script import check, convert
 
@@ -47,6 +50,12 @@ def test_each_segment_is_in_its_own_language() -> None:
     assert other.text == japanese
 
 
-def test_what_is_installed_can_be_asked_for() -> None:
-    for language in ("zh", "zh-TW", "en-US"):
+def test_without_opencc_only_what_needs_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    check("zh-TW")
+    monkeypatch.setitem(sys.modules, "opencc", None)
+    for language in ("zh", "en-US"):
         check(language)
+    for language in ("zh-TW", "zh_Hans", "yue-HK"):
+        with pytest.raises(InvalidInputError, match="OpenCC is not installed"):
+            check(language)
+    assert convert([said("廣州市")], "", "zh")[0].text == "廣州市"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from vod.speech.engines import ENGINES, OrderingEngine, RemoteAudio, SpeechEngin
 from vod.speech.errors import ServerRefusedError
 from vod.speech.transcribing import fingerprint_of
 from vod.storage.sources import version as storage_version
+from vod.text import json_object
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
@@ -98,11 +98,8 @@ def _told(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _by_name(place: str, given: Any) -> Mapping[str, Any]:
     """Options by name, or in JSON, of which a template and the configuration make text."""
-    try:
-        values = json.loads(given) if isinstance(given, str) and given not in _EMPTY else given or {}
-    except ValueError:
-        values = None
-    if not isinstance(values, Mapping):
+    values = json_object(None if isinstance(given, str) and given in _EMPTY else given)
+    if values is None:
         raise InvalidInputError(
             f"{place} is {str(given)[:100]!r}, and no object with options by name.",
             remedy='Write it as JSON: {"model": "large-v3"}; in a template, with the filter tojson.',
