@@ -18,6 +18,7 @@ from typing import Any
 
 import fsspec
 import httpx
+import psutil
 import pytest
 from rapidfuzz.distance import Levenshtein
 
@@ -128,6 +129,15 @@ def stats(standin: Standin) -> dict[str, Any]:
     """What the stand-in counted: calls by endpoint, submissions by source, assets by status."""
     counted: dict[str, Any] = httpx.get(f"{standin.url}/admin/stats").json()
     return counted
+
+
+def has_ended(process: psutil.Process | int) -> bool:
+    """Whether a process runs no more. It may go away between any two questions about it."""
+    try:
+        found = psutil.Process(process) if isinstance(process, int) else process
+        return found.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 async def first_event(trigger: Any) -> dict[str, Any]:

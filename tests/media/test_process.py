@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import has_ended
 from vod.media import (
     Ceiling,
     ExtractionCancelledError,
@@ -168,7 +169,7 @@ def test_a_program_that_ignores_sigterm_is_killed_with_its_children(
         run(["sh", "-c", script], limits=Limits(30, cancelled))
     watcher.join()
     for pid in map(int, note.read_text().split()):
-        until(lambda pid=pid: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+        until(lambda pid=pid: has_ended(pid))
 
 
 def test_timeout(endless: Path, engine: str, tmp_path: Path) -> None:
@@ -239,7 +240,7 @@ def test_ffmpeg_does_not_outlive_a_process_that_is_killed(endless: Path, wheel: 
     child, ffmpeg = extraction_in_a_child(endless, tmp_path / "out" / "x.mp3")
     child.kill()
     child.communicate(timeout=20)
-    until(lambda: not ffmpeg.is_running() or ffmpeg.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: has_ended(ffmpeg))
 
 
 def test_ffmpeg_that_is_killed_by_somebody(

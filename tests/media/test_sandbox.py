@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.conftest import has_ended
 from vod import sandbox
 from vod.media import ExtractionCancelledError, Limits, UnreadableMediaError, probe
 from vod.media.info import read_media
@@ -130,7 +131,7 @@ def test_a_call_ends_when_its_caller_has_enough(attack: Any) -> None:
     with pytest.raises(TimeoutError):
         attack("spin", check=enough)
     until = time.monotonic() + 5
-    while any(child.status() != psutil.STATUS_ZOMBIE for child in server.children()):
+    while not all(map(has_ended, server.children())):
         enough()
 
 
@@ -193,7 +194,7 @@ def test_nothing_outlives_who_started_it(video: Path, number: int) -> None:
 
 def assert_gone(pid: int) -> None:
     until = time.monotonic() + 5
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while not has_ended(pid):
         assert time.monotonic() < until, "it is still there"
         time.sleep(0.01)
 

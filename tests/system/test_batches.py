@@ -19,7 +19,7 @@ import pytest
 from dev import stack
 from dev.airflow import Airflow, Api, postgres
 from dev.processes import Processes
-from tests.conftest import client_of, stats
+from tests.conftest import client_of, has_ended, stats
 from vod import media
 from vod.standin import Standin, StandinSettings, running
 from vod.standin.faults import parse
@@ -77,7 +77,7 @@ class Cluster:
         """The process in which a task runs: the youngest descendant of the scheduler's workers."""
         workers = self.airflow.process("scheduler").children()
         tasks = [child for worker in workers for child in _children(worker)]
-        return next((task for task in tasks if task.status() != psutil.STATUS_ZOMBIE), None)
+        return next((task for task in tasks if not has_ended(task)), None)
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
