@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from vod.speech import Transcription
 WITHIN = 0.4
 LATE = 1.5
 GAP = (9.5, 19.5)
-QUICK = {("mp4", LATE, True)}
 
 SPOKEN = {"welcome": 0.22, "every": 2.94}
 """When the first two sentences of the sample begin, by its sound."""
@@ -92,13 +90,10 @@ def with_gap(source: Path, target: Path, late: float) -> Path:
     return target
 
 
-@pytest.mark.parametrize(
-    ("container", "late", "gap"),
-    [
-        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
-        for case in itertools.product(("mp4", "mov", "mkv", "ts"), (0.0, LATE), (False, True))
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("gap", [False, True])
+@pytest.mark.parametrize("late", [0.0, LATE])
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv", "ts"])
 def test_every_caption_is_where_it_is_in_the_video(
     container: str, late: float, gap: bool, context: Context, video: Path, tmp_path: Path
 ) -> None:

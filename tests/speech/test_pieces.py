@@ -139,6 +139,7 @@ def test_what_no_word_covers(words: list[SimpleNamespace], expected: list[tuple[
         assert each.samples[0] == round((each.offset - 100) * SAMPLE_RATE)
 
 
+@pytest.mark.slow
 def test_all_of_them_are_heard(
     voices: list[np.ndarray], hear: Transcribe, write_wav: WriteWav, samples: dict[str, str]
 ) -> None:

@@ -53,6 +53,7 @@ def long(video: Path, write_wav: WriteWav) -> Path:
     return write_wav("long.wav", np.tile(speech, 3))
 
 
+@pytest.mark.slow
 def test_a_killed_process_costs_one_audio(own: WhisperEngine, video: Path) -> None:
     def kill(_: float) -> None:
         os.kill(own.pid or 0, signal.SIGKILL)
@@ -178,6 +179,7 @@ def test_it_sees_no_secret(own: WhisperEngine, monkeypatch: pytest.MonkeyPatch) 
     own.close()
 
 
+@pytest.mark.slow
 def test_an_english_model_meets_german(hear: Transcribe, video: Path, tmp_path: Path) -> None:
     """The second track of a sample: a synthetic voice, whose language no model is sure of."""
     german = tmp_path / "german.wav"
