@@ -40,6 +40,7 @@ from vod.cloud.client import VodClient
 from vod.cloud.identity import Login
 from vod.cloud.settings import ServiceSettings
 from vod.cloud.signing import Credentials, SignatureAuth
+from vod.library import pace
 from vod.standin import Standin, StandinSettings, running
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -53,6 +54,12 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _quick_reservations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shared quota is written into a dictionary at once."""
+    monkeypatch.setattr(pace, "SETTLING", 0.01)
 
 
 @pytest.fixture

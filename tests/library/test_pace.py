@@ -63,7 +63,7 @@ def test_tasks_together_use_the_quota_and_are_hardly_ever_refused(tasks: int) ->
 
 
 def test_two_that_take_at_the_same_moment_do_not_get_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace_module, "_SETTLING", 0.2)
+    monkeypatch.setattr(pace_module, "SETTLING", 0.2)
     store = DictStore()
 
     def take(_: int) -> int:

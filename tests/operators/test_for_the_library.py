@@ -17,11 +17,6 @@ from vod.operators import TranscribeAudioOperator
 from vod.standin import Standin
 
 
-@pytest.fixture(autouse=True)
-def _quick_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vod.library.pace._SETTLING", 0.01)
-
-
 @pytest.mark.parametrize("engine", ["vod", pytest.param("ffmpeg", marks=pytest.mark.slow)])
 def test_audio_text_and_reasons_are_in_the_register(
     standin: Standin, connection: str, video: Path, engine: str

@@ -24,12 +24,6 @@ def register() -> DictStore:
     return DictStore()
 
 
-@pytest.fixture(autouse=True)
-def _quick_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shared quota is written into a dictionary at once."""
-    monkeypatch.setattr("vod.library.pace._SETTLING", 0.01)
-
-
 def run_of(register: DictStore, number: int, **of_instance: Any) -> Context:
     """The context of a run of its own, whose state nobody else sees."""
     return context_of(DictStore(), register, run_id=f"run {number}", **of_instance)

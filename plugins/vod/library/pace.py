@@ -23,7 +23,7 @@ _WINDOW = 61.0
 """Seconds after which a submission counts no more: VOD's minute, and a second for what is on its way."""
 _USED_SHARE = 0.98
 """Part of the quota that is used: two clocks, and people at the console."""
-_SETTLING = 1.0
+SETTLING = 1.0
 """Seconds before a reservation is read back: longer than a write takes."""
 _TRIES = 3
 PAUSE = 15.0
@@ -71,12 +71,12 @@ class Pace:
             token = uuid4().hex
             now = self._clock()
             self._write([*sent, (now, count)], token)
-            self._sleep(_SETTLING)
+            self._sleep(SETTLING)
             sent, taken_by = self._read()
             if taken_by == token:
                 return count, self._until_room(sent, wanted - count)
             # Another task has written at the same moment: whoever was last has it.
-            self._sleep(random.uniform(0.0, _SETTLING))  # noqa: S311 - no secret
+            self._sleep(random.uniform(0.0, SETTLING))  # noqa: S311 - no secret
         return 0, random.uniform(2.0, 10.0)  # noqa: S311 - no secret
 
     def refused(self, count: int) -> None:
