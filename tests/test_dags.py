@@ -140,7 +140,7 @@ print(json.dumps(sorted(sys.modules)))
     # httpx and tenacity are loaded by Airflow itself.
     slow = {"aiohttp", "av", "faster_whisper", "ffmpeg", "huaweicloudsdkcore", "numpy", "requests"}
     slow |= {"vod.hooks", "vod.cloud.client", "vod.engines.vod", "vod.triggers"}
-    slow |= {"vod.media.info", "vod.media.extraction", "vod.media.process"}
+    slow |= {"vod.media.info", "vod.media.extraction", "vod.media.writing", "vod.media.process"}
     assert not loaded & slow
 
 

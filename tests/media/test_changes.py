@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from vod.media import Extraction, Output, Selection, extract_all
+from vod.media import Extraction, FfmpegError, Output, Selection, extract_all
 
-from .conftest import ffmpeg
+from .conftest import WHEEL, ffmpeg
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -75,6 +75,21 @@ def test_a_piece_of_a_raw_stream_is_trimmed_once(name: str, tmp_path: Path) -> N
     assert found.duration == pytest.approx(3, abs=0.01)
     assert found.offset == 2
     assert seconds(one(source, start=4).path)[:2] == [4, 5]
+
+
+@pytest.mark.parametrize("other", [STEREO, MONO], ids=["alike", "unlike"])
+@pytest.mark.parametrize("codec", ["libvorbis", "libopus", "flac"])
+def test_a_piece_of_joined_recordings(codec: str, other: list[str], engine: str, tmp_path: Path) -> None:
+    common = ["-c:a", codec, "-f", "ogg"]
+    source = joined(tmp_path / "a.ogg", [*STEREO, *common], [*other, *common])
+    if codec != "flac" and other == MONO and engine == WHEEL:
+        with pytest.raises(FfmpegError, match=r"stopped in the middle.*Another version"):
+            one(source, start=2, duration=3)
+        return
+    for start, duration in ((2, 3), (4, 1)):
+        found = one(source, start=start, duration=duration)
+        assert seconds(found.path) == [*range(start, start + duration)]
+        assert found.duration == pytest.approx(duration, abs=0.01)
 
 
 CODECS = {"ac3": (STEREO, SURROUND), "eac3": (SURROUND, STEREO), "mp2": (STEREO, MONO)}

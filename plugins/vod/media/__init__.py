@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         UnsupportedTrackError,
         not_done,
     )
-    from vod.media.extraction import Extraction, extract, extract_all
+    from vod.media.extraction import extract, extract_all
     from vod.media.formats import EXTENSIONS, FORMATS, SPEECH, Output
     from vod.media.info import AudioTrack, MediaInfo, VideoTrack, probe
     from vod.media.limits import Limits
@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from vod.media.process import Ceiling, Progress, find_ffmpeg, inspect
     from vod.media.provenance import Written, recognise
     from vod.media.tracks import ALL, Selection, choose_tracks
+    from vod.media.writing import Extraction
 
 _MODULES = (
     # Those that load nothing come first.
     *("errors", "limits", "partials", "formats"),
-    *("process", "command", "info", "tracks", "provenance", "ahead", "extraction"),
+    *("process", "command", "info", "tracks", "provenance", "ahead", "writing", "extraction"),
 )
 
 __all__ = [

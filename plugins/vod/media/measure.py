@@ -39,6 +39,7 @@ class Measurement:
     :param changes: How often the way to decode it changes on the way.
     :param hidden: Packets in between that an edit list leaves out.
     :param encrypted: Whether packets are encrypted.
+    :param stopped: Whether the file could not be read on, so that there may be more.
     """
 
     codec: str
@@ -62,6 +63,7 @@ class Measurement:
     changes: int = 0
     hidden: int = 0
     encrypted: bool = False
+    stopped: bool = False
 
     @property
     def has_long_gap(self) -> bool:

@@ -67,7 +67,7 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """An earlier extraction's file, verified anew; fields as in :class:`vod.media.extraction.Extraction`."""
+    """An earlier extraction's file, verified anew; fields as in :class:`vod.media.writing.Extraction`."""
 
     provenance: Provenance
     codec: str

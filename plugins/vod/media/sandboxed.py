@@ -142,7 +142,7 @@ class _Survey:
         self._decode = decode
         self._timeline = timeline
         self._size = self._read = self._packets = self._changes = self._hidden = self._left_out = 0
-        self._decodable = self._encrypted = False
+        self._decodable = self._encrypted = self._stopped = False
         self._frame = self._heard = self._stale = 0.0
         self._played = self._warm_up = 0.0
         self._signature: bytes | None = None
@@ -157,7 +157,7 @@ class _Survey:
         except IndexError:
             pass  # after the last packet, PyAV stumbles over tracks that turned up on the way (damaged TS)
         except (OSError, ValueError, av.FFmpegError):
-            self._last = None
+            self._last, self._stopped = None, True
         self._count_waiting()
         context, line, last = self._context, self._timeline, self._last
         start = max(line.start or 0.0, 0.0, self._plays_from())
@@ -188,6 +188,7 @@ class _Survey:
             "changes": self._changes,
             "hidden": self._hidden,
             "encrypted": self._encrypted,
+            "stopped": self._stopped,
         }
 
     def _is_no_frame(self, packet: av.Packet[av.AudioStream]) -> bool:
