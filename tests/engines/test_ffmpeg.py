@@ -25,7 +25,7 @@ from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import InvalidInputError
 from vod.hooks import VodHook
 from vod.locations import ANYWHERE, local_path
-from vod.media import extraction, sparse, tracks
+from vod.media import sparse, tracks, writing
 from vod.records import AssetFailure, ExtractedAudio, Record
 from vod.standin import Standin
 from vod.storage.destination import Destination
@@ -385,7 +385,7 @@ def test_a_video_with_its_index_at_the_end_is_extracted_while_all_of_it_is_fetch
 ) -> None:
     whole = run(str(long_video), tmp_path / "local", "MP3")
     monkeypatch.setattr(sparse, "_WORTH", 0.0)  # as if the sound alone took longer
-    monkeypatch.setattr(extraction, "run", lambda *_, **__: pytest.fail("ffmpeg was only run afterwards"))
+    monkeypatch.setattr(writing, "run", lambda *_, **__: pytest.fail("ffmpeg was only run afterwards"))
     record = run(client_of(standin).upload(long_video), tmp_path / "audio", "MP3", hook=VodHook())
     assert record.fetched == record.source_size == long_video.stat().st_size
     assert record.duration == whole.duration
@@ -396,7 +396,7 @@ def test_while_only_the_sound_is_fetched_it_is_extracted(
     long_video: Path, standin: Standin, connection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(str(long_video), tmp_path / "local", "MP3")
-    monkeypatch.setattr(extraction, "run", lambda *_, **__: pytest.fail("ffmpeg was only run afterwards"))
+    monkeypatch.setattr(writing, "run", lambda *_, **__: pytest.fail("ffmpeg was only run afterwards"))
     record = run(client_of(standin).upload(long_video), tmp_path / "audio", "MP3", hook=VodHook())
     assert record.fetched
     assert record.fetched < long_video.stat().st_size / 4

@@ -12,7 +12,7 @@ import pytest
 
 from tests.media.conftest import ffmpeg
 from vod import media
-from vod.media import Ahead, Extraction, Limits, Output, Selection, Tags, ahead, extraction
+from vod.media import Ahead, Extraction, Limits, Output, Selection, Tags, ahead, writing
 
 SECONDS = 20
 MAKE = {
@@ -119,7 +119,7 @@ def test_it_gives_what_the_whole_file_gives(name: str, growing: Any, videos: Pat
 def test_it_is_taken_and_ffmpeg_is_not_run_again(
     name: str, growing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "run", lambda *_, **__: pytest.fail("ffmpeg was run again"))
+    monkeypatch.setattr(writing, "run", lambda *_, **__: pytest.fail("ffmpeg was run again"))
     assert len(growing(name, tmp_path / "ahead")) == 2
     assert sorted(contents(tmp_path / "ahead")) == ["a.16k.wav", "a.mp3"]
 
@@ -141,7 +141,7 @@ def test_an_index_at_the_end_that_is_known_is_put_in_front(
     name: str, growing: Any, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = media.extract_all(videos / name, **wishes(tmp_path / "whole"))
-    monkeypatch.setattr(extraction, "run", lambda *_, **__: pytest.fail("ffmpeg was run again"))
+    monkeypatch.setattr(writing, "run", lambda *_, **__: pytest.fail("ffmpeg was run again"))
     found = growing(name, tmp_path / "ahead", boxes_of(videos / name, tmp_path))
     assert alike(found) == alike(expected)
     assert contents(tmp_path / "ahead") == contents(tmp_path / "whole")
