@@ -34,7 +34,7 @@ with DAG(
         "language": forms.language(),
         "model": forms.model(),
         "destination": forms.destination(),
-        "force": forms.force("When this run is cleared, extract again what had succeeded."),
+        "force": forms.force("Extract again also what this or another run has extracted. VOD bills each."),
         "batch_size": forms.batch_size(),
     },
     doc_md=__doc__,

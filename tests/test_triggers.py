@@ -11,14 +11,16 @@ from uuid import uuid4
 
 import pytest
 from airflow.sdk._shared.module_loading import import_string
+from airflow.triggers.base import BaseTrigger
 from cryptography.fernet import Fernet
 
 from tests.conftest import settle, stats
+from vod import triggers
 from vod.cloud.client import VodClient
 from vod.engines import ClaimedElsewhereError
 from vod.records import AssetFailure, PostponedExtraction, SubmittedExtraction
 from vod.standin import Standin
-from vod.triggers import AudioAssetTrigger
+from vod.triggers import AudioAssetTrigger, SpeechOrdersTrigger
 
 FAILED = AssetFailure(asset="bad", outcome="VOD.10062", message="m")
 
@@ -34,7 +36,7 @@ def trigger_of(*records: Any, **options: Any) -> AudioAssetTrigger:
     return AudioAssetTrigger("vod_default", [record.to_json() for record in records], **arguments)
 
 
-async def event_of(trigger: AudioAssetTrigger) -> dict[str, Any]:
+async def event_of(trigger: BaseTrigger) -> dict[str, Any]:
     [event] = [event async for event in trigger.run()]
     return event.payload
 
@@ -46,6 +48,25 @@ def test_it_survives_a_restart_of_the_triggerer_and_carries_no_secret() -> None:
     assert type(again) is AudioAssetTrigger
     assert again.serialize() == (path, arguments)
     assert "secret" not in str(arguments)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", ["audio", "orders"])
+async def test_a_task_is_not_resumed_before_the_scheduler_knows_that_it_was_deferred(
+    what: str, connection: str, client: VodClient, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "SHORTEST_WAIT", 0.5)
+    until = time.time()  # everything is over at once
+    trigger: Any = (
+        trigger_of(submit(client, video), deadline=until)
+        if what == "audio"
+        else SpeechOrdersTrigger(connection, [], until)
+    )
+    for trigger_id, shortest in ((None, 0.0), (1, 0.5)):
+        trigger.trigger_id = trigger_id
+        began = time.monotonic()
+        await event_of(trigger)
+        assert time.monotonic() - began >= shortest
 
 
 @pytest.mark.parametrize("kind", ["submitted", "postponed"])

@@ -305,9 +305,9 @@ def form_fields() -> dict[str, Any]:
         },
         "quota_share": {
             "label": "Quota share",
-            "description": "Part of the account's quotas that may be used, 0.01 to 1. All tasks count their "
-            "submissions together; what reads is counted in each process: with four workers 0.25. "
-            "Empty: 1, all of them.",
+            "description": "Part of the account's quotas that this connection may use, 0.01 to 1: less where "
+            "other programs use the same account. Workers count their submissions together, however "
+            "many they are. Empty: 1, all of them.",
             "schema": {"type": ["number", "null"], "minimum": 0.01, "maximum": 1},
         },
         "security_token": {

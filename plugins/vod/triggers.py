@@ -30,6 +30,10 @@ R = TypeVar("R", SubmittedExtraction, PostponedExtraction)
 _COLLECT_SHARE = 0.25
 """Part of a batch that is worth collecting before all of it is ready: each time, a worker starts."""
 
+SHORTEST_WAIT = 5.0
+"""Seconds before a trigger gives its event. Airflow's scheduler (3.3.2) takes a task for failed that is
+resumed before it has seen that the worker that deferred it is done: a second or two, more under load."""
+
 _waiting: dict[int, tuple[int, float]] = {}
 """For how many audio assets each trigger of this process waits, and when the first of them was accepted."""
 
@@ -98,6 +102,7 @@ class AudioAssetTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then give one event: the records, and the deadline."""
+        began = time.monotonic()
         if self.trigger_id is not None:  # otherwise a task runs it, whose metrics Airflow has set up
             metrics.start_in_triggerer()
         extractions, postponed = self._of(SubmittedExtraction), self._of(PostponedExtraction)
@@ -144,6 +149,7 @@ class AudioAssetTrigger(BaseTrigger):
         finally:
             _waiting.pop(id(self), None)
             _count_waiting()
+        await _until_noticed(self, began)
         yield TriggerEvent({"records": self._handed_back(), "deadline": self.deadline})
 
     async def on_kill(self) -> None:
@@ -219,6 +225,12 @@ class AudioAssetTrigger(BaseTrigger):
         return [record for record in records if isinstance(record, kind)]
 
 
+async def _until_noticed(trigger: BaseTrigger, began: float) -> None:
+    """Wait until the scheduler has seen that the task was deferred, if it was: see :data:`SHORTEST_WAIT`."""
+    if trigger.trigger_id is not None:  # otherwise a task runs the trigger itself
+        await asyncio.sleep(max(began + SHORTEST_WAIT - time.monotonic(), 0.0))
+
+
 def _packed(records: list[dict[str, Any]]) -> str:
     return base64.b64encode(zlib.compress(json.dumps(records).encode(), 9)).decode()
 
@@ -257,6 +269,7 @@ class SpeechOrdersTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then give one event: the deadline."""
+        began = time.monotonic()
         if self.trigger_id is not None:
             metrics.start_in_triggerer()
         try:
@@ -265,6 +278,7 @@ class SpeechOrdersTrigger(BaseTrigger):
         except VodError as error:
             # The resumed task makes the same call and fails with the same error, in its own terms.
             self.log.warning("Waiting ended: %s", error)
+        await _until_noticed(self, began)
         yield TriggerEvent({"deadline": self.deadline})
 
 

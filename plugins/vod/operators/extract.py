@@ -75,8 +75,8 @@ class ExtractAudioOperator(BatchOperator):
         ``{"track": "speech", "speech": True}``. (templated)
     :param fallback: ``ffmpeg`` extracts on the worker, from the original, what VOD refuses for quota,
         arrears, type or state, or ends without audio. (templated)
-    :param force: Extract again what an earlier attempt of this task finished. Retries of the same attempt
-        still do nothing twice. (templated)
+    :param force: Extract again what this or another task has extracted; VOD bills each. Retries of the same
+        attempt still do nothing twice. (templated)
     :param vod_conn_id: Connection of type ``vod``. With files, ffmpeg and a destination none is needed.
         (templated)
     :param wait_for_completion: Wait for the audio; otherwise return :class:`vod.records.SubmittedExtraction`
