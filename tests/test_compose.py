@@ -20,6 +20,7 @@ import pytest
 import yaml
 from airflow.configuration import retrieve_configuration_description
 from airflow.models import Connection
+from airflow.sdk.configuration import conf
 from jsonschema.validators import validator_for
 
 from dev.airflow import Airflow, free_port
@@ -44,6 +45,7 @@ ON_PURPOSE_DIFFERENT = {
     "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "AIRFLOW__CORE__EXECUTOR",
     "AIRFLOW__CORE__FERNET_KEY",
+    "AIRFLOW__CORE__PARALLELISM",
     "AIRFLOW__CORE__TEST_CONNECTION",
     "AIRFLOW__VOD__ALLOWED_LOCATIONS",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
@@ -126,11 +128,12 @@ def test_no_secret_is_in_the_file() -> None:
     ]
     for name in ("AIRFLOW_CONN_VOD_DEFAULT", "AIRFLOW_CONN_AUDIO_STORE"):
         settings += list(json.loads(ENVIRONMENT[name]).items())
-    settings += [tuple(argument.lstrip("-").split("=", 1)) for argument in SERVICES["standin"]["command"]]
     secrets = {option: value for option, value in settings if SECRET.search(option)}
 
-    assert {"POSTGRES_PASSWORD", "AIRFLOW__CORE__FERNET_KEY", "password", "secret-key"} <= secrets.keys()
-    assert {"VOD_STANDIN_ADMIN_TOKEN"} <= secrets.keys()
+    assert {"POSTGRES_PASSWORD", "AIRFLOW__CORE__FERNET_KEY", "password"} <= secrets.keys()
+    assert {"VOD_STANDIN_ADMIN_TOKEN", "VOD_STANDIN_SECRET_KEY"} <= secrets.keys()
+    arguments = [f"{SERVICES[name].get(part, [])}" for name in SERVICES for part in ("command", "entrypoint")]
+    assert not re.search(r"--[\w-]*(?:secret|token)", " ".join(arguments)), "all users of the host see these"
     for option, value in secrets.items():
         match = VARIABLE.fullmatch(value)
         assert match, f"{option} is written out"
@@ -164,6 +167,17 @@ def test_airflow_has_these_options() -> None:
     used = {tuple(name.removeprefix("AIRFLOW__").lower().split("__")) for name in names}
     assert len(used) > 10
     assert used - options == set()
+
+
+def test_what_waits_long_for_a_worker_is_no_failure() -> None:
+    """A task's token lasts as long as it may wait, and it is given a new one at the next check."""
+    leeway = float(ENVIRONMENT["AIRFLOW__API_AUTH__JWT_LEEWAY"])
+    between = float(ENVIRONMENT["AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL"])
+    assert leeway >= between + 20
+    # The executor's slots and those of the pool count what waits, too.
+    most = ENVIRONMENT["AIRFLOW__CORE__PARALLELISM"]
+    assert int(most) > 10 * conf.getint("core", "max_active_tasks_per_dag")
+    assert f"pools set default_pool {most} " in SERVICES["airflow-init"]["command"][-1]
 
 
 def test_connection_leads_to_the_standin(variables: dict[str, str]) -> None:
@@ -319,8 +333,13 @@ def test_connection_leads_to_the_real_service_without_an_endpoint(variables: dic
     assert settings.service.endpoint == "https://vod.cn-north-4.myhuaweicloud.com"
 
 
-def test_standin_understands_its_command_and_knows_the_connection(variables: dict[str, str]) -> None:
+def test_standin_understands_its_command_and_knows_the_connection(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {**variables, "VOD_SECRET_KEY": "chosen"}
     service = SERVICES["standin"]
+    for name, value in service["environment"].items():
+        monkeypatch.setenv(name, interpolated(value, variables))
     assert service["entrypoint"][:4] == ["python", "-m", "vod", "standin"]
     parser = argparse.ArgumentParser()
     standin.add_arguments(parser)

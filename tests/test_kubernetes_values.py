@@ -26,6 +26,16 @@ def test_airflow_has_these_options() -> None:
             assert known, (section, option)
 
 
+def test_what_waits_long_for_a_worker_is_no_failure() -> None:
+    """As in the compose file; the times are Airflow's own."""
+    config, between = VALUES["config"], conf.getfloat("scheduler", "task_queued_timeout_check_interval")
+    assert config["api_auth"]["jwt_leeway"] >= between + 20
+    assert (
+        str(config["core"]["parallelism"])
+        == COMPOSE["x-airflow"]["environment"]["AIRFLOW__CORE__PARALLELISM"]
+    )
+
+
 def test_every_queue_has_workers_as_in_the_compose_file() -> None:
     workers = VALUES["workers"]["celery"]
     queues = {workers["queue"], *(each["queue"] for each in workers["sets"])}

@@ -238,7 +238,6 @@ def settings(
     keys = {"STORE_ACCESS_KEY": store.login, "STORE_SECRET_KEY": store.password, "STORE_REGION": REGION}
     return {
         **distributed.settings(database, redis.url, {**keys, "STORE_ENDPOINT": store.url}),
-        "AIRFLOW__CORE__PARALLELISM": "32",
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__CORE__TASK_INSTANCE_HEARTBEAT_SEC": "2",

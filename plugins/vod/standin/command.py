@@ -20,6 +20,7 @@ from vod.standin.settings import Behaviour, FinalStatus, StandinSettings
 
 DEFAULT_PORT = 8600
 ADMIN_TOKEN = "VOD_STANDIN_ADMIN_TOKEN"  # noqa: S105 - its name
+SECRET_KEY = "VOD_STANDIN_SECRET_KEY"  # noqa: S105 - its name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default=usual.host, help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free port (%(default)s)")
     parser.add_argument("--access-key", default=usual.access_key, help="the AK that it knows (demo key)")
-    parser.add_argument("--secret-key", default=usual.secret_key, help="the SK that belongs to it (demo key)")
+    parser.add_argument(
+        "--secret-key",
+        default=os.environ.get(SECRET_KEY, usual.secret_key),
+        help=f"the SK that belongs to it (environment variable {SECRET_KEY}; demo key)",
+    )
     parser.add_argument("--project-id", default=usual.project_id, help="the one project (%(default)s)")
     parser.add_argument(
         "--workers", type=int, default=usual.workers, help="extractions at a time (%(default)s)"
