@@ -67,7 +67,7 @@ test-browser: $(READY) ## what a person does in the UI, in headless Chromium
 test-distributed: $(READY) ## Airflow with Celery and Redis (needs redis-server and root), five workers, no common disk
 	@$(BIN)/python -m pytest -q --durations=15 -m distributed tests/distributed
 
-bench: $(READY) ## measures all and renews docs/performance.md; PARTS="side_by_side growth under_quota waiting": these
+bench: $(READY) ## measures extraction and orchestration, and renews docs/performance.md; PARTS="side_by_side growth under_quota waiting": these
 	@$(if $(PARTS),,$(BIN)/python -m benchmarks.parse_time && $(BIN)/python -m benchmarks.sandbox && $(BIN)/python -m benchmarks.extraction && $(BIN)/python -m benchmarks.remote)
 	@$(BIN)/python -m benchmarks.orchestration $(PARTS)
 

@@ -17,7 +17,7 @@ Figures = dict[str, Any]
 
 def renew(name: str, text: str) -> None:
     """Put *text* between the markers of *name* in docs/performance.md."""
-    pattern = rf"(<!-- {name}: made by make bench -->\n).*?(<!-- end -->)"
+    pattern = rf"(<!-- {name}: made by [^>]* -->\n).*?(<!-- end -->)"
     found = re.subn(
         pattern, lambda match: f"{match[1]}\n{text}\n{match[2]}", DOCUMENT.read_text(), flags=re.S
     )

@@ -42,6 +42,11 @@ class Row:
 def main() -> int:
     started = time.monotonic()
     chosen = videos_of(os.environ.get("VIDEO", ""))
+    if chosen and not any(video.exists() for video in chosen):
+        say(f"VIDEO: there is no file {', '.join(map(str, chosen))}. Check its name and folder.")
+        return 2
+    if os.environ.get("VIDEOS"):
+        say("VIDEOS is a folder for `make up`; `make demo` takes files, as VIDEO.")
     videos = chosen or stack.sample_videos()
     try:
         ffmpeg = media.find_ffmpeg()

@@ -58,6 +58,8 @@ def up(*, distributed: bool = False) -> int:
     if VIDEOS and not Path(VIDEOS).is_dir():
         say(f"VIDEOS={VIDEOS} is no folder.")
         return 2
+    if os.environ.get("VIDEO"):
+        say("VIDEO is a file for `make demo`; `make up` takes a folder, as VIDEOS.")
     STATE.mkdir(parents=True, exist_ok=True)
     with _only_one() as alone, Processes() as processes:
         if not alone:

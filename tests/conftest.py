@@ -18,6 +18,7 @@ from typing import Any
 
 import fsspec
 import httpx
+import hypothesis
 import psutil
 import pytest
 from rapidfuzz.distance import Levenshtein
@@ -44,6 +45,10 @@ from vod.library import pace
 from vod.standin import Standin, StandinSettings, running
 
 SAMPLES = Path(__file__).parent.parent / "samples"
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_xdist_auto_num_workers() -> int:

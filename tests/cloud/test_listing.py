@@ -163,7 +163,7 @@ class Model:
             self.assets[f"a{self._dice.randrange(1000, 10**6)}"] = self._dice.randrange(8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     created=st.lists(st.integers(0, 7) | st.integers(0, 100), max_size=60),
     inclusive=st.booleans(),

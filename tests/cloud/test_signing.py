@@ -85,7 +85,7 @@ PAIRS = st.lists(st.tuples(TEXT.filter(bool), TEXT), max_size=6)
 SEGMENTS = st.lists(TEXT.filter(lambda text: text not in ("", ".", "..")), min_size=1, max_size=4)
 TOKENS = st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30)
 METHODS = st.sampled_from(("GET", "POST", "PUT", "DELETE"))
-ANY = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+ANY = settings(max_examples=300, derandomize=True, database=None)
 
 
 def on_the_wire(request: httpx.Request) -> WireRequest:

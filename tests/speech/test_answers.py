@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vod.speech.engines.answers import passage_of
@@ -119,6 +119,7 @@ TEXTS = st.text(st.sampled_from(" abcdefgh.,!?'\"-()你好吗\uff0c。「」ส�
 TIMES = st.floats(0, 100)
 
 
+@example([("???", 0.8, 60.0)], [])
 @given(
     st.lists(st.tuples(TEXTS, TIMES, TIMES), min_size=1, max_size=5),
     st.lists(st.tuples(TEXTS, TIMES, TIMES), max_size=30),

@@ -45,7 +45,7 @@ def test_names_are_names(write_wav: WriteWav, name: str) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableAudioError, match=r"nowhere\.mp3: There is no such audio file\. Check"):
+    with pytest.raises(UnreadableAudioError, match=r"nowhere\.mp3: There is no such file\. Check"):
         decode(tmp_path / "nowhere.mp3")
 
 

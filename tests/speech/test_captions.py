@@ -62,7 +62,7 @@ WORDS = st.lists(
 
 
 @given(WORDS, st.sampled_from([*PROFILES.values(), Profile(cells=10, lines=1, longest=3)]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_word_is_lost_and_no_rule_broken(
     words: list[tuple[str, float, float, str | None]], profile: Profile
 ) -> None:
@@ -107,7 +107,7 @@ AT_ONCE = st.lists(
 
 
 @given(AT_ONCE, st.sampled_from([*PROFILES.values(), Profile(cells=10, lines=1, longest=3)]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_speakers_at_once_give_captions_that_all_parsers_read(
     turns: list[tuple[str | None, float, list[str], float]], profile: Profile
 ) -> None:

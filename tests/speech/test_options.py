@@ -25,6 +25,10 @@ from vod.speech import SpeechOptions
         ({"vad": {"neg_threshold": None}, "hotwords": None}, {}),
         ({"vad": {"threshold": 1.0}}, {"vad": {"threshold": 1}}),
         ({"beam_size": 5.0, "language": " pt_BR "}, {"language": "pt_BR"}),
+        ({"language": "ger"}, {"language": "de"}),
+        ({"language": "German"}, {"language": "de"}),
+        ({"language": "chi-TW"}, {"language": "zh-TW"}),
+        ({"language": "yue"}, {"language": "yue"}),
     ],
 )
 def test_text_that_means_one_thing_is_taken(given: dict[str, Any], meant: dict[str, Any]) -> None:

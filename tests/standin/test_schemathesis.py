@@ -66,7 +66,7 @@ def test_no_request_breaks_it(description, token, call, mode):
     """Requests that fit the description, and requests that do not."""
 
     @given(case=description.find_operation_by_id(call).as_strategy(generation_mode=mode))
-    @settings(max_examples=10, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=10, derandomize=True, database=None)
     def ask(case):
         case.call_and_validate(headers={"X-Auth-Token": token}, checks=CHECKS)
 

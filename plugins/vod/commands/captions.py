@@ -7,8 +7,9 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+from vod.commands.formats import add_formats
 from vod.errors import InvalidInputError
-from vod.speech.captions import WRITERS, write
+from vod.speech.captions import write
 from vod.speech.layout import PROFILES, Profile, broken_rules, cues, profile_for
 from vod.speech.transcription import Transcription
 from vod.text import printable
@@ -17,7 +18,7 @@ from vod.text import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a (sub)command."""
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="transcripts in JSON")
-    parser.add_argument("--format", action="append", choices=list(WRITERS), help="default: vtt; repeatable")
+    add_formats(parser, "vtt")
     parser.add_argument("--profile", choices=list(PROFILES), help="default: the usual one of the language")
     for rule in fields(Profile):
         parser.add_argument(
@@ -44,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
                 lines = [str(path) for path in _write(file, said, profile, options, taken)]
         except (OSError, ValueError, InvalidInputError) as error:
             bad = True
-            sys.stderr.write(f"{printable(f'{file}: {error}')}\n")
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            sys.stderr.write(f"{printable(f'{file}: {reason}')}\n")
         else:
             sys.stdout.write("".join(f"{line}\n" for line in lines))
     return int(bad)

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         ]
     if options.connection:
         lines += _connection(options.connection, bad)
-    lines += [f"PROBLEM: {problem}" for problem in bad]
+    lines += [f"PROBLEM: {problem}" for problem in dict.fromkeys(bad)]
     sys.stdout.write("\n".join(lines) + "\n")
     return int(bool(bad))
 

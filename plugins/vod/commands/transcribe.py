@@ -15,16 +15,20 @@ from typing import get_args
 
 from vod import media
 from vod.commands.bar import Bar
+from vod.commands.formats import add_formats
 from vod.errors import VodError
 from vod.library.transcripts import TranscriptFiles
 from vod.locations import ANYWHERE
-from vod.speech import WRITERS, SpeechOptions, script
+from vod.speech import SpeechOptions, script
 from vod.speech.engines import SpeechEngine, Watch, engine
 from vod.speech.options import Channels
 from vod.speech.transcribing import Teller, doubts, fingerprint_of, transcribe
 from vod.storage.destination import Destination
 from vod.storage.models import models_folder
 from vod.text import printable
+
+USUAL = "txt,vtt,srt"
+"""Formats that are written when none is asked for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--models", metavar="DIR", help="folder or URL that holds models by name")
     parser.add_argument("--hotwords", default="", help="names and words to expect")
-    parser.add_argument("--format", default="txt,vtt,srt", help=f"of {', '.join(WRITERS)} (%(default)s)")
+    add_formats(parser, USUAL)
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder (that of each file)")
 
 
@@ -49,10 +53,7 @@ def run(options: argparse.Namespace) -> int:
     """Transcribes with parsed options; returns 0 only if all succeeded."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     names = ("model", "language", "task", "multilingual", "device", "hotwords", "channels")
-    formats = [name for name in options.format.split(",") if name]
-    if unknown := [name for name in formats if name not in WRITERS]:
-        sys.stderr.write(f"There is no format {unknown[0]!r}. Choose from: {', '.join(WRITERS)}.\n")
-        return 2
+    formats = options.format or USUAL.split(",")
     cancelled = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: cancelled.set())
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
             try:
                 said = _transcribe(file.absolute(), hearing, speech, formats, options.output, watch)
             except VodError as error:
-                bad, said = 1, f"{file}: {error}"
+                bad, said = 1, str(error) if error.asset else f"{file}: {error}"
             if bar:
                 bar.clear()
             sys.stdout.write(f"{printable(said)}\n")

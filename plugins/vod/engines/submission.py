@@ -209,7 +209,7 @@ class Submitter:
     ) -> Outcomes:
         """Leave assets until VOD accepts the credential again."""
         log.warning(
-            "VOD refuses the credential; %d assets are left until it does not. %s", len(assets), error
+            "VOD does not accept the credentials; %d assets wait until it does. %s", len(assets), error
         )
         outcomes: Outcomes = {}
         for asset in assets:

@@ -134,7 +134,9 @@ def _read(audio: Path, *, mix: bool) -> Iterator[tuple[list[str], NDArray[np.int
     name, damaged = str(audio), 0
     try:
         if not audio.exists():
-            raise UnreadableAudioError("There is no such audio file.", asset=name)
+            raise UnreadableAudioError(
+                "There is no such file.", asset=name, remedy="Check its name and folder."
+            )
         if not audio.is_file():
             raise UnreadableAudioError("This is not a regular file.", asset=name)
         options = allowed_formats.open_options()

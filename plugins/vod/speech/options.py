@@ -145,6 +145,7 @@ class SpeechOptions:
         for entry in fields(self):
             value = _read(entry.name, getattr(self, entry.name), **entry.metadata)
             object.__setattr__(self, entry.name, value)
+        object.__setattr__(self, "language", _code(self.language))
         if self.engine == "sis" and self.model == SpeechOptions.model:
             object.__setattr__(self, "model", "chinese_16k_media")
 
@@ -170,3 +171,13 @@ class SpeechOptions:
         means = {"device", "cpu_threads", "batch_size", "time_limit", "memory_limit"}
         values = {name: value for name, value in asdict(self).items() if name not in means}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _code(language: str) -> str:
+    """A language as models know it: ``de`` also for ``ger`` and ``German``, as tracks may name it."""
+    base, separator, region = language.replace("_", "-").partition("-")
+    if len(base) <= 2:
+        return language
+    from vod.media.languages import canonical  # it loads lists of names
+
+    return f"{canonical(base)}{separator}{region}"

@@ -115,7 +115,9 @@ def doubts(transcription: Transcription) -> list[str]:
         found.append(f"The mean probability of its words is {confidence:.2f}.")
     probability = transcription.language_probability
     if probability is not None and probability < SURE_OF_LANGUAGE:
-        found.append(f"That it is in {transcription.language!r} has a probability of {probability:.2f}.")
+        found.append(
+            f"It may be in another language than {transcription.language!r} (probability {probability:.2f})."
+        )
     if transcription.dropped.improbable and not transcription.segments:
         found.append("Everything that was recognised was too improbable, and was dropped.")
     return found

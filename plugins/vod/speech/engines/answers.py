@@ -231,7 +231,7 @@ def _spread(text: str, start: float, end: float) -> Iterator[Word]:
     for token in tokens:
         begin = start + (end - start) * at / whole
         at += len(token.strip())
-        yield Word(begin, start + (end - start) * at / whole, token)
+        yield Word(begin, min(start + (end - start) * at / whole, end), token)
 
 
 def _tokens(text: str) -> Iterator[str]:

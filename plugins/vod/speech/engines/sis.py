@@ -296,9 +296,7 @@ class SisEngine:
         if isinstance(error, _ACCOUNT):
             remedy = "Check keys, region and project of the connection, and that the account has SIS."
             return ServerRefusedError(f"SIS refuses the account: {told}", remedy=remedy)
-        return ServerRefusedError(
-            f"SIS refuses the request: {told}", remedy="The message says what it refuses."
-        )
+        return ServerRefusedError(f"SIS refuses the request: {told}")
 
 
 async def await_orders(

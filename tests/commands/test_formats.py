@@ -1,0 +1,26 @@
+"""Commands take the formats of texts in one way: separated by commas, or one after the other."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import pytest
+
+from vod.commands import captions, transcribe
+
+
+@pytest.mark.parametrize("command", [captions, transcribe])
+def test_commas_and_repetition(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+
+    def formats(*arguments: str) -> list[str] | None:
+        return parser.parse_args(["a.json", *arguments]).format
+
+    assert formats() is None
+    assert formats("--format", "vtt,srt") == formats("--format", "vtt", "--format", "srt") == ["vtt", "srt"]
+    assert formats("--format", "vtt, srt,") == ["vtt", "srt"]
+    with pytest.raises(SystemExit):
+        formats("--format", "vtt,doc")
+    assert "there is no 'doc'; choose from json, txt, vtt, srt" in capsys.readouterr().err
