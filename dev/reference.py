@@ -160,6 +160,7 @@ def _prose(text: str) -> str:
     """reStructuredText as it stands in docstrings, in Markdown."""
     text = _ROLE.sub(lambda role: f"`{role[1].rpartition('.')[2]}`", text.strip())
     text = re.sub(r"``([^`]+)``", r"`\1`", text)
+    text = re.sub(r" \((?:contract, )?section [\d.]+\)", "", text)  # the contract is not in the documents
     lines = text.split("\n")
     made, code = list[str](), False
     for line in lines:

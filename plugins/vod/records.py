@@ -48,7 +48,7 @@ class ExtractedAudio(_Record):
 
     :param asset: The source as the caller named it: a VOD asset id, a path or a URL.
     :param uri: Where the audio is: ``file:///…``, ``s3://…``, ``vod://<connection>/<asset>``. Never signed.
-    :param audio_format: Format asked for, one of :data:`LOCAL_AUDIO_FORMATS`.
+    :param audio_format: Format asked for: MP3, AAC, WAV, FLAC or OPUS.
     :param codec: Codec found in the file, for example ``mp3`` or ``aac``; ``None`` when VOD did not say.
     :param duration: Seconds; ``None`` when VOD did not say.
     :param size: Bytes; 0 when VOD did not say.
@@ -175,9 +175,9 @@ class PostponedExtraction(_Record):
 class Transcript(_Record):
     """What was said in one audio.
 
-    :param asset: The source, as in :attr:`ExtractedAudio.asset`: by it both records of a video are found.
-    :param audio: URI of the audio, as in :attr:`ExtractedAudio.uri`.
-    :param text: How it begins: at most :data:`MAX_LENGTH_TEXT` characters, without time stamps. The whole
+    :param asset: The source as the record of its audio names it: by it both are found.
+    :param audio: URI of the audio, as the record of the audio has it.
+    :param text: How it begins: at most 500 characters, without time stamps. The whole
         text is in the files.
     :param language: Language code recognised or given, for example ``en``.
     :param duration: Seconds of audio.

@@ -96,7 +96,7 @@ class SourceNotReadyError(CloudError):
 
 
 class ThrottledError(CloudError):
-    """Over the quota of section 12.
+    """More calls a minute than VOD allows (contract, section 12).
 
     :param retry_after: Seconds that the gateway asked to wait, if it said so.
     """
