@@ -40,6 +40,18 @@ _waiting: dict[int, tuple[int, float]] = {}
 _cancelling: set[asyncio.Future[list[str]]] = set()
 
 
+class AudioEvent(TriggerEvent):
+    """What :class:`AudioAssetTrigger` gives, its records and its deadline as the payload.
+
+    Airflow's triggerer logs the event itself, so it says how much it holds, not what.
+    """
+
+    def __repr__(self) -> str:
+        return f"<audio of {len(self.payload['records'])} assets>"
+
+    __str__ = __repr__
+
+
 class AudioAssetTrigger(BaseTrigger):
     """Waits until there is something to do for a batch: its audio assets are ready or have failed, VOD may
     take an extraction that was postponed, or the deadline has passed.
@@ -150,7 +162,7 @@ class AudioAssetTrigger(BaseTrigger):
             _waiting.pop(id(self), None)
             _count_waiting()
         await _until_noticed(self, began)
-        yield TriggerEvent({"records": self._handed_back(), "deadline": self.deadline})
+        yield AudioEvent(payload={"records": self._handed_back(), "deadline": self.deadline})
 
     async def on_kill(self) -> None:
         """Cancel what VOD has queued, when a person ends or clears the task."""
