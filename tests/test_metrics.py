@@ -13,6 +13,7 @@ import pytest
 import yaml
 from airflow.sdk.observability import stats
 from airflow.sdk.observability.metrics import stats_utils
+from airflow.utils.net import get_hostname
 
 from tests.conftest import DictStore, context_of
 from vod import metrics
@@ -73,9 +74,11 @@ def test_a_batch_of_vod(
     assert sum(found["vod.extractions.audio_seconds,engine=vod"]) == 2 * 8
     assert len(found["vod.extractions.duration,engine=vod"]) == 2
     assert sum(found["vod.assets.failed,task=audio,outcome=extraction_failed"]) == 1
-    assert found["vod.waiting.assets"][-1] == found["vod.waiting.oldest"][-1] == 0
-    assert max(found["vod.waiting.assets"]) >= 2
-    assert max(found["vod.waiting.oldest"]) > 0
+    place = f"hostname={get_hostname()},process=task"
+    waiting, oldest = found[f"vod.waiting.assets,{place}"], found[f"vod.waiting.oldest,{place}"]
+    assert waiting[-1] == oldest[-1] == 0
+    assert max(waiting) >= 2
+    assert max(oldest) > 0
     calls = {name: sum(values) for name, values in found.items() if name.startswith("vod.calls.made")}
     assert calls["vod.calls.made,service=VOD,call=extract,answer=throttled"] == 1
     assert calls["vod.calls.made,service=VOD,call=extract,answer=ok"] == 4
@@ -124,9 +127,14 @@ def test_files_and_their_text(received: Any, video: Path, tmp_path: Path) -> Non
     assert all(again[name] == [1] for name in made), "what is reused was not made"
 
 
+def test_a_tag_holds_what_statsd_takes(received: Any) -> None:
+    metrics.count("vod.transcriptions.audio_seconds", 5, engine="whisper", model="Systran/whisper:大,=")
+    assert received() == {"vod.transcriptions.audio_seconds,engine=whisper,model=Systran_whisper____": [5]}
+
+
 def test_with_metrics_off_nothing_happens() -> None:
     metrics.count("vod.extractions.submitted")
-    metrics.gauge("vod.waiting.oldest", 1.0)
+    metrics.gauge("vod.waiting.oldest", 1.0, hostname="here", process="task")
     metrics.timing("vod.calls.quota_wait", 1.0, service="VOD", call="info")
 
 
