@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 import yaml
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
 from airflow.sdk.observability import stats
 from airflow.sdk.observability.metrics import stats_utils
 from airflow.utils.net import get_hostname
 
-from tests.conftest import DictStore, context_of
+from tests.conftest import DictStore, context_of, settle
 from vod import metrics
+from vod.batch.outcomes import fail_at_once
 from vod.cloud.client import VodClient
+from vod.engines import SubmissionStoppedError
 from vod.metrics import METRICS
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
+from vod.sensors import AudioAssetSensor
 from vod.standin import Standin, faults
 
 ROOT = Path(__file__).parent.parent
@@ -125,6 +129,84 @@ def test_files_and_their_text(received: Any, video: Path, tmp_path: Path) -> Non
     again = received()
     made = [name for name in again if name.startswith(("vod.extractions.f", "vod.transcriptions.f"))]
     assert all(again[name] == [1] for name in made), "what is reused was not made"
+
+
+@pytest.mark.parametrize("engine", ["vod", "ffmpeg"])
+def test_a_batch_that_fails_as_a_whole_counts_its_assets_at_each_try(
+    received: Any, video: Path, engine: str
+) -> None:
+    assets = [str(video), f"{video} ", "/videos/another.mp4"] if engine == "ffmpeg" else ["a" * 32, "b" * 32]
+    destination = "/proc/nowhere" if engine == "ffmpeg" else None  # there is no connection either
+    operator = ExtractAudioOperator(
+        task_id="extract", assets=assets, engine=engine, destination=destination, failed_assets="return"
+    )
+    for tries in (1, 2):
+        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is, the assets have failed
+            operator.execute(context_of(DictStore()))
+        failed = {name: sum(values) for name, values in received().items() if "failed" in name}
+        assert list(failed.values()) == [2 * tries], failed
+        assert "vod.assets.failed,task=audio,outcome=" in next(iter(failed))
+
+
+def test_a_batch_that_cannot_be_read_counts_as_one(received: Any) -> None:
+    with pytest.raises(AirflowFailException):
+        ExtractAudioOperator(task_id="extract", assets="[", engine="vod").execute(context_of(DictStore()))
+    with pytest.raises(AirflowFailException):
+        TranscribeAudioOperator(task_id="hear", audio=[{}]).execute(context_of(DictStore()))
+    found = received()
+    assert found["vod.assets.failed,task=audio,outcome=invalid_input"] == [1]
+    assert found["vod.assets.failed,task=transcripts,outcome=invalid_input"] == [1]
+
+
+def test_what_a_person_has_ended_is_no_failure(received: Any) -> None:
+    with pytest.raises(SubmissionStoppedError), fail_at_once("audio", lambda: 1000):
+        raise SubmissionStoppedError("ended")
+    assert received() == {}
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_what_a_sensor_collects_counts_once_a_task(
+    received: Any, connection: str, client: VodClient, video: Path, standin: Standin, deferrable: bool
+) -> None:
+    assets = [client.upload(video, title=str(number)) for number in range(3)]
+    standin.behaviour.faults = [faults.Fail(asset=assets[2])]
+    extract = ExtractAudioOperator(
+        task_id="extract", assets=[*assets, "f" * 32], wait_for_completion=False, failed_assets="return"
+    )
+    submitted = extract.execute(context_of(DictStore()))
+    settle(client, *(each["audio_asset_id"] for each in submitted if each["outcome"] == "submitted"))
+    assert not [name for name in received() if name.startswith("vod.extractions.finished")]
+    before = sum(sum(values) for name, values in received().items() if "failed" in name)
+    assert before == 1, "what was not submitted is the operator's failure"
+    theirs = {**submitted[1], "submitted_by": "another task"}
+    context = context_of(DictStore())
+    for _ in range(2):
+        sensor = AudioAssetSensor(
+            task_id="wait",
+            audio_assets=[submitted[0], theirs, *submitted[2:]],
+            deferrable=deferrable,
+            failed_assets="return",
+        )
+        assert len(sensor.execute(context)) == 4
+        found = received()
+        assert found["vod.extractions.finished,engine=vod"] == [1]
+        assert found["vod.extractions.audio_seconds,engine=vod"] == [8]
+    assert sum(found["vod.assets.failed,task=audio,outcome=extraction_failed"]) == 2, "at each try"
+    assert sum(sum(values) for name, values in found.items() if "failed" in name) == before + 2
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_audio_that_a_sensor_waits_for_in_vain_counts_as_failed(
+    received: Any, connection: str, client: VodClient, video: Path, standin: Standin, deferrable: bool
+) -> None:
+    standin.behaviour.queue_seconds = 60
+    audio = [client.extract_audio(client.upload(video)).audio_asset_id for _ in range(2)]
+    sensor = AudioAssetSensor(
+        task_id="wait", audio_assets=audio, deferrable=deferrable, poke_interval=0.05, timeout=0.0
+    )
+    with pytest.raises(AirflowSensorTimeout):
+        sensor.execute(context_of(DictStore()))
+    assert sum(received()["vod.assets.failed,task=audio,outcome=error"]) == 2
 
 
 def test_a_tag_holds_what_statsd_takes(received: Any) -> None:
