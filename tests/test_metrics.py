@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -251,11 +254,32 @@ def in_prometheus() -> set[str]:
     return names
 
 
+def labels_asked(expression: str) -> set[str]:
+    """Labels by which an expression of Prometheus selects or groups."""
+    lists = re.findall(r"\bby \(([^)]*)\)", expression)
+    return {label for text in lists for label in re.split(r",\s*", text)} | {
+        *re.findall(r"(\w+)=~?\"", expression)
+    }
+
+
+def labels_sent(expression: str) -> set[str]:
+    """Tags that all metrics of an expression have."""
+    names = re.findall(r"airflow_vod\w+", expression)
+    tags = [
+        {*metric.tags}
+        for name, metric in METRICS.items()
+        if any(each.startswith("airflow_" + name.replace(".", "_")) for each in names)
+    ]
+    return set.intersection(*tags) if tags else set()
+
+
 def test_the_dashboard_shows_what_there_is() -> None:
     dashboard = json.loads((DOCS / "dashboard.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
     shown = {name for text in expressions for name in re.findall(r"airflow_vod\w+", text)}
     assert shown <= in_prometheus()
+    for text in expressions:
+        assert labels_asked(text) <= labels_sent(text), text
     untold = {
         name for name in METRICS if not any(f"airflow_{name}".replace(".", "_") in each for each in shown)
     }
@@ -266,10 +290,30 @@ def test_the_dashboard_shows_what_there_is() -> None:
 
 def test_the_alerts_watch_what_there_is_and_say_what_to_do() -> None:
     [group] = yaml.safe_load((DOCS / "alerts.yaml").read_text())["groups"]
+    told = re.findall(r"^\| (Vod\w+) \|", (DOCS / "metrics.md").read_text(), re.M)
+    assert told == [rule["alert"] for rule in group["rules"] if "alert" in rule]
+    # The SDK has this list to find the old names of its metrics in.
+    list_of_airflow = files("airflow.sdk._shared.observability.metrics") / "metrics_template.yaml"
+    airflows = {
+        each["name"].replace(".", "_") for each in yaml.safe_load(list_of_airflow.read_text())["metrics"]
+    }
+    recorded = {rule["record"] for rule in group["rules"] if "record" in rule}
     for rule in group["rules"]:
-        names = re.findall(r"airflow_vod\w+", rule["expr"])
-        assert names
-        assert set(names) <= in_prometheus()
-        assert rule["for"]
-        assert rule["annotations"].keys() == {"summary", "description"}
-        assert f"| {rule['alert']} |" in (DOCS / "metrics.md").read_text()
+        names = set(re.findall(r"airflow_\w+", rule["expr"]))
+        used = set(re.findall(r"vod:\w+:\w+", rule["expr"]))
+        assert names or used
+        assert names <= in_prometheus() | {f"airflow_{name}" for name in airflows}
+        assert used <= recorded
+        assert labels_asked(rule["expr"]) <= labels_sent(rule["expr"])
+        if "alert" in rule:
+            assert rule["for"]
+            assert rule["annotations"].keys() == {"summary", "description"}
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool of Debian's package prometheus")
+def test_the_alerts_fire_when_they_should() -> None:
+    """Series and who fires are in tests/alerts.yaml."""
+    done = subprocess.run(
+        ["promtool", "test", "rules", "alerts.yaml"], cwd=ROOT / "tests", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
