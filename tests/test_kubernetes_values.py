@@ -55,6 +55,14 @@ def test_a_pod_does_as_much_at_once_as_a_worker_of_the_compose_file() -> None:
     assert "--concurrency 1" in COMPOSE["services"]["airflow-worker-speech"]["command"]
 
 
+def test_metrics_carry_the_tags_by_which_the_alerts_tell_them_apart() -> None:
+    """The chart's own statsd_exporter; its address is the chart's to set."""
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    told = dict(re.findall(r"^AIRFLOW__METRICS__(\w+)=(\w+)", text, re.MULTILINE))
+    assert VALUES["statsd"]["enabled"]
+    assert VALUES["config"]["metrics"] == {"statsd_influxdb_enabled": told["STATSD_INFLUXDB_ENABLED"]}
+
+
 def test_no_secret_is_made_up_by_the_chart() -> None:
     """Those that it makes are new at each upgrade, and its user has a password that everybody knows."""
     assert not VALUES["createUserJob"]["enabled"]

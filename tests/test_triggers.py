@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
+from airflow.jobs.triggerer_job_runner import TriggerRunner, messages
 from airflow.sdk._shared.module_loading import import_string
+from airflow.sdk.execution_time.comms import _RequestFrame
 from airflow.triggers.base import BaseTrigger
 from cryptography.fernet import Fernet
 
@@ -103,6 +106,38 @@ async def test_it_hands_the_records_back_once_all_are_settled(
         "deadline": deadline,
     }
     assert client.asset_info([extraction.audio_asset_id])[extraction.audio_asset_id].status == "CREATED"
+
+
+@pytest.mark.anyio
+async def test_the_triggerer_logs_its_event_in_short_and_sends_all_of_it() -> None:
+    deadline = time.time()
+    postponed = [
+        PostponedExtraction(
+            asset=f"asset {number}", again=deadline, tries=1, watch=False, failure=FAILED.to_json()
+        )
+        for number in range(20)
+    ]
+    logged: list[Any] = []
+
+    class Log:
+        info = warning = staticmethod(lambda *_, **__: None)
+
+        @staticmethod
+        async def ainfo(*_: Any, **more: Any) -> None:
+            if "result" in more:
+                logged.append(more["result"])
+
+    runner = TriggerRunner()
+    runner.log = Log()  # type: ignore[assignment]
+    runner.triggers[1] = {"task": None, "is_watcher": False, "name": "waits", "events": 0}  # type: ignore[typeddict-item]
+    await runner.run_trigger(1, trigger_of(*postponed, deadline=deadline))
+    assert [f"{event!r} {event}" for event in logged] == ["<audio of 20 assets> <audio of 20 assets>"]
+
+    frame = _RequestFrame(id=1, body=runner.process_trigger_events([]).model_dump()).as_bytes()
+    _, body, *_ = msgspec.msgpack.decode(frame[4:])
+    [entry] = messages.TriggerStateChanges.model_validate(body).events or []
+    payload = {"records": [record.to_json() for record in postponed], "deadline": deadline}
+    assert entry.event.payload == payload
 
 
 @pytest.mark.anyio

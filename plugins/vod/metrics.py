@@ -7,6 +7,7 @@ Nothing is sent, and nothing is lost but figures, where Airflow's metrics are of
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -59,12 +60,17 @@ METRICS = {
     ),
     "vod.calls.quota_wait": Metric("timer", ("service", "call"), "time that a call waited for its quota"),
     "vod.waiting.assets": Metric(
-        "gauge", (), "assets that a triggerer waits for, or a task that is not deferred"
+        "gauge", ("hostname", "process"), "assets that a triggerer waits for, or a task that is not deferred"
     ),
-    "vod.waiting.oldest": Metric("gauge", (), "seconds since the first of these was accepted; 0 without any"),
+    "vod.waiting.oldest": Metric(
+        "gauge", ("hostname", "process"), "seconds since the first of these was accepted; 0 without any"
+    ),
 }
 """All metrics by name, without the prefix of Airflow's configuration."""
 
+
+_NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_.-]")
+"""With any of these in a tag, Airflow's StatsD client logs an exception instead of sending."""
 
 _started_in: int | None = None
 """The process in which triggers have set them up."""
@@ -105,4 +111,5 @@ def _send(kind: str, function: str, name: str, value: Any, tags: dict[str, str])
     if sys.modules.get("airflow"):  # the commands run without it
         from airflow.sdk.observability import stats
 
-        getattr(stats, function)(name, value, tags=tags)
+        taken = {tag: _NOT_IN_TAGS.sub("_", text) for tag, text in tags.items()}
+        getattr(stats, function)(name, value, tags=taken)

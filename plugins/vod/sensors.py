@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -14,15 +15,17 @@ from airflow.sdk.bases.sensor import PokeReturnValue
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSensorTimeout
 
+from vod import metrics
 from vod.batch.arguments import check_choice, time_limit
+from vod.batch.ledger import LedgerPages
 from vod.batch.outcomes import FailedAssets, conclude, fail_at_once
 from vod.batch.progress import name_batch
 from vod.batch.rendering import DataIsNotRendered
 from vod.batch.settled import SettledRecords
 from vod.connection import DEFAULT_CONNECTION
-from vod.engines import STANDSTILL_PAUSE, is_open
+from vod.engines import STANDSTILL_PAUSE, count_extracted, is_open
 from vod.errors import InvalidInputError
-from vod.records import AssetFailure, Record, SubmittedExtraction, parse_record
+from vod.records import AssetFailure, ExtractedAudio, Record, SubmittedExtraction, parse_record
 from vod.text import printable
 
 # Not imported while a DAG file is parsed: they load HTTP clients.
@@ -86,14 +89,18 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
         :raises TaskDeferred: the task waits in the triggerer.
         """
         if not self.deferrable:
-            return super().execute(context)
-        with fail_at_once():
+            try:
+                return super().execute(context)
+            except AirflowSensorTimeout:
+                with self._failing_at_once():
+                    raise
+        with self._failing_at_once():
             deadline = time.time() + time_limit(self.timeout, self.execution_timeout)
             return self._wait(context, self._records(context), deadline)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look again after the trigger's wait, and wait on while there is time."""
-        with fail_at_once():
+        with self._failing_at_once():
             self._worked = self._resumed = True
             handed_back = [parse_record(record) for record in event["records"]]
             records, whole = SettledRecords(context["task_state_store"], event["deadline"]).complete(
@@ -106,7 +113,7 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at all that are not ready yet."""
-        with fail_at_once():
+        with self._failing_at_once():
             if self._looked is None:
                 self._looked = self._records(context)
                 self._worked |= bool(self.reschedule and context["ti"].get_first_reschedule_date(context))
@@ -116,7 +123,7 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
                 raise AirflowRescheduleException(datetime.now(timezone.utc) + timedelta(seconds=pause))
             if any(map(is_open, records)):
                 return PokeReturnValue(False)
-            return PokeReturnValue(True, conclude(records, self.failed_assets))
+            return PokeReturnValue(True, self._result(context, records))
 
     def _wait(self, context: Context, records: Sequence[Record], deadline: float) -> list[dict[str, Any]]:
         from vod.triggers import AudioAssetTrigger
@@ -124,7 +131,7 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
         time_is_up = time.time() >= deadline
         found = self._look(context, records, time_is_up=time_is_up)
         if not any(map(is_open, found)):
-            return conclude(found, self.failed_assets)
+            return self._result(context, found)
         if time_is_up:
             waiting = sum(map(is_open, found))
             raise AirflowSensorTimeout(
@@ -143,6 +150,35 @@ class AudioAssetSensor(DataIsNotRendered, BaseSensorOperator):
             ),
             method_name="execute_complete",
         )
+
+    def _result(self, context: Context, records: Sequence[Record]) -> list[dict[str, Any]]:
+        """What the task returns. Counts what has become of the extractions: the audio once, also if the task
+        runs again, and failures at each try.
+
+        What came here as a failure, or waits for another task's extraction, counts there.
+        """
+        own = {
+            record.asset
+            for record in self._records(context)
+            if isinstance(record, SubmittedExtraction) and not record.submitted_by
+        }
+        counted = LedgerPages(context["task_state_store"], size=1000)
+        new: list[ExtractedAudio] = []
+        for record in records:
+            if isinstance(record, AssetFailure) and record.asset in own:
+                metrics.count("vod.assets.failed", task="audio", outcome=record.outcome)
+            if isinstance(record, ExtractedAudio) and record.asset in own:
+                key = _identity(record)
+                if not counted.get(key):
+                    counted.set(key, {"counted": True})
+                    new.append(record)
+        counted.save()
+        for record in new:
+            count_extracted(record)
+        return conclude(records, self.failed_assets)
+
+    def _failing_at_once(self) -> AbstractContextManager[None]:
+        return fail_at_once("audio", lambda: len(list(_flat(self.audio_assets))))
 
     def _look(self, context: Context, records: Sequence[Record], *, time_is_up: bool = False) -> list[Record]:
         """The records, with a result for each audio asset that is ready or has failed."""

@@ -10,9 +10,11 @@ import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import cache
 from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.utils.net import get_hostname
 
 from vod import metrics
 from vod.cloud.assets import Asset, Readiness
@@ -38,6 +40,18 @@ _waiting: dict[int, tuple[int, float]] = {}
 """For how many audio assets each trigger of this process waits, and when the first of them was accepted."""
 
 _cancelling: set[asyncio.Future[list[str]]] = set()
+
+
+class AudioEvent(TriggerEvent):
+    """What :class:`AudioAssetTrigger` gives, its records and its deadline as the payload.
+
+    Airflow's triggerer logs the event itself, so it says how much it holds, not what.
+    """
+
+    def __repr__(self) -> str:
+        return f"<audio of {len(self.payload['records'])} assets>"
+
+    __str__ = __repr__
 
 
 class AudioAssetTrigger(BaseTrigger):
@@ -148,9 +162,9 @@ class AudioAssetTrigger(BaseTrigger):
             self.log.warning("Waiting ended: %s", error)
         finally:
             _waiting.pop(id(self), None)
-            _count_waiting()
+            _count_waiting(self)
         await _until_noticed(self, began)
-        yield TriggerEvent({"records": self._handed_back(), "deadline": self.deadline})
+        yield AudioEvent(payload={"records": self._handed_back(), "deadline": self.deadline})
 
     async def on_kill(self) -> None:
         """Cancel what VOD has queued, when a person ends or clears the task."""
@@ -170,7 +184,7 @@ class AudioAssetTrigger(BaseTrigger):
     async def _audio(self, poller: Poller, extractions: list[SubmittedExtraction], ready: ReadyCount) -> None:
         def on_poll(read: Mapping[str, Asset], pause: float) -> None:
             ready(read, pause)
-            _count_waiting()
+            _count_waiting(self)
 
         accepted = max(extraction.accepted for extraction in extractions)
         await poller.wait(
@@ -240,10 +254,18 @@ def _unpacked(text: str) -> list[dict[str, Any]]:
     return records
 
 
-def _count_waiting() -> None:
-    metrics.gauge("vod.waiting.assets", sum(count for count, _ in _waiting.values()))
+def _count_waiting(trigger: BaseTrigger) -> None:
+    """Tell how much the process of *trigger* waits for. StatsD keeps one value of a name with its tags."""
+    place = {"hostname": _hostname(), "process": "task" if trigger.trigger_id is None else "triggerer"}
+    metrics.gauge("vod.waiting.assets", sum(count for count, _ in _waiting.values()), **place)
     oldest = min((accepted for _, accepted in _waiting.values()), default=time.time())
-    metrics.gauge("vod.waiting.oldest", time.time() - oldest)
+    metrics.gauge("vod.waiting.oldest", time.time() - oldest, **place)
+
+
+@cache
+def _hostname() -> str:
+    """As Airflow tags its own metrics of a triggerer; asked once, for it may ask a name server."""
+    return get_hostname()
 
 
 class SpeechOrdersTrigger(BaseTrigger):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
 )
 
+from vod import metrics
 from vod.errors import VodError
 from vod.logs import get_logger
 from vod.records import AssetFailure, Record, shortened
@@ -64,17 +65,28 @@ def conclude(
 
 
 @contextmanager
-def fail_at_once() -> Iterator[None]:
+def fail_at_once(task: str = "", size: Callable[[], int] | None = None) -> Iterator[None]:
     """Spare Airflow the retries of a failure that no retry can change, and note why a task failed.
 
     The reason is pushed as the XCom :data:`FAILURE_KEY`, which Airflow keeps when the task fails, until its
-    next try.
+    next try. A batch that fails as a whole has all its assets counted as failed; what a person has ended does
+    not, nor do failures that have a record each, which their task counts.
+
+    :param task: As what they count, ``audio`` or ``transcripts``; without it they do not.
+    :param size: How many assets the batch has. A batch that cannot be read counts as one.
     """
+
+    def count(outcome: str) -> None:
+        if task and outcome != "cancelled":
+            metrics.count("vod.assets.failed", _size(size), task=task, outcome=outcome)
+
     try:
         yield
     except VodError as error:
         records = [record.to_json() for record in getattr(error, "records", ())]
         _note_failure(AssetFailure.from_error(error.asset or "", error), records)
+        if not isinstance(error, AssetsFailedError):
+            count(error.outcome)
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from error
@@ -82,13 +94,22 @@ def fail_at_once() -> Iterator[None]:
         raise
     except (AirflowFailException, AirflowNotFoundException, AirflowSensorTimeout) as error:
         _note_failure(AssetFailure(asset="", outcome="error", message=shortened(printable(str(error)))))
+        count("error")
         raise
     except (AirflowTaskTimeout, Exception) as error:
         # What others say in their exceptions may hold anything, also signed URLs.
         message = f"Its batch failed with {type(error).__name__}."
         remedy = "The log of the batch has the details."
         _note_failure(AssetFailure(asset="", outcome="error", message=message, remedy=remedy, retryable=True))
+        count("error")
         raise
+
+
+def _size(size: Callable[[], int] | None) -> int:
+    try:
+        return max(size() if size else 1, 1)
+    except Exception:  # noqa: BLE001 - the task fails for another reason, often for this one
+        return 1
 
 
 def _note_failure(failure: AssetFailure, records: Sequence[dict[str, Any]] = ()) -> None:

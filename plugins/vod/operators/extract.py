@@ -149,7 +149,7 @@ class ExtractAudioOperator(BatchOperator):
 
         :raises TaskDeferred: the task waits in the triggerer.
         """
-        with fail_at_once():
+        with fail_at_once(self.event_key, lambda: len(asset_list(self.assets))):
             deadline = time.time() + time_limit(self.timeout, self.execution_timeout)
             self._check_choices(engine := self.engine or self.hook.settings.engine)
             self._check_copies(engine)
@@ -160,7 +160,7 @@ class ExtractAudioOperator(BatchOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on after the trigger's wait: collect, and submit what was postponed."""
-        with fail_at_once():
+        with fail_at_once(self.event_key, lambda: len(asset_list(self.assets))):
             by_name = {public_name(asset): asset for asset in asset_list(self.assets)}
             records, whole = self._settled(context, event["deadline"]).complete(
                 [parse_record(record) for record in event["records"]]

@@ -158,7 +158,7 @@ class TranscribeAudioOperator(BatchOperator):
         self, context: Context, *, may_defer: bool, until: float = math.inf
     ) -> list[dict[str, Any]]:
         """:param until: Seconds since the epoch after which a service is not waited for."""
-        with fail_at_once():
+        with fail_at_once(self.event_key, lambda: len(_audio_records(self.audio))):
             records = _audio_records(self.audio)
             name_batch(context, [record.asset for record in records])
             destination = self._destination(self.destination)
