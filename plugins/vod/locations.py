@@ -295,12 +295,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
-def transcript_name(asset: str, language: str, ending: str) -> str:
-    """The file name of one transcript of an asset: several languages lie side by side."""
-    code = re.sub(r"[^\w-]+", "", language) or "und"
-    return f"{file_stem(asset)}.{code}.{ending}"
-
-
 def file_stem(asset: str) -> str:
     """A file name for what is made of an asset: the same every time, and different for different assets.
 
