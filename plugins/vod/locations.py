@@ -7,14 +7,16 @@ letter or a leading blank changes nothing; :class:`AllowedLocations` says what m
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from vod.errors import InvalidInputError
@@ -24,6 +26,7 @@ _ASSET_ID = re.compile(r"[0-9A-Za-z_-]+")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://")
 _CONNECTION = re.compile(r"[\w.-]+")
 _MAX_STEM = 100  # bytes; a name takes 255, and suffixes are to come
+_VARIANT = re.compile(r"(?:[a-z]{2,3}-)?[0-9a-f]{8}|ffmpeg")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _SECRET_NAMES = re.compile(
@@ -306,3 +309,35 @@ def file_stem(asset: str) -> str:
     harmless = re.sub(r"[^\w-]+", "_", name).strip("_-")
     stem = harmless.encode("utf-8", "ignore")[:_MAX_STEM].decode(errors="ignore") or "asset"
     return f"{stem}-{_digest(asset)}"
+
+
+BY_FFMPEG = "ffmpeg"
+"""The variant of what ffmpeg makes of an asset of VOD by the defaults; what VOD makes has the plain name."""
+
+
+def variant_of(wishes: Mapping[str, Any], language: str | None = None) -> str:
+    """What tells audio by these wishes from other audio of its asset, in the names of files: ``de-1a2b3c4d``.
+
+    :param wishes: What was asked for, where it is not the default, and shapes the audio: JSON.
+    :param language: Code of the one that was asked for; it comes first, for people to read.
+    :returns: the same for the same wishes in any order; empty without wishes.
+    """
+    if not wishes:
+        return ""
+    digest = _digest(json.dumps(wishes, sort_keys=True))
+    named = f"{language}-{digest}"
+    return named if language and _VARIANT.fullmatch(named) else digest
+
+
+def audio_stem(asset: str, variant: str) -> str:
+    """How the names of all files begin that are made of one audio of an asset.
+
+    :param variant: As :func:`variant_of` or :func:`variant_in` say.
+    """
+    return f"{file_stem(asset)}.{variant}" if variant else file_stem(asset)
+
+
+def variant_in(name: str) -> str:
+    """The variant in the name of a file, which :func:`audio_stem` has put there; empty when there is none."""
+    parts = name.split(".", 2)
+    return parts[1] if len(parts) > 2 and _VARIANT.fullmatch(parts[1]) else ""

@@ -383,7 +383,7 @@ def test_a_night_with_ffmpeg(airflow: Airflow, standin: Standin, video: Path) ->
     run = backfill_of(airflow, night, "--dag-run-conf", '{"engine": "ffmpeg"}')
     ends(airflow, dag, run, "success")
     assert planned(airflow, dag, run) == [asset]
-    assert (airflow.state / "audio" / f"{asset}.mp3").stat().st_size > 1000
+    assert (airflow.state / "audio" / f"{asset}.ffmpeg.mp3").stat().st_size > 1000
     assert submissions(standin, [asset]) == {0}
 
 

@@ -15,10 +15,10 @@ from vod.batch.ledger import KillsItsProcessError, Ledger
 from vod.cores import cores
 from vod.engines import Outcomes, count_extracted
 from vod.engines.claims import EngineClaims
-from vod.engines.ffmpeg_asset import SPEECH_SUFFIX, AssetExtraction
+from vod.engines.ffmpeg_asset import AssetExtraction
 from vod.engines.ffmpeg_options import FfmpegOptions
 from vod.errors import VodError
-from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
+from vod.locations import AllowedLocations, is_asset_id, local_path, public_name
 from vod.logs import get_logger
 from vod.records import (
     AssetFailure,
@@ -269,7 +269,7 @@ class FfmpegEngine:
         sizes |= {unquote(other["uri"].rpartition("/")[2]): other["size"] for other in record.others}
         whole = all(self._destination.size(name) == size for name, size in sizes.items())
         if record.speech_uri:
-            whole = whole and bool(self._destination.size(file_stem(asset) + SPEECH_SUFFIX))
+            whole = whole and bool(self._destination.size(self._extraction.speech_name(asset)))
         return record if whole else None
 
 

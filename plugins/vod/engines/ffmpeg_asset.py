@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from vod import media
 from vod.cores import one_core
 from vod.engines.ffmpeg_options import FfmpegOptions
-from vod.locations import AllowedLocations, file_stem, is_asset_id, local_path, public_name
+from vod.locations import BY_FFMPEG, AllowedLocations, audio_stem, is_asset_id, local_path, public_name
 from vod.logs import get_logger
 from vod.media.sparse import Fetched
 from vod.records import MAX_GAPS, MAX_WARNINGS, ExtractedAudio, shortened
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-SPEECH_SUFFIX = ".16k.wav"
+_SPEECH_SUFFIX = ".16k.wav"
 """Ends the name of what is written for speech recognition."""
 
 _PROGRESS_EVERY = 10.0
@@ -86,8 +86,15 @@ class AssetExtraction:
         return self._output.form.encoder
 
     def name(self, asset: str) -> str:
-        """The file name of an asset's audio."""
-        return file_stem(asset) + self._output.form.extension
+        """The file name of an asset's audio: of its own, unless it was made by the same wishes."""
+        return self._stem(asset) + self._output.form.extension
+
+    def speech_name(self, asset: str) -> str:
+        """The file name of an asset's audio for speech recognition."""
+        return self._stem(asset) + _SPEECH_SUFFIX
+
+    def _stem(self, asset: str) -> str:
+        return audio_stem(asset, self._options.variant or (BY_FFMPEG if is_asset_id(asset) else ""))
 
     def run(self, program: str, asset: str) -> ExtractedAudio:
         began = time.monotonic()
@@ -119,7 +126,7 @@ class AssetExtraction:
         with self._destination.folder() as folder:
             outputs = {folder / self.name(source.asset): self._output}
             if self._options.speech:
-                outputs[folder / (file_stem(source.asset) + SPEECH_SUFFIX)] = self._speech
+                outputs[folder / self.speech_name(source.asset)] = self._speech
             wishes: dict[str, Any] = {
                 "outputs": outputs,
                 "selection": self._selection,
@@ -225,7 +232,7 @@ class AssetExtraction:
         found: list[media.Written] = []
         names = {self.name(source.asset): self._output.form}
         if self._options.speech:
-            names[file_stem(source.asset) + SPEECH_SUFFIX] = media.SPEECH.form
+            names[self.speech_name(source.asset)] = media.SPEECH.form
         for name, form in names.items():
             with self._destination.reading(name) as path:
                 written = path and media.recognise(program, path, form, source.fingerprint, limits=limits)

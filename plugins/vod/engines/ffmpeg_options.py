@@ -7,6 +7,8 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal
 
 from vod.errors import InvalidInputError
+from vod.locations import variant_of
+from vod.media.languages import canonical
 from vod.storage.sources import DOWNLOAD_LIMIT
 
 GAPS = ("silence", "close")
@@ -14,13 +16,20 @@ GAPS = ("silence", "close")
 TRUNCATED = ("fail", "keep")
 """What can become of a source whose end is missing."""
 
+_SAME_SOUND = frozenset({"speech", "strict", "timeout", "max_bytes", "processes"})
+"""Options that decide whether there is audio, and what lies beside it, but not what it is."""
+
+
+def _language(value: Any) -> str:
+    return canonical(str(value))
+
 
 def _switch(value: Any) -> bool:
     return {"true": True, "false": False}[str(value).lower()]
 
 
 def _number_or_word(value: Any) -> int | str:
-    return int(value) if str(value).isdigit() else str(value)
+    return int(value) if str(value).isdecimal() else str(value)
 
 
 def _option(default: Any, read: Callable[[Any], Any], kind: str) -> Any:
@@ -32,7 +41,10 @@ def _option(default: Any, read: Callable[[Any], Any], kind: str) -> Any:
 class FfmpegOptions:
     """What is asked of every asset of a batch, besides its format.
 
-    :param language: ISO 639 code of the audio track; the default track when omitted.
+    Values are read as :meth:`from_mapping` reads them, so that what means the same is the same.
+
+    :param language: Of the audio track, a code or a name: ``ger`` and ``German`` become ``de``. The default
+        track when omitted.
     :param track: Which audio track: its number from 0, ``all``, ``mix`` (all in one), ``speech`` (commentary,
         audio description, music and effects come last), or a mark such as ``original``, ``dub`` or
         ``comment``. The default track when omitted.
@@ -56,7 +68,7 @@ class FfmpegOptions:
     :param processes: ffmpeg processes at a time; one a core when omitted.
     """
 
-    language: str | None = _option(None, str, "text")
+    language: str | None = _option(None, _language, "text")
     track: int | str | None = _option(None, _number_or_word, "a number or a word")
     start: float = _option(0.0, float, "a number of seconds")
     duration: float | None = _option(None, float, "a number of seconds")
@@ -75,6 +87,9 @@ class FfmpegOptions:
     processes: int | None = _option(None, int, "a whole number")
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            if (value := getattr(self, option.name)) is not None:
+                object.__setattr__(self, option.name, _read(option, value))
         for name, minimum in (("timeout", 0.0), ("max_bytes", 1), ("processes", 1)):
             value = getattr(self, name)
             if value is not None and not value >= minimum:
@@ -95,19 +110,13 @@ class FfmpegOptions:
 
         :raises InvalidInputError: there is no such option, or its value is of the wrong kind.
         """
-        known = {entry.name: entry for entry in fields(cls)}
+        known = [entry.name for entry in fields(cls)]
         if unknown := sorted(set(given) - set(known)):
             raise InvalidInputError(
                 f"The ffmpeg engine has no option {unknown[0][:100]!r}.",
                 remedy=f"Use one of {', '.join(known)}.",
             )
-        return cls(
-            **{
-                name: _read(known[name], value)
-                for name, value in given.items()
-                if value not in (None, "", "None")
-            }
-        )
+        return cls(**{name: value for name, value in given.items() if value not in (None, "", "None")})
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -117,6 +126,12 @@ class FfmpegOptions:
             for entry in fields(self)
             if (value := getattr(self, entry.name)) != entry.default
         }
+
+    @property
+    def variant(self) -> str:
+        """What these options add to the names of an audio's files; see :func:`vod.locations.variant_of`."""
+        shaping = {name: value for name, value in self.changed.items() if name not in _SAME_SOUND}
+        return variant_of(shaping, self.language)
 
 
 def _read(option: Field[Any], value: Any) -> Any:
