@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from vod.library.transcripts import TranscriptFiles, find_transcripts
+from vod.library.transcripts import TranscriptFiles, find_transcripts, stem_of
+from vod.locations import file_stem
 from vod.records import ExtractedAudio
 from vod.speech import Transcription
 from vod.speech.passages import Passage
@@ -55,6 +56,26 @@ def test_of_several_transcripts_the_one_of_the_audio_is_found(tmp_path: Path) ->
     files.put(files.name(anew, overwrite=False), anew, ())
     assert find_transcripts(here, [audio("a", duration=60.1)]) == {"a": here.uri("a.zh.anew.json")}
     assert find_transcripts(here, [audio("a", duration=None)]) == {"a": here.uri("a.zh.json")}
+
+
+def test_the_transcripts_of_unlike_audio_lie_side_by_side(tmp_path: Path) -> None:
+    here = Destination(str(tmp_path))
+    asset, plain = "/media/会议 1.mp4", file_stem("/media/会议 1.mp4")
+    made = {
+        stem: replace(audio(asset), uri=here.uri(f"{stem}.mp3"))
+        for stem in (plain, f"{plain}.de-0a1b2c3d", f"{plain}.0a1b2c3d", f"{plain}.ffmpeg")
+    }
+    for stem, record in made.items():
+        assert find_transcripts(here, [record]) == {}, "those of other audio are not its own"
+        files = TranscriptFiles(here, stem_of(record))
+        spoken = replace(SPOKEN, fingerprint=stem)
+        name = files.name(spoken, overwrite=True)
+        files.put(name, spoken, ())
+        assert name == f"{stem}.en"
+        assert files.find(stem) == (name, spoken)
+    for stem, record in made.items():
+        assert find_transcripts(here, [record]) == {asset: here.uri(f"{stem}.en.json")}
+    assert stem_of(replace(audio("a"), uri="vod://vod_default/b")) == "a"
 
 
 def different(**more: Any) -> Transcription:

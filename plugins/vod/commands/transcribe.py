@@ -18,7 +18,7 @@ from vod.commands.bar import Bar
 from vod.commands.formats import add_formats
 from vod.errors import VodError
 from vod.library.transcripts import TranscriptFiles
-from vod.locations import ANYWHERE
+from vod.locations import ANYWHERE, file_stem
 from vod.speech import SpeechOptions, script
 from vod.speech.engines import SpeechEngine, Watch, engine
 from vod.speech.options import Channels
@@ -120,7 +120,8 @@ def _transcribe(
     watch: Watch,
 ) -> str:
     """Transcribe a file, or take the transcript that is there; what there is to say about it."""
-    files = TranscriptFiles(Destination(str((output or file.parent).absolute()), allowed=ANYWHERE), str(file))
+    folder = Destination(str((output or file.parent).absolute()), allowed=ANYWHERE)
+    files = TranscriptFiles(folder, file_stem(str(file)))
     status = file.stat() if file.exists() else None
     version = f"{file} {status.st_size} {status.st_mtime_ns}" if status else ""
     fingerprint = fingerprint_of(version, options, hearing.revision(options))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vod.locations import file_stem
+from vod.locations import audio_stem, variant_in
 from vod.records import ExtractedAudio
 from vod.speech import WRITERS, write
 from vod.speech.passages import Passage, from_lines, to_lines
@@ -26,18 +26,23 @@ _LONGEST_LABEL = 40
 
 
 class TranscriptFiles:
-    """The files of one asset at a destination: ``<asset>.<language>.json``, captions beside it.
+    """The files of one audio at a destination: ``<audio>.<language>.json``, captions beside it.
 
-    What is heard of an unfinished audio lies there too, in ``<asset>.<fingerprint>.part.jsonl``: the one
+    What is heard of an unfinished audio lies there too, in ``<audio>.<fingerprint>.part.jsonl``: the one
     place that the next try finds on any machine, and that takes megabytes, which a task's state does not.
+
+    :param stem: How their names begin, see :func:`stem_of`.
     """
 
-    def __init__(self, destination: Destination, asset: str) -> None:
+    def __init__(self, destination: Destination, stem: str) -> None:
         self._destination = destination
-        self._stem = file_stem(asset)
+        self._stem = stem
 
     def all(self) -> dict[str, Transcription]:
-        """The asset's transcripts by the name of their files, without extension."""
+        """The audio's transcripts by the name of their files, without extension.
+
+        Among those of audio by the defaults are those of all audio of its asset.
+        """
         names = [
             name.removesuffix(".json")
             for name in sorted(self._destination.names(f"{self._stem}."))
@@ -149,7 +154,7 @@ class TranscriptFiles:
 
 
 class OrderNote:
-    """``<asset>.<fingerprint>.order.jsonl``: any task that wants the same text finds what was ordered."""
+    """``<audio>.<fingerprint>.order.jsonl``: any task that wants the same text finds what was ordered."""
 
     def __init__(self, files: TranscriptFiles, destination: Destination, name: str) -> None:
         self._files, self._destination, self._name = files, destination, name
@@ -171,6 +176,14 @@ class OrderNote:
         self._files.write(self._name, json.dumps(values))
 
 
+def stem_of(audio: ExtractedAudio) -> str:
+    """How the names of the files begin that are made of an audio: as its own does, if it has a file.
+
+    So what is made of the same asset by other wishes lies beside it.
+    """
+    return audio_stem(audio.asset, variant_in(audio.uri.rpartition("/")[2]))
+
+
 def find_transcripts(
     destination: Destination,
     audio: Iterable[ExtractedAudio],
@@ -186,10 +199,12 @@ def find_transcripts(
     by_stem: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: (name.count("."), name)):
         if name.endswith(".json"):
-            by_stem.setdefault(name.partition(".")[0], []).append(name.removesuffix(".json"))
+            parts = name.split(".")
+            stem = ".".join(parts[: 2 if variant_in(name) else 1])
+            by_stem.setdefault(stem, []).append(name.removesuffix(".json"))
 
     def look(record: ExtractedAudio) -> tuple[str, str] | None:
-        here = by_stem.get(file_stem(record.asset), ())
+        here = by_stem.get(stem_of(record), ())
         wanted = fingerprint(record) if fingerprint and here else None
         found = list[tuple[bool, str]]()
         for name in here:

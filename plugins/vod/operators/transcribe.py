@@ -24,7 +24,7 @@ from vod.errors import InvalidInputError, VodError
 from vod.library.folders import check_shared, on_one_machine
 from vod.library.register import store_of, with_register
 from vod.library.texts import Texts
-from vod.library.transcripts import TranscriptFiles
+from vod.library.transcripts import TranscriptFiles, stem_of
 from vod.links import TranscriptLink
 from vod.logs import get_logger
 from vod.operators.base import TRIGGER_DELAY, BatchOperator
@@ -62,10 +62,11 @@ class TranscribeAudioOperator(BatchOperator):
     recognised again, whoever made it. A task that was killed goes on within an audio, some ten minutes back
     at most.
 
-    Beside the captions, ``<asset>.<language>.json`` holds the transcript itself: words with times in the
-    video and probabilities. Another transcript is not overwritten: the new one has in its name what tells
-    the two apart. Each further track of an audio (``others`` of its record) gets transcripts of its own,
-    in the language that is recognised in it.
+    Beside the captions, ``<audio>.<language>.json`` holds the transcript itself: words with times in the
+    video and probabilities; ``<audio>`` is how the audio's own file is called, and the asset id for audio in
+    VOD. Another transcript is not overwritten: the new one has in its name what tells the two apart. Each
+    further track of an audio (``others`` of its record) gets transcripts of its own, in the language that is
+    recognised in it.
 
     :param audio: What ``ExtractAudioOperator`` returned: one record or a list of them.
     :param options: How speech is recognised: :class:`vod.speech.SpeechOptions`, or some of them by name, also
@@ -409,7 +410,7 @@ class _Work:
     def _place(self, hearing: Hearing, record: ExtractedAudio) -> tuple[str, TranscriptFiles]:
         """What stands for the transcript to be, and where its files are."""
         stands_for = fingerprint(record, hearing.options, hearing.engine.revision(hearing.options))
-        return stands_for, TranscriptFiles(self.destination, record.asset)
+        return stands_for, TranscriptFiles(self.destination, stem_of(record))
 
     def _recognise(
         self, hearing: Hearing, record: ExtractedAudio, fingerprint: str, files: TranscriptFiles
