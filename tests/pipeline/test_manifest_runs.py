@@ -197,7 +197,7 @@ def test_a_url_with_a_query_is_done_once_and_shown_without_it(tmp_path: Path, co
     audio = tmp_path / "audio" / "a.mp3"
     audio.parent.mkdir(exist_ok=True)
     audio.write_bytes(b"audio")
-    returned = extracted(public_name(url)) | {"uri": audio.as_uri(), "engine": "ffmpeg"}
+    returned = extracted(public_name(url)) | {"uri": audio.as_uri(), "size": 5, "engine": "ffmpeg"}
     register = DictStore()
     inputs = ffmpeg_inputs("MP3", Destination(str(tmp_path / "audio")).uri(""), {})
     Register(register, "task", inputs).finish({url: returned}, {})

@@ -129,7 +129,10 @@ class KnownAudio:
         return record.uri == self._destination.uri(_name(record))
 
     def _still_there(self, records: Mapping[str, ExtractedAudio]) -> dict[str, ExtractedAudio]:
-        """The records whose audio was not removed since: one call for ten in VOD, one look at each file."""
+        """The records whose audio was not removed since: one call for ten in VOD, one look at each file.
+
+        A file of another size than its record says was replaced since.
+        """
         if self._destination is None:
             audio = {asset: record.audio_asset_id or "" for asset, record in records.items()}
             states = self._hook.client.asset_info(audio.values())
@@ -141,7 +144,11 @@ class KnownAudio:
         destination = self._destination
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="known_audio") as pool:
             sizes = pool.map(lambda record: destination.size(_name(record)), records.values())
-            return {asset: records[asset] for asset, size in zip(records, sizes, strict=True) if size}
+            return {
+                asset: records[asset]
+                for asset, size in zip(records, sizes, strict=True)
+                if size and size == (records[asset].size or size)
+            }
 
 
 def _name(record: ExtractedAudio) -> str:
