@@ -55,6 +55,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         FfmpegNotFoundError
       StorageError                     retryable; object storage, or the way to it
         StorageRefusedError            no keys, wrong ones, no permission, no such bucket
+        FolderNotSeenError             absent or empty: perhaps not mounted here
       SpeechError                      recognition
         SpeechNotInstalledError
         ModelNotFoundError
