@@ -10,6 +10,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         LocationNotAllowedError        [vod] allowed_locations
         SignedUrlError                 a secret in a form
         InvalidManifestError           a list of assets
+        ResultsNotWritableError        the place of a list, for its results
         FolderNotSharedError           a local destination, several machines
         TooManyAssetsError
         OverLimitError                 [vod] run_limits
