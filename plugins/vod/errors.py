@@ -10,6 +10,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         LocationNotAllowedError        [vod] allowed_locations
         SignedUrlError                 a secret in a form
         InvalidManifestError           a list of assets
+        ResultsNotWritableError        the place of a list, for its results
         FolderNotSharedError           a local destination, several machines
         TooManyAssetsError
         OverLimitError                 [vod] run_limits
@@ -55,6 +56,7 @@ Each class lives beside what raises it; messages say what failed, for which asse
         FfmpegNotFoundError
       StorageError                     retryable; object storage, or the way to it
         StorageRefusedError            no keys, wrong ones, no permission, no such bucket
+        FolderNotSeenError             absent or empty: perhaps not mounted here
       SpeechError                      recognition
         SpeechNotInstalledError
         ModelNotFoundError

@@ -20,7 +20,7 @@ from vod.library.register import Register, ffmpeg_inputs, vod_inputs
 from vod.locations import LocationNotAllowedError, public_name
 from vod.pipeline import forms
 from vod.pipeline.manifest_runs import ManifestRun
-from vod.pipeline.manifests import InvalidManifestError
+from vod.pipeline.manifests import InvalidManifestError, ResultsNotWritableError
 from vod.records import AssetFailure, ExtractedAudio, parse_record
 from vod.speech import Transcription
 from vod.standin import Standin
@@ -299,3 +299,20 @@ def test_all_lines_that_cannot_be_worked_on_are_named(tmp_path: Path, connection
     manifest.write_text("s3://bucket/../x\n\ns3://bucket/../y\n")
     with pytest.raises(InvalidInputError, match=r"2 of 2 lines .*Line 1 of .*'\.\.'.*Line 3 of "):
         run_over(manifest, engine="ffmpeg").plan(DictStore())
+
+
+def test_where_the_results_cannot_be_written_nothing_is_begun(tmp_path: Path, connection: str) -> None:
+    """They are written beside the list: the whole run would be done, and red in the end."""
+    manifest = tmp_path / f"{'x' * 245}.csv"
+    manifest.write_text("asset\na\n")
+    store = DictStore()
+    with pytest.raises(ResultsNotWritableError, match=re.escape(str(tmp_path))):
+        run_over(manifest).plan(store)
+    assert not store.values
+    assert list(tmp_path.glob("x*")) == [manifest]
+
+
+def test_a_list_that_is_not_there_makes_no_folder(tmp_path: Path, connection: str) -> None:
+    with pytest.raises(InvalidManifestError, match="There is no list"):
+        run_over(tmp_path / "new" / "list.csv").plan(DictStore())
+    assert not (tmp_path / "new").exists()

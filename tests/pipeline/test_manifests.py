@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import traceback
 import tracemalloc
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -14,8 +16,17 @@ import pytest
 
 from tests.conftest import attach_memory
 from vod.errors import InvalidInputError
-from vod.locations import ANYWHERE
-from vod.pipeline.manifests import InvalidManifestError, read, results_location, write_results
+from vod.locations import ANYWHERE, AllowedLocations
+from vod.media import NoSpaceError
+from vod.pipeline.manifests import (
+    InvalidManifestError,
+    ResultsNotWritableError,
+    check_results,
+    read,
+    results_location,
+    write_results,
+)
+from vod.storage.errors import StorageError, StorageRefusedError
 
 
 def put(folder: Path, name: str, content: str | bytes) -> str:
@@ -259,3 +270,76 @@ def test_a_result_list_is_no_wider_readable_than_its_folder(tmp_path: Path) -> N
     private.mkdir(mode=0o700)
     write_results(str(private / "a.results.csv"), ANYWHERE, [{"asset": "a"}])
     assert (private / "a.results.csv").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("what", ["no permission", "the name is too long", "a folder has the name"])
+@pytest.mark.parametrize(
+    "act",
+    [check_results, lambda location, allowed: write_results(location, allowed, [{"asset": "a"}])],
+    ids=["check", "write"],
+)
+def test_results_that_cannot_be_written_are_told_with_the_folder(
+    tmp_path: Path, what: str, act: Callable[[str, AllowedLocations], None]
+) -> None:
+    folder, name = tmp_path / "videos", "list.results.csv"
+    folder.mkdir()
+    if what == "no permission":
+        if os.geteuid() == 0:
+            pytest.skip("root may write everywhere")
+        folder.chmod(0o500)
+    elif what == "the name is too long":
+        name = f"{'x' * 250}.results.csv"
+    else:
+        (folder / name).mkdir()
+    with pytest.raises(ResultsNotWritableError) as caught:
+        act(str(folder / name), ANYWHERE)
+    assert "The results of a list are written beside it" in caught.value.message
+    assert str(folder) in caught.value.message
+    assert "Put the list into a folder or bucket" in caught.value.remedy
+    assert not caught.value.retryable
+
+
+def test_a_full_disk_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(NoSpaceError) as caught:
+        write_results(str(tmp_path / "list.results.csv"), ANYWHERE, [{"asset": "a"}])
+    assert caught.value.retryable
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_on_object_storage_are_tried_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = fsspec.filesystem("memory")
+    attach_memory(memory)
+    monkeypatch.setattr(memory, "store", {})
+    check_results("memory://bucket/lists/list.results.csv", ANYWHERE)
+    assert memory.store == {}
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr(memory, "pipe_file", refuse)
+    with pytest.raises(
+        ResultsNotWritableError, match=r"written beside it\. memory://bucket/lists may not be"
+    ):
+        check_results("memory://bucket/lists/list.results.csv", ANYWHERE)
+
+    def is_away(*_: object, **__: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(memory, "pipe_file", is_away)
+    with pytest.raises(StorageError) as caught:
+        check_results("memory://bucket/lists/list.results.csv", ANYWHERE)
+    assert caught.value.retryable
+
+
+def test_trouble_with_a_row_is_not_that_of_the_file(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, str]]:
+        yield {"asset": "a"}
+        raise StorageRefusedError("The audio may not be read.")
+
+    with pytest.raises(StorageRefusedError, match="The audio may not be read"):
+        write_results(str(tmp_path / "list.results.csv"), ANYWHERE, rows())
+    assert list(tmp_path.iterdir()) == []

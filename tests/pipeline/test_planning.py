@@ -22,6 +22,7 @@ from vod.locations import AllowedLocations
 from vod.operators import TranscribeAudioOperator
 from vod.pipeline import forms, parts, planning
 from vod.records import ExtractedAudio
+from vod.speech import script
 from vod.speech.engines.whisper import WhisperEngine
 from vod.speech.passages import Passage
 from vod.standin import Standin
@@ -160,7 +161,7 @@ SPEAKING = DAG("speaking", schedule=None, params=dict.fromkeys([*FORM, "model", 
         ({}, {"model": "huge"}, "no speech model 'huge'"),
         ({}, {"model": "/no/such/model"}, "/no/such/model"),
         ({}, {"model": "tiny.en", "language": "de"}, "knows only English"),
-        ({}, {"model": "base", "language": "Klingon"}, "does not know the language 'tlh'"),
+        ({}, {"model": "base", "language": "xx"}, "does not know the language 'xx'"),
         ({}, {"destination": "audio"}, "'audio' is not an absolute path"),
         ({"engine": "parrot"}, {}, "no engine 'parrot'"),
         ({"colour": "blue"}, {}, "no option 'colour'"),
@@ -217,15 +218,76 @@ def test_a_speech_server_is_asked_before_the_extraction_is_paid_for(
         assert "sk-secret" not in str(caught.value)
 
 
-def test_where_speech_has_workers_of_its_own_the_plan_need_not_have_the_model(
+@pytest.mark.parametrize(
+    "site",
+    [
+        {"model": "/gpu/models/ours"},
+        {"model": "tiny.en", "device": "cuda"},
+        {"model": "tiny.en", "compute_type": "float16"},
+        {"model": "tiny.en", "memory_limit": 1},
+        {"model": "large-v3", "models": "obs://nobody@bucket/models"},
+    ],
+)
+def test_where_speech_has_workers_of_its_own_the_plan_loads_no_model(
+    connection: str, monkeypatch: pytest.MonkeyPatch, site: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", json.dumps(site))
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH_QUEUE", "gpu")
+    assert planning.plan_videos({**FORM, "model": None, "language": None}, SPEAKING, DictStore())
+
+
+@pytest.mark.parametrize("site", [{"model": "/gpu/models/ours"}, {"model": "tiny.en", "memory_limit": 1}])
+def test_where_speech_has_no_workers_of_its_own_the_plan_loads_the_model(
+    connection: str, monkeypatch: pytest.MonkeyPatch, site: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", json.dumps(site))
+    with pytest.raises(AirflowFailException, match=site["model"]):
+        planning.plan_videos({**FORM, "model": None, "language": None}, SPEAKING, DictStore())
+
+
+def test_where_speech_has_workers_of_its_own_they_convert_characters(
     connection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__VOD__SPEECH_QUEUE", "gpu")
-    form = {**FORM, "model": "/gpu/models/ours", "language": None}
-    assert planning.plan_videos(form, SPEAKING, DictStore())
-    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", '{"device": "tpu"}')
-    with pytest.raises(AirflowFailException, match="'tpu' is unknown"):
+    monkeypatch.setattr(script, "_is_installed", lambda: False)
+    form = {**FORM, "model": "base", "language": "zh-CN"}
+    with pytest.raises(AirflowFailException, match="OpenCC is not installed"):
         planning.plan_videos(form, SPEAKING, DictStore())
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH_QUEUE", "gpu")
+    assert planning.plan_videos(form, SPEAKING, DictStore())
+
+
+@pytest.mark.parametrize(
+    ("site", "fields", "sentence"),
+    [
+        ({"device": "tpu"}, {}, "'tpu' is unknown"),
+        ({"vad": {"colour": 1}}, {}, "no option 'colour'"),
+        ({"model": "tiny.en"}, {"language": "de"}, "knows only English"),
+        ({"model": "org/small.en", "task": "translate"}, {}, "cannot translate"),
+        ({"model": "large-v3"}, {"language": "xx"}, "does not know the language 'xx'"),
+        ({"fallback": {"engine": "http", "model": "whisper-1"}}, {}, "speech_conn_id"),
+        ({"engine": "http", "speech_conn_id": "speech", "model": "huge"}, {}, "It has: tiny.en, whisper-1"),
+        (
+            {"speech_conn_id": "speech", "fallback": {"engine": "http", "model": "huge"}},
+            {},
+            "It has: tiny.en, whisper-1",
+        ),
+    ],
+)
+def test_where_speech_has_workers_of_its_own_options_language_and_servers_are_still_checked(
+    connection: str,
+    monkeypatch: pytest.MonkeyPatch,
+    site: dict[str, Any],
+    fields: dict[str, Any],
+    sentence: str,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH_QUEUE", "gpu")
+    store = DictStore()
+    with running(server := Scripted()):
+        monkeypatch.setenv("AIRFLOW_CONN_SPEECH", json.dumps({"conn_type": "http", "host": server.address}))
+        monkeypatch.setenv("AIRFLOW__VOD__SPEECH", json.dumps(site))
+        with pytest.raises(AirflowFailException, match=sentence):
+            planning.plan_videos({**FORM, "model": None, "language": None, **fields}, SPEAKING, store)
+    assert not store.values
 
 
 def audio(asset: str, uri: str, **more: Any) -> dict[str, Any]:

@@ -25,7 +25,9 @@ from vod.speech.errors import (
     OutOfMemoryError,
     RecogniserCrashedError,
     RecognitionTimeoutError,
+    UnsupportedLanguageError,
 )
+from vod.speech.languages import OF_WHISPER
 from vod.speech.passages import Passage, from_lines, to_lines
 from vod.speech.recogniser import is_foreign, punctuated, without_loops
 from vod.speech.transcribing import doubts, transcribe
@@ -65,6 +67,24 @@ def test_a_killed_process_costs_one_audio(own: WhisperEngine, video: Path) -> No
     assert caught.value.retryable
     assert transcribe(video, own, TINY).text, "the next gets a process of its own"
     own.close()
+
+
+def test_what_is_recognised_elsewhere_is_checked_without_model_and_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    elsewhere = WhisperEngine(elsewhere=True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    elsewhere.check(SpeechOptions(model="/gpu/ours.en", language="yue", vad={"threshold": 0.5}))
+    assert elsewhere.pid is None
+    with pytest.raises(UnsupportedLanguageError, match="only English"):
+        elsewhere.check(SpeechOptions(model="org/whisper-small.en", language="de"))
+    with pytest.raises(UnsupportedLanguageError, match="does not know the language 'xx'"):
+        elsewhere.check(SpeechOptions(model="large-v3", language="xx"))
+
+
+def test_whispers_languages_are_those_of_its_library() -> None:
+    tokenizer = pytest.importorskip("faster_whisper.tokenizer")
+    assert sorted(OF_WHISPER) == sorted(tokenizer._LANGUAGE_CODES)
 
 
 @pytest.mark.usefixtures("small_windows")

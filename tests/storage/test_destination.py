@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import attach_memory
 from vod.errors import InvalidInputError
 from vod.storage.destination import Destination
+from vod.storage.errors import FolderNotSeenError
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,21 @@ def test_object_storage_shows_a_file_only_when_it_is_whole() -> None:
         assert destination.size("a.mp3") is None
     assert destination.size("a.mp3") == 5
     assert destination.uri("a.mp3").startswith("memory://bucket-")
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_a_file_is_gone_only_from_a_folder_in_which_something_is_seen(tmp_path: Path, place: str) -> None:
+    location = f"memory://bucket-{uuid.uuid4().hex}/audio" if place == "memory" else str(tmp_path / "audio")
+    destination = Destination(location)
+    with pytest.raises(FolderNotSeenError, match="absent or empty") as caught:
+        destination.lacks("a.mp3")
+    assert caught.value.asset == location
+    with destination.writing("z.mp3") as path:
+        path.write_bytes(b"audio")
+    assert destination.lacks("a.mp3")
+    assert not destination.lacks("z.mp3")
+    destination.remove("z.mp3")
+    assert destination.lacks("z.mp3"), "the folder has been seen"
 
 
 def test_nothing_is_uploaded_when_the_writer_fails() -> None:

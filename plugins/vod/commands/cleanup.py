@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vod.connection import DEFAULT_CONNECTION
 from vod.errors import VodError
 from vod.library.texts import text_key
+from vod.locations import parse_location
 from vod.logs import get_logger
+from vod.storage.errors import FolderNotSeenError
 
 if TYPE_CHECKING:
     from vod.hooks import VodHook
     from vod.library.register import Entry
+    from vod.storage.destination import Destination
 
 log = get_logger(__name__)
 
@@ -55,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
         ("unfinished files", cleanup.partials()),
     ):
         sys.stdout.write(f"{what}: {count} {verb}\n")
+    for why, count in cleanup.left.items():
+        sys.stdout.write(f"entries left as they are: {count}. {why}\n")
     return 0
 
 
@@ -69,11 +77,13 @@ class Cleanup:
     """Removes old state of this package from Airflow's metadata database, a page at a time.
 
     An entry of the register that holds audio is never removed by its age: its asset would be extracted, and
-    billed, again.
+    billed, again. It goes when VOD and the place of its file say that the audio is gone; what does not
+    answer, or is not seen from here, says nothing.
 
-    :param vod_conn_id: Connection that knows the audio.
+    :param vod_conn_id: Connection that knows the audio. Entries of other projects of VOD stay.
     :param age: What was changed since is kept.
     :param dry_run: Only count.
+    :ivar left: How many entries that hold audio were not judged, by the reason.
     :raises NoDatabaseError: the database cannot be reached.
     """
 
@@ -88,6 +98,10 @@ class Cleanup:
         self._vod_conn_id = vod_conn_id
         self._before = datetime.now(timezone.utc) - age
         self._dry_run = dry_run
+        self.left: Counter[str] = Counter()
+        self._silent = ""
+        self._folders: dict[str, Destination] = {}
+        self._unseen: dict[str, str] = {}
         try:
             with create_session() as session:
                 self._register = session.scalar(select(AssetModel.id).where(AssetModel.name == REGISTER.name))
@@ -100,25 +114,41 @@ class Cleanup:
         """Those of tasks that have ended, and their claims of orders: older than a day."""
         day = datetime.now(timezone.utc) - timedelta(days=1)
         found = (rows for prefix in ("alive_", "order_") for rows in self._rows(prefix, before=day))
-        return sum(self._remove([key for key, _ in rows]) for rows in found)
+        return sum(self._remove([key for key, _ in rows], before=day) for rows in found)
 
     def entries_without_audio(self) -> int:
-        """Claims and failures that nobody has touched for so long."""
-        return sum(
-            self._remove([key for key, entry in self._entries(rows) if not _has_audio(entry)])
-            for rows in self._rows("audio_", before=self._before)
-        )
+        """Claims and failures that nobody has touched for so long.
 
-    def entries_of_vanished_audio(self) -> int:
-        """Those whose audio VOD calls gone twice, or whose file is not there any more."""
+        A submission that VOD may have accepted stays: the next task looks for its audio first.
+        """
+        from vod.library.register import Entry
+
         removed = 0
         for rows in self._rows("audio_", before=self._before):
-            entries = [(key, entry) for key, entry in self._entries(rows) if entry and _has_audio(entry)]
-            gone = self._gone_in_vod({key: entry.audio for key, entry in entries if _in_vod(entry)})
-            gone |= {key for key, entry in entries if not _in_vod(entry) and self._file_is_gone(entry)}
-            beside = [f"owner_{entry.audio}" for key, entry in entries if key in gone and entry.audio]
-            beside += map(text_key, gone)
-            removed += self._remove(list(gone), also=beside)
+            entries = {key: Entry.parse(value) for key, value in rows}
+            old = [
+                key for key, entry in entries.items() if not (entry and (_has_audio(entry) or entry.intended))
+            ]
+            removed += self._remove(old, before=self._before)
+        return removed
+
+    def entries_of_vanished_audio(self) -> int:
+        """Those whose audio VOD does not have, by two answers, and whose file is not there any more."""
+        from vod.library.register import Entry
+
+        removed = 0
+        for rows in self._rows("audio_", before=self._before):
+            entries = {
+                key: entry for key, value in rows if (entry := Entry.parse(value)) and _has_audio(entry)
+            }
+            audio = {key: entry.audio for key, entry in entries.items() if entry.audio}
+            projects = {key: value.get("project") for key, value in rows if key in audio}
+            gone = (entries.keys() - audio.keys()) | self._gone_in_vod(audio, projects)
+            gone = {key for key in gone if self._file_is_gone(entries[key])}
+            beside = {
+                key: [text_key(key), *([f"owner_{audio[key]}"] if key in audio else [])] for key in gone
+            }
+            removed += self._remove([*gone], before=self._before, beside=beside)
         return removed
 
     def task_states(self) -> int:
@@ -161,7 +191,7 @@ class Cleanup:
             log.warning("The destination was not looked at: %s", error)
             return 0
 
-    @property
+    @cached_property
     def _hook(self) -> VodHook:
         from vod.hooks import VodHook
 
@@ -189,64 +219,108 @@ class Cleanup:
             if not rows:
                 return
             last = rows[-1][0]
-            yield [(key, value) for key, value in rows]
+            yield [(key, json.loads(value)) for key, value in rows]
 
-    @staticmethod
-    def _entries(rows: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Entry | None]]:
-        import json
+    def _gone_in_vod(self, audio: Mapping[str, str], projects: Mapping[str, str | None]) -> set[str]:
+        """Keys of the entries whose audio VOD calls gone, and calls it so again a little later.
 
-        from vod.library.register import Entry
+        :param audio: VOD's audio assets, by key.
+        :param projects: Whose they are, by key: the connection knows those of its own project only.
+        """
+        if audio and not self._silent:
+            try:
+                project = self._hook.client.project_id()
+                left = {key: one for key, one in audio.items() if projects[key] == project}
+                others = len(audio) - len(left)
+                for pause in (0.0, _SECOND_LOOK):
+                    if left:
+                        time.sleep(pause)
+                        states = self._hook.client.asset_info(left.values())
+                        left = {
+                            key: one
+                            for key, one in left.items()
+                            if states[one].is_gone and not states[one].is_missing
+                        }
+                self._leave(
+                    f"Their audio is in another project of VOD than that of the connection "
+                    f"{self._vod_conn_id}: run this with --vod-conn-id and a connection to it.",
+                    others,
+                )
+                return set(left)
+            except VodError as error:
+                self._silent = f"VOD does not say which audio is gone. {error}"
+        self._leave(self._silent, len(audio))
+        return set()
 
-        for key, value in rows:
-            yield key, Entry.parse(json.loads(value))
-
-    def _gone_in_vod(self, audio: dict[str, str | None]) -> set[str]:
-        """Keys of the entries whose audio VOD calls gone, and calls it so again a little later."""
-        left = {key: one for key, one in audio.items() if one}
-        try:
-            client = self._hook.client
-            for pause in (0.0, _SECOND_LOOK):
-                if left:
-                    time.sleep(pause)
-                    states = client.asset_info(left.values())
-                    left = {
-                        key: one
-                        for key, one in left.items()
-                        if states[one].is_gone and not states[one].is_missing
-                    }
-        except VodError as error:
-            log.warning("VOD does not say which audio is gone; nothing of it is removed. %s", error)
-            return set()
-        return set(left)
-
-    @staticmethod
-    def _file_is_gone(entry: Entry) -> bool:
+    def _file_is_gone(self, entry: Entry) -> bool:
+        """Whether a file of audio is gone, for certain; also when there is none, because all was in VOD."""
+        from vod.library.folders import is_another
         from vod.storage.destination import Destination
 
-        folder, _, name = str((entry.record or {}).get("uri", "")).rpartition("/")
+        uri = str((entry.record or {}).get("uri", ""))
+        if not uri or uri.startswith("vod://"):
+            return bool(entry.audio)
+        folder = ""
         try:
-            return bool(folder) and Destination(folder).size(name) is None
+            folder, name = _folder_and_name(uri)
+            if folder not in self._unseen:
+                if folder not in self._folders:
+                    self._folders[folder] = destination = Destination(folder)
+                    if is_another(destination, self._value):
+                        raise FolderNotSeenError("Tasks wrote to another folder of that path.", asset=folder)
+                return self._folders[folder].lacks(name)
         except VodError as error:
-            log.warning("%s: %s", entry.asset, error)
-            return False
+            self._unseen[folder] = str(error)
+        self._leave(self._unseen[folder], 1)
+        return False
 
-    def _remove(self, keys: Sequence[str], *, also: Sequence[str] = ()) -> int:
+    def _leave(self, why: str, count: int) -> None:
+        if count:
+            self.left[why] += count
+
+    def _value(self, key: str) -> Any:
         from airflow.models.asset_state_store import AssetStateStoreModel as State
         from airflow.utils.session import create_session
-        from sqlalchemy import delete
+        from sqlalchemy import select
 
-        if keys and not self._dry_run:
-            with create_session() as session:
-                session.execute(
-                    delete(State).where(State.asset_id == self._register, State.key.in_([*keys, *also]))
-                )
-        return len(keys)
+        with create_session() as session:
+            value = session.scalar(
+                select(State.value).where(State.asset_id == self._register, State.key == key)
+            )
+        return None if value is None else json.loads(value)
+
+    def _remove(
+        self, keys: Sequence[str], *, before: datetime, beside: Mapping[str, Sequence[str]] | None = None
+    ) -> int:
+        """Remove those that nobody has changed meanwhile, and what lies beside each; returns how many."""
+        from airflow.models.asset_state_store import AssetStateStoreModel as State
+        from airflow.utils.session import create_session
+        from sqlalchemy import delete, select
+
+        ours = State.asset_id == self._register
+        with create_session() as session:
+            unchanged = session.scalars(
+                select(State.key)
+                .where(ours, State.key.in_(keys), State.updated_at < before)
+                .with_for_update()
+            ).all()
+            also = [other for key in unchanged for other in (beside or {}).get(key, ())]
+            if unchanged and not self._dry_run:
+                session.execute(delete(State).where(ours, State.key.in_([*unchanged, *also])))
+        return len(unchanged)
 
 
-def _has_audio(entry: Entry | None) -> bool:
-    return entry is not None and bool(entry.audio or entry.record)
+def _has_audio(entry: Entry) -> bool:
+    return bool(entry.audio or entry.record)
 
 
-def _in_vod(entry: Entry) -> bool:
-    uri = str((entry.record or {}).get("uri", "vod://"))
-    return uri.startswith("vod://")
+def _folder_and_name(uri: str) -> tuple[str, str]:
+    """Where a file lies, and its name as the file system has it.
+
+    :raises InvalidInputError: this is no URI of a file.
+    """
+    path = parse_location(uri).path
+    if path is not None:
+        return str(path.parent), path.name
+    folder, _, name = uri.rpartition("/")
+    return folder, name

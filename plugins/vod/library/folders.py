@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
+from collections.abc import Callable
 from typing import Any
 
 from airflow.sdk.configuration import conf
 
 from vod.errors import InvalidInputError
 from vod.library.register import SETTLING, Store
-from vod.storage.destination import Destination
+from vod.storage.destination import MARK, Destination
 
 MEMORY = 3600.0
 """Seconds after which another machine may have a new folder under that path: somebody has changed it."""
@@ -45,10 +46,9 @@ def check_shared(destination: Destination, store: Store) -> None:
     """
     if on_one_machine() or (mark := destination.mark()) is None:
         return
-    uri, host = destination.uri(""), platform.node()
-    key = f"folder_{hashlib.sha256(uri.encode()).hexdigest()[:32]}"
+    uri, host, key = destination.uri(""), platform.node(), _key(destination)
     while True:
-        known, now = _known(store, key), time.time()
+        known, now = _known(store.get(key)), time.time()
         is_recent = now - known["at"] < MEMORY
         if known["mark"] != mark and known["host"] != host and is_recent:
             raise FolderNotSharedError(
@@ -65,9 +65,22 @@ def check_shared(destination: Destination, store: Store) -> None:
         time.sleep(SETTLING)
 
 
-def _known(store: Store, key: str) -> dict[str, Any]:
+def is_another(destination: Destination, get: Callable[[str], Any]) -> bool:
+    """Whether a folder is another one on this machine than where tasks have written to under that path.
+
+    :param get: Gives the value of a key of the register, ``None`` when there is none.
+    :raises vod.media.DestinationError: the folder cannot be read.
+    """
+    known = _known(get(_key(destination)))["mark"]
+    return bool(known) and (destination.read(MARK) or b"").decode(errors="replace") != known
+
+
+def _key(destination: Destination) -> str:
+    return f"folder_{hashlib.sha256(destination.uri('').encode()).hexdigest()[:32]}"
+
+
+def _known(known: Any) -> dict[str, Any]:
     """What the register says of a folder."""
-    known = store.get(key)
     if isinstance(known, dict) and {"mark", "host", "at"} <= set(known):
         return known
     return {"mark": "", "host": "", "at": 0.0}

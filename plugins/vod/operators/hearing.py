@@ -139,20 +139,23 @@ class Hearing:
 
 
 @contextmanager
-def hearings(settings: SpeechSettings) -> Iterator[Sequence[Hearing]]:
+def hearings(settings: SpeechSettings, *, elsewhere: bool = False) -> Iterator[Sequence[Hearing]]:
     """The engines of a task, in the order in which an audio is offered to them; closed when the block ends.
 
     Whether they can do what is asked for is found out first. An engine that cannot be reached, or has no
     time, is left out if the other one can.
 
+    :param elsewhere: Only find it out, for workers that have models, devices and libraries of their own:
+        services are asked from here, and no model is loaded.
     :raises vod.errors.VodError: they cannot.
     """
     with ExitStack() as closing:
         found: list[Hearing] = []
         troubles: list[VodError] = []
         for options in filter(None, (settings.options, settings.fallback)):
-            script.check(options.language)
-            made = engine_of(settings, options)
+            if not elsewhere:
+                script.check(options.language)
+            made = engine_of(settings, options, elsewhere=elsewhere)
             closing.callback(made.close)
             try:
                 made.check(options)
@@ -177,11 +180,14 @@ def reason(options: SpeechOptions, error: VodError) -> str:
     return f"{options.engine}: {error.message} [{error.outcome}]"
 
 
-def engine_of(settings: SpeechSettings, options: SpeechOptions) -> SpeechEngine:
+def engine_of(settings: SpeechSettings, options: SpeechOptions, *, elsewhere: bool = False) -> SpeechEngine:
     """The engine of these options, with what it needs beside them; not checked yet.
 
+    :param elsewhere: It is only to be checked, for other workers.
     :raises vod.errors.VodError: what it needs is not there.
     """
+    if options.engine == "whisper" and elsewhere:
+        return engine("whisper", elsewhere=True)
     return engine(options.engine, **_means(settings, options))
 
 

@@ -135,10 +135,12 @@ class ManifestRun:
     def plan(self, store: Any) -> Plan:
         """Batches of what is missing (:func:`vod.pipeline.planning.batches`).
 
-        :raises InvalidInputError: the list cannot be worked on; nothing was submitted.
+        :raises InvalidInputError: the list cannot be worked on, or its results could not be written beside
+            it; nothing was submitted.
         """
         planning.check_destination(self.destination, self.vod_conn_id, self.allowed)
         refused = self._refused()
+        manifests.check_results(self._results, self.allowed)
         entries = [entry for entry in self.entries if entry.asset not in refused]
         done = self._done(entries)
         missing = {
@@ -153,6 +155,7 @@ class ManifestRun:
 
         :param records: Those of this run.
         :returns: how many assets had been done before it.
+        :raises InvalidInputError: it cannot be written there.
         """
         waiting: dict[str, list[Entry]] = {}
         for entry in self.entries:
@@ -170,8 +173,7 @@ class ManifestRun:
             for rest in _chunks(before):
                 yield from self._rows(done, [entry for entry in rest if public_name(entry.asset) in done])
 
-        location = manifests.results_location(self.manifest, self._part)
-        manifests.write_results(location, self.allowed, rows())
+        manifests.write_results(self._results, self.allowed, rows())
         return len(self.entries) - of_this_run
 
     def _rows(self, records: Mapping[str, Record], entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
@@ -204,6 +206,10 @@ class ManifestRun:
     @property
     def _name(self) -> str:
         return public_name(self.manifest)
+
+    @property
+    def _results(self) -> str:
+        return manifests.results_location(self.manifest, self._part)
 
     @property
     def _part(self) -> str | None:

@@ -7,22 +7,25 @@ A manifest is a CSV file with a header (``.csv``), JSON Lines (``.jsonl``) or a 
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import PurePosixPath
+from stat import S_ISDIR
 from typing import IO, Any
 
 from airflow.sdk.configuration import conf
 
-from vod.errors import InvalidInputError
+from vod.errors import InvalidInputError, VodError
 from vod.locations import AllowedLocations, Kind, Location, parse_location, public_name
 from vod.media.errors import TooLargeError, UnreadableMediaError
 from vod.records import AUDIO_FORMATS
-from vod.storage.destination import Destination, replacing
+from vod.storage.destination import Destination, not_written, replacing
 from vod.storage.sources import local_copy
 
 COLUMNS = ("asset", "date", "language", "format", "priority")
@@ -46,6 +49,13 @@ class InvalidManifestError(InvalidInputError):
     """The list cannot be worked on as it is; nothing was submitted."""
 
     outcome = "invalid_manifest"
+
+
+class ResultsNotWritableError(InvalidInputError):
+    """The results of a list are written beside it, and its folder or bucket does not take them."""
+
+    outcome = "results_not_writable"
+    remedy = "Put the list into a folder or bucket that this worker may write to, or let it write there."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +122,28 @@ def results_location(manifest: str, part: str | None = None) -> str:
     return f"{folder}{slash}{stem}{_RESULTS}"
 
 
+def check_results(location: str, allowed: AllowedLocations) -> None:
+    """Make sure that a result manifest can be written, by a small file beside it that is removed again.
+
+    :param allowed: Where it may be.
+    :raises ResultsNotWritableError: its folder or bucket does not take it.
+    :raises vod.locations.LocationNotAllowedError: it may not be there.
+    :raises VodError: nobody can say now: the disk is full or out of order, the store does not answer.
+    """
+    folder, _, _ = location.rpartition("/")
+    destination, path = Destination(folder or "/", allowed=allowed), parse_location(location).path
+    try:
+        destination.check()
+    except VodError as error:
+        if error.retryable:
+            raise
+        raise _not_taken(error) from error
+    if path is not None:
+        with _system_errors(location), suppress(FileNotFoundError):
+            if S_ISDIR(path.stat().st_mode):  # the system says so, too, when the name is too long
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
 def write_results(location: str, allowed: AllowedLocations, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a result manifest; readers see the old file or the whole new one.
 
@@ -119,9 +151,13 @@ def write_results(location: str, allowed: AllowedLocations, rows: Iterable[Mappi
 
     :param allowed: Where it may be.
     :param rows: With the keys of :data:`RESULT_COLUMNS`; what is missing stays empty.
+    :raises ResultsNotWritableError: its folder does not take it.
+    :raises vod.media.NoSpaceError: the disk is full.
+    :raises vod.storage.errors.StorageError: the object store does not take it.
     """
     folder, _, name = location.rpartition("/")
     with (
+        _system_errors(location),
         Destination(folder or "/", allowed=allowed).writing(name) as path,
         replacing(path) as part,
         part.open("w", encoding="utf-8", newline="") as file,
@@ -129,6 +165,20 @@ def write_results(location: str, allowed: AllowedLocations, rows: Iterable[Mappi
         writer = csv.DictWriter(file, RESULT_COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows({name: _to_cell(value) for name, value in row.items()} for row in rows)
+
+
+@contextmanager
+def _system_errors(location: str) -> Iterator[None]:
+    """Put what the system says about a result manifest into our own terms."""
+    try:
+        yield
+    except OSError as error:
+        found = not_written(public_name(location), error)
+        raise (found if found.retryable else _not_taken(found)) from error
+
+
+def _not_taken(error: VodError) -> ResultsNotWritableError:
+    return ResultsNotWritableError(f"The results of a list are written beside it. {error.message}")
 
 
 @contextmanager

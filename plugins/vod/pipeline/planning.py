@@ -33,7 +33,6 @@ from vod.pipeline.estimates import check_run
 from vod.pipeline.parts import Plan
 from vod.pipeline.signed_urls import refuse_signed_url
 from vod.records import AssetFailure, ExtractedAudio, parse_record
-from vod.speech.errors import ModelNotFoundError, SpeechNotInstalledError
 from vod.storage.destination import Destination
 from vod.storage.sources import allowed_locations, check_source
 
@@ -312,7 +311,7 @@ def check_speech(form: Mapping[str, Any], vod_conn_id: str = DEFAULT_CONNECTION)
 
     The engine, its options and its fallback are those of the connection or of ``[vod] speech``. The model is
     loaded, and a server is asked, on the worker on which this runs. With ``[vod] speech_queue`` that is not
-    where speech is recognised: then it need not have the model.
+    where speech is recognised: then no model is loaded, and its options and the language are checked.
 
     :param form: Its fields ``model`` and ``language`` count.
     :raises InvalidInputError: an option that there is not, or that the engine does not have.
@@ -323,14 +322,12 @@ def check_speech(form: Mapping[str, Any], vod_conn_id: str = DEFAULT_CONNECTION)
 
     given = {name: form.get(name) for name in ("model", "language")}
     settings = SpeechSettings.read(given, VodHook(vod_conn_id))
-    try:
-        with hearings(settings):
+    queue = conf.get("vod", "speech_queue", fallback="")
+    with hearings(settings, elsewhere=bool(queue)):
+        if queue:
+            log.info("The options of speech recognition are right. The workers of %r load the model.", queue)
+        else:
             log.info("The speech can be recognised as it is asked for.")
-    except (SpeechNotInstalledError, ModelNotFoundError) as error:
-        queue = conf.get("vod", "speech_queue", fallback="")
-        if not queue or settings.options.engine != "whisper":
-            raise
-        log.warning("Whether the workers of the queue %r have the model is not known: %s", queue, error)
 
 
 def known_audio(

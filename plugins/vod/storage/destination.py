@@ -14,7 +14,7 @@ from vod import media
 from vod.errors import InvalidInputError
 from vod.locations import AllowedLocations, Kind, parse_location, public_name
 from vod.logs import get_logger
-from vod.storage.errors import StorageError, StorageRefusedError, store_errors
+from vod.storage.errors import FolderNotSeenError, StorageError, StorageRefusedError, store_errors
 from vod.storage.sources import PACKAGES, allowed_locations, local_copy, remote_path
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-_MARK = ".vod-folder"
+MARK = ".vod-folder"
+"""Name of the file whose text tells a local folder from every other."""
 
 _APPEARS_WHOLE = frozenset(PACKAGES) | {"oss"}
 """Schemes whose stores show an object only when all of it has arrived. Elsewhere it is renamed at the end."""
@@ -63,6 +64,7 @@ class Destination:
         self._remote = remote_path(parsed) if self._folder is None else None
         self._allowed = AllowedLocations()
         self._swept = False
+        self._seen = False
 
     def uri(self, name: str) -> str:
         """URI of the file of that name."""
@@ -122,7 +124,7 @@ class Destination:
         """
         if self._folder is None:
             return None
-        file = self._folder / _MARK
+        file = self._folder / MARK
         with _local_errors(self._folder, "written to"):
             self._folder.mkdir(parents=True, exist_ok=True)
             if not file.exists():
@@ -203,6 +205,28 @@ class Destination:
             return [name for name in found if name.startswith(prefix) and "/" not in name]
 
         return self._asked("", listed) or []
+
+    def lacks(self, name: str) -> bool:
+        """Whether the file of that name is gone, for certain.
+
+        An absent or empty folder may be a disk that is not mounted here, so something else must be found in
+        it. A link counts as there, whatever it leads to. On object storage this takes two requests for what
+        is gone, and the first time up to ten.
+
+        :raises FolderNotSeenError: nothing is found in the folder.
+        :raises vod.media.DestinationError: the folder cannot be read.
+        :raises StorageError: the store does not say.
+        """
+        if self.size(name) is not None:
+            return False
+        prefix, found = name, self.names(name)
+        while not found and not self._seen:
+            if not prefix:
+                raise FolderNotSeenError("The folder is absent or empty.", asset=self._location.shown)
+            prefix = prefix[: len(prefix) // 2]  # the whole list may be long
+            found = self.names(prefix)
+        self._seen = True
+        return name not in found
 
     def remove(self, name: str) -> None:
         """Remove the file of that name, if there is one.

@@ -31,6 +31,13 @@ class StorageRefusedError(StorageError):
     remedy = "Check the connection that the URL names, and what its keys may do in the bucket."
 
 
+class FolderNotSeenError(StorageError):
+    """Of a folder nothing is seen on this machine: it says nothing about what was in it."""
+
+    outcome = "folder_not_seen"
+    remedy = "Check that this machine mounts or reaches it."
+
+
 _BUSY = {
     "SlowDown",
     "RequestLimitExceeded",

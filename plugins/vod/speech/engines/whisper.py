@@ -21,7 +21,7 @@ from vod.speech.errors import (
     UnsupportedLanguageError,
     UnusableModelError,
 )
-from vod.speech.languages import base_code
+from vod.speech.languages import OF_WHISPER, base_code
 from vod.speech.passages import Passage
 from vod.speech.process import Child
 
@@ -40,10 +40,12 @@ class WhisperEngine:
     If it dies, or hangs, that costs the audio that it was hearing; the next one gets a new process.
 
     :param models: Folder in which models are looked for first, each in a folder of its name.
+    :param elsewhere: Speech is recognised on other machines: :meth:`check` loads no model, and needs none.
     """
 
-    def __init__(self, models: Path | None = None) -> None:
+    def __init__(self, models: Path | None = None, *, elsewhere: bool = False) -> None:
         self._models = models
+        self._elsewhere = elsewhere
         self._child: Child | None = None
         self._loaded: tuple[Any, ...] = ()
         self._languages: list[str] = []
@@ -51,13 +53,22 @@ class WhisperEngine:
     def check(self, options: SpeechOptions) -> None:
         """Load the model, and see that it knows the language.
 
+        For other machines the model's name says which languages it knows. Options of the detector of speech
+        are left to them where faster-whisper is not installed.
+
         :raises ModelNotFoundError: see :func:`vod.speech.models.resolve_model`.
         :raises UnusableModelError: the model's files cannot be loaded.
         :raises UnsupportedLanguageError: the model does not know the language.
         :raises InvalidInputError: an option that faster-whisper does not know.
         """
-        _check_options(options)
-        self._start(options, Watch())
+        _check_device(options)
+        if _has_library() or not self._elsewhere:
+            _check_detector(options)
+        if self._elsewhere:
+            english = options.model.endswith(".en") and not Path(options.model).is_absolute()
+            self._languages = ["en"] if english else OF_WHISPER
+        else:
+            self._start(options, Watch())
         self._check_language(options)
 
     def revision(self, options: SpeechOptions) -> str:
@@ -197,18 +208,25 @@ def _mismatch(model: str, answer: dict[str, Any]) -> LanguageMismatchError:
     )
 
 
-def _require_library() -> None:
+def _has_library() -> bool:
     from importlib.util import find_spec
 
-    if find_spec("faster_whisper") is None:
+    return find_spec("faster_whisper") is not None
+
+
+def _require_library() -> None:
+    if not _has_library():
         raise SpeechNotInstalledError("faster-whisper, which recognises speech, is not installed.")
 
 
-def _check_options(options: SpeechOptions) -> None:
+def _check_device(options: SpeechOptions) -> None:
     if options.device not in ("auto", "cpu", "cuda"):
         raise InvalidInputError(
             f"The device {options.device!r} is unknown.", remedy="Choose auto, cpu or cuda."
         )
+
+
+def _check_detector(options: SpeechOptions) -> None:
     if options.vad:
         _require_library()
         from dataclasses import fields
