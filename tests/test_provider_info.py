@@ -243,6 +243,6 @@ def test_uri_and_json_of_the_docs_say_the_same(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, value)
         read.append(VodHook().settings)
     uri, as_json = read
-    theirs = replace(as_json.service, project_id=None, timeout=60.0, quota_share=1.0)
+    theirs = replace(as_json.service, project_id=None, timeout=60.0)
     assert uri == replace(as_json, service=theirs)
-    assert (as_json.service.timeout, as_json.service.quota_share) == (30, 0.25)
+    assert as_json.service.timeout == 30
