@@ -37,6 +37,20 @@ message. *Again* says whether a retry may help; a single failure may know better
 as `VOD.10053`, are outcomes as well."""
 _OF_SETTINGS = """In Airflow's configuration, section `[vod]`, or as environment variables such as
 `AIRFLOW__VOD__SPEECH_POOL`."""
+_NOT_IN_THE_FORM = (
+    ("`speech`", "Not in the form: options for speech recognition, as of the setting `speech`."),
+    (
+        "`quotas`",
+        'Not in the form: calls a minute, where Huawei has granted others than usual: `{"extract": 300}`.',
+    ),
+)
+_VARIABLES = (
+    ("`VOD_FFMPEG`", "Path of the ffmpeg program, before all others."),
+    ("`VOD_SPEECH_MODELS`", "Folder that holds speech models by name."),
+    ("`VOD_RARE_FORMATS`", "For the command `vod`: `1` reads also GXF, DV, RealMedia and NUT."),
+    ("`VOD_STANDIN_ADMIN_TOKEN`", "For the stand-in: what callers of `/admin` must show."),
+    ("`VOD_STANDIN_SECRET_KEY`", "For the stand-in: the secret key that it knows."),
+)
 _ROLE = re.compile(r":\w+:`~?([^`]+)`")
 
 
@@ -62,6 +76,8 @@ def page() -> str:
         "## Connection",
         f"Of type `vod`, by default `{DEFAULT_CONNECTION}`. Examples: [connection.md](connection.md).",
         _table(("field of the extra", "meaning"), _connection()),
+        "## Environment variables",
+        _table(("variable", "meaning"), _VARIABLES),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -144,7 +160,7 @@ def _connection() -> list[tuple[str, str]]:
     for name, field in connection["conn-fields"].items():
         text = field.get("description") or field.get("label", "")
         rows.append((f"`{name}`", text))
-    return rows
+    return [*rows, *_NOT_IN_THE_FORM]
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

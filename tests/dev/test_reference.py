@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+import vod
+import vod.connection
 from dev import reference
 from vod.operators import ExtractAudioOperator, TranscribeAudioOperator
 from vod.provider_info import get_provider_info
@@ -50,3 +53,18 @@ def test_every_outcome_and_setting_is_told() -> None:
     settings = section("## Settings")
     options = get_provider_info()["config"]["vod"]["options"]
     assert [name for name in options if f"| `{name}` |" not in settings] == []
+
+
+def test_every_environment_variable_is_told() -> None:
+    sources = "".join(path.read_text() for path in Path(vod.__file__).parent.rglob("*.py"))
+    names = set(re.findall(r'= "(VOD_[A-Z_]+)"', sources))
+    assert len(names) >= 5
+    assert names == set(re.findall(r"`(VOD_\w+)`", section("## Environment variables")))
+
+
+def test_every_key_of_a_connection_is_told() -> None:
+    read = Path(vod.connection.__file__).read_text()
+    keys = set(re.findall(r'extra(?:\.get\(|\[)"(\w+)"', read))
+    assert {"speech", "quotas", "region"} <= keys
+    told = section("## Connection")
+    assert [key for key in keys if f"| `{key}` |" not in told] == []
