@@ -10,17 +10,18 @@ import pytest
 from vod.commands import captions, transcribe
 
 
-@pytest.mark.parametrize("command", [captions, transcribe])
-def test_commas_and_repetition(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("command", "usual"), [(captions, ["vtt"]), (transcribe, ["txt", "vtt", "srt"])])
+def test_commas_and_repetition(command: Any, usual: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
 
-    def formats(*arguments: str) -> list[str] | None:
+    def formats(*arguments: str) -> list[str]:
         return parser.parse_args(["a.json", *arguments]).format
 
-    assert formats() is None
+    assert formats() == usual
     assert formats("--format", "vtt,srt") == formats("--format", "vtt", "--format", "srt") == ["vtt", "srt"]
     assert formats("--format", "vtt, srt,") == ["vtt", "srt"]
     with pytest.raises(SystemExit):
         formats("--format", "vtt,doc")
-    assert "there is no 'doc'; choose from json, txt, vtt, srt" in capsys.readouterr().err
+    assert formats() == usual, "what was given before is no default"
+    assert "there is no format 'doc'; choose from json, txt, vtt, srt" in capsys.readouterr().err

@@ -155,6 +155,16 @@ def test_without_any_destination_nothing_is_begun(standin: Standin, monkeypatch:
 SPEAKING = DAG("speaking", schedule=None, params=dict.fromkeys([*FORM, "model", "language"]))
 
 
+def plan_with_speech(
+    monkeypatch: pytest.MonkeyPatch, store: DictStore, site: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    """Plan where *site* is ``[vod] speech``, and ``speech`` the connection of a server that recognises."""
+    with running(server := Scripted()):
+        monkeypatch.setenv("AIRFLOW_CONN_SPEECH", json.dumps({"conn_type": "http", "host": server.address}))
+        monkeypatch.setenv("AIRFLOW__VOD__SPEECH", json.dumps(site))
+        planning.plan_videos({**FORM, "model": None, "language": None, **fields}, SPEAKING, store)
+
+
 @pytest.mark.parametrize(
     ("site", "fields", "sentence"),
     [
@@ -190,12 +200,8 @@ def test_speech_that_cannot_be_recognised_is_refused_before_the_extraction_is_pa
     sentence: str,
 ) -> None:
     store = DictStore()
-    with running(script := Scripted()):
-        server = {"conn_type": "http", "host": script.address}
-        monkeypatch.setenv("AIRFLOW_CONN_SPEECH", json.dumps(server))
-        monkeypatch.setenv("AIRFLOW__VOD__SPEECH", json.dumps(site))
-        with pytest.raises(AirflowFailException, match=sentence):
-            planning.plan_videos({**FORM, "model": None, "language": None, **fields}, SPEAKING, store)
+    with pytest.raises(AirflowFailException, match=sentence):
+        plan_with_speech(monkeypatch, store, site, fields)
     assert not store.values
 
 
@@ -282,11 +288,8 @@ def test_where_speech_has_workers_of_its_own_options_language_and_servers_are_st
 ) -> None:
     monkeypatch.setenv("AIRFLOW__VOD__SPEECH_QUEUE", "gpu")
     store = DictStore()
-    with running(server := Scripted()):
-        monkeypatch.setenv("AIRFLOW_CONN_SPEECH", json.dumps({"conn_type": "http", "host": server.address}))
-        monkeypatch.setenv("AIRFLOW__VOD__SPEECH", json.dumps(site))
-        with pytest.raises(AirflowFailException, match=sentence):
-            planning.plan_videos({**FORM, "model": None, "language": None, **fields}, SPEAKING, store)
+    with pytest.raises(AirflowFailException, match=sentence):
+        plan_with_speech(monkeypatch, store, site, fields)
     assert not store.values
 
 

@@ -61,7 +61,7 @@ def _write(
     """
     folder = options.output or file.parent
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{file.stem}.{name}" for name in dict.fromkeys(options.format or ["vtt"])]
+    paths = [folder / f"{file.stem}.{name}" for name in dict.fromkeys(options.format)]
     for path in paths:
         if owner := taken.get(path.resolve()):
             raise InvalidInputError(

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from vod.speech.captions import WRITERS
 
 
-def add_formats(parser: argparse.ArgumentParser, usual: str) -> None:
-    """Adds the option; its value is a list of keys of :data:`vod.speech.captions.WRITERS`, or ``None``.
+def add_formats(parser: argparse.ArgumentParser, *usual: str) -> None:
+    """Adds the option; its value is a list of keys of :data:`vod.speech.captions.WRITERS`.
 
-    :param usual: What is written without it, separated by commas; the help says so.
+    :param usual: What is written without it.
     """
     parser.add_argument(
         "--format",
-        action="extend",
-        type=_read,
+        action=_Formats,
+        default=list(usual),
         metavar="NAME[,NAME]",
-        help=f"of {', '.join(WRITERS)}; repeatable (default: {usual})",
+        help=f"of {', '.join(WRITERS)}; repeatable (default: {','.join(usual)})",
     )
 
 
-def _read(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in WRITERS:
-            raise argparse.ArgumentTypeError(f"there is no {name!r}; choose from {', '.join(WRITERS)}")
-    return names
+class _Formats(argparse.Action):
+    """Takes names separated by commas, or one after the other; the first takes the place of the default."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
+    ) -> None:
+        names = [name.strip() for name in values.split(",") if name.strip()]
+        for name in names:
+            if name not in WRITERS:
+                parser.error(f"there is no format {name!r}; choose from {', '.join(WRITERS)}")
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, names if given is self.default else [*given, *names])

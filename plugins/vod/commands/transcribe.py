@@ -27,9 +27,6 @@ from vod.storage.destination import Destination
 from vod.storage.models import models_folder
 from vod.text import printable
 
-USUAL = "txt,vtt,srt"
-"""Formats that are written when none is asked for."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a (sub)command."""
@@ -45,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--models", metavar="DIR", help="folder or URL that holds models by name")
     parser.add_argument("--hotwords", default="", help="names and words to expect")
-    add_formats(parser, USUAL)
+    add_formats(parser, "txt", "vtt", "srt")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder (that of each file)")
 
 
@@ -53,7 +50,6 @@ def run(options: argparse.Namespace) -> int:
     """Transcribes with parsed options; returns 0 only if all succeeded."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     names = ("model", "language", "task", "multilingual", "device", "hotwords", "channels")
-    formats = options.format or USUAL.split(",")
     cancelled = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: cancelled.set())
@@ -73,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         for file in options.files:
             watch = Watch(heard=_teller(file, bar), cancelled=cancelled.is_set)
             try:
-                said = _transcribe(file.absolute(), hearing, speech, formats, options.output, watch)
+                said = _transcribe(file.absolute(), hearing, speech, options.format, options.output, watch)
             except VodError as error:
                 bad, said = 1, str(error) if error.asset else f"{file}: {error}"
             if bar:

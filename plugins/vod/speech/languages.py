@@ -13,6 +13,19 @@ OF_WHISPER = _CODES.split()
 """Codes of what multilingual Whisper models know; older models know all but ``yue``."""
 
 
+def with_usual_code(language: str) -> str:
+    """The language with the code by which models know it: ``de`` also for ``ger`` and ``German``.
+
+    The region stays: ``zh-TW`` of ``chi-TW``.
+    """
+    base, separator, region = language.replace("_", "-").partition("-")
+    if len(base) <= 2:
+        return language
+    from vod.media.languages import canonical  # it loads lists of names
+
+    return f"{canonical(base)}{separator}{region}"
+
+
 def base_code(language: str) -> str:
     """``pt`` of ``pt-BR`` and ``pt_BR``."""
     return language.strip().lower().replace("_", "-").partition("-")[0]

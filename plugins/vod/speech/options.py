@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from vod.errors import InvalidInputError
+from vod.speech.languages import with_usual_code
 
 Channels = Literal["mix", "split", "left", "right"]
 Task = Literal["transcribe", "translate"]
@@ -102,7 +103,7 @@ class SpeechOptions:
         ``/v1/audio/transcriptions``; ``sis``: Huawei Cloud SIS.
     :param model: A name such as ``base`` or ``large-v3``, a folder, or a Python package that holds a model.
         The default of ``sis`` is ``chinese_16k_media``.
-    :param language: Language spoken, a code such as ``de`` or ``pt-BR``; recognised when empty.
+    :param language: Language spoken, a code such as ``de`` or ``pt-BR``, or a name; recognised when empty.
     :param multilingual: Recognise the language of every piece, for audio in which it changes.
     :param task: ``transcribe``, or ``translate`` for an English translation.
     :param device: ``cpu``, ``cuda``, or ``auto``: the GPU where there is one.
@@ -145,7 +146,7 @@ class SpeechOptions:
         for entry in fields(self):
             value = _read(entry.name, getattr(self, entry.name), **entry.metadata)
             object.__setattr__(self, entry.name, value)
-        object.__setattr__(self, "language", _code(self.language))
+        object.__setattr__(self, "language", with_usual_code(self.language))
         if self.engine == "sis" and self.model == SpeechOptions.model:
             object.__setattr__(self, "model", "chinese_16k_media")
 
@@ -171,13 +172,3 @@ class SpeechOptions:
         means = {"device", "cpu_threads", "batch_size", "time_limit", "memory_limit"}
         values = {name: value for name, value in asdict(self).items() if name not in means}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _code(language: str) -> str:
-    """A language as models know it: ``de`` also for ``ger`` and ``German``, as tracks may name it."""
-    base, separator, region = language.replace("_", "-").partition("-")
-    if len(base) <= 2:
-        return language
-    from vod.media.languages import canonical  # it loads lists of names
-
-    return f"{canonical(base)}{separator}{region}"
