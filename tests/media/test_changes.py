@@ -82,6 +82,7 @@ def test_a_piece_of_a_raw_stream_is_trimmed_once(name: str, tmp_path: Path) -> N
 def test_a_piece_of_joined_recordings(codec: str, other: list[str], engine: str, tmp_path: Path) -> None:
     common = ["-c:a", codec, "-f", "ogg"]
     source = joined(tmp_path / "a.ogg", [*STEREO, *common], [*other, *common])
+    assert seconds(one(source, start=1, duration=1).path) == [1], "before anything else follows"
     if codec != "flac" and other == MONO and engine == WHEEL:
         with pytest.raises(FfmpegError, match=r"stopped in the middle.*Another version"):
             one(source, start=2, duration=3)

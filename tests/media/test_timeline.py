@@ -162,6 +162,17 @@ def test_a_copy_that_begins_before_its_time_is_none(tmp_path: Path) -> None:
         compare_copy(written, replace(written, begins=0.0))
 
 
+@pytest.mark.usefixtures("wheel")
+def test_a_gap_ends_with_its_piece(videos: Callable[..., Path], tmp_path: Path) -> None:
+    """The sound starts at 1.5 s of the video and is missing from 4 to 6; the piece ends at 5."""
+    source, piece = videos("mkv", 1.5, True), Selection(start=0, duration=5)
+    [extraction] = extract_all(source, {tmp_path / "out.wav": Output(audio_format="WAV")}, piece)
+    [gap] = extraction.gaps
+    assert gap.start == pytest.approx(2.5, abs=0.05)
+    assert gap.start + gap.duration == pytest.approx(3.5, abs=0.05)
+    assert gap.start + gap.duration == pytest.approx(extraction.duration, abs=0.05)
+
+
 def test_gaps_can_be_closed(videos: Callable[..., Path], tmp_path: Path) -> None:
     [extraction] = extract_all(videos("mkv", 0.0, True), {tmp_path / "out": Output()}, gaps="close")
     missing = sum(end - start for start, end in GAPS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -240,13 +239,12 @@ class _Job:
         return self.writing.write(tracks)
 
     def _is_decoded_first(self, track: AudioTrack) -> bool:
-        """Whether ffmpeg cannot do it at once: where a track changes on the way it begins its filters again,
-        and what they know of time, channels and loudness would be that of one part; where the clock starts
-        again it finds another time than the one asked for, and so it does where it reads on and the
-        survey could not."""
-        survey = self.source.survey(track)
-        ends_early = survey.restarts or survey.stopped
-        return bool(survey.changes or (ends_early and self.writing.selection.trims))
+        """Whether ffmpeg cannot do it at once. Where a track changes on the way it begins its filters again,
+        and what they know of time, channels and loudness would be that of one part. Where the survey could
+        not read on, ffmpeg may, and find the end of a piece by the clock of what follows."""
+        survey, selection = self.source.survey(track), self.writing.selection
+        goes_on = survey.stopped and selection.trims and selection.end > self.source.ends([track])
+        return bool(survey.changes or goes_on)
 
     def _decoded_first(self, track: AudioTrack) -> list[Extraction]:
         """The audio of a track, from all of its sound."""
@@ -335,6 +333,6 @@ class _Job:
         selection = self.writing.selection
         if selection.trims:
             starts = max(starts, selection.start)
-            until = min(until, selection.start + (selection.duration or math.inf))
+            until = min(until, selection.end)
         filled = survey.has_clock and not survey.restarts
         return writing.told(track, until - starts, survey, complaints, filled=filled)

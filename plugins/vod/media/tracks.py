@@ -72,6 +72,11 @@ class Selection:
         return self.start > 0 or self.duration is not None
 
     @property
+    def end(self) -> float:
+        """When the piece ends, seconds; infinite when it goes on to the end of the source."""
+        return math.inf if self.duration is None else self.start + self.duration
+
+    @property
     def is_open(self) -> bool:
         """Whether it is left to the extraction which track it takes."""
         return self.track in (None, SPEECH_FIRST)
@@ -83,10 +88,9 @@ class Selection:
         :param ends: When the source ends.
         :raises InvalidInputError: there cannot.
         """
-        until = self.start + self.duration if self.duration is not None else math.inf
-        if self.start >= ends or until <= starts:
+        if self.start >= ends or self.end <= starts:
             raise InvalidInputError(
-                f"There is no sound from {self.start:.1f} s to {until:.1f} s; it lasts {ends:.1f} s.",
+                f"There is no sound from {self.start:.1f} s to {self.end:.1f} s; it lasts {ends:.1f} s.",
                 remedy="Choose another start and duration.",
             )
 

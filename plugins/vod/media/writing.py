@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -312,7 +311,7 @@ class Writing:
         if complaints.corrupt and not survey.restarts:
             survey = self.source.survey(track, decode=True)
         starts = max(self.selection.start - track.start, 0.0)
-        ends = starts + (self.selection.duration or math.inf)
+        ends = self.selection.end - track.start
         found = []
         for gap in survey.gaps:
             start = max(gap.start - survey.start, starts)
