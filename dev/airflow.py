@@ -255,7 +255,7 @@ class Api:
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Waited {timeout:.0f} s for {what}.")
-            time.sleep(0.3)
+            time.sleep(0.1)
 
 
 @contextmanager
