@@ -51,6 +51,7 @@ hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two for each core: half of the time the tests wait for servers and processes."""
     return min(2 * (os.cpu_count() or 1), 16)

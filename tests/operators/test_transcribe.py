@@ -219,6 +219,34 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(
     assert left == {*second["uris"].values(), first["uris"]["txt"], first["uris"]["json"]}
 
 
+def test_each_audio_of_an_asset_has_a_record_of_its_own(
+    audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WhisperEngine, "check", lambda *_: None)
+    monkeypatch.setattr(
+        WhisperEngine, "passages", lambda *_, **__: iter([Passage(start=0, end=9, language="en")])
+    )
+    first, second = audio[0], audio[1] | {"asset": audio[0]["asset"]}
+    failed = [
+        {"asset": first["asset"], "outcome": "no_audio", "message": message, "remedy": "", "retryable": False}
+        for message in ("No track is German.", "No track is French.")
+    ]
+    operator = TranscribeAudioOperator(
+        task_id="t",
+        audio=[first, failed[0], second, failed[1], first],
+        model="tiny.en",
+        destination=str(tmp_path / "text"),
+        failed_assets="return",
+    )
+    records = operator.execute(context_of(DictStore()))
+    assert [record.get("audio", record.get("message")) for record in records] == [
+        first["uri"],
+        failed[0]["message"],
+        second["uri"],
+        failed[1]["message"],
+    ], "in input order, the same audio once"
+
+
 @pytest.mark.slow
 def test_an_audio_that_kills_the_recogniser_costs_itself(
     audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -389,6 +389,23 @@ def test_transcripts_go_beside_their_audio(tmp_path: Path, connection: str) -> N
     ]
 
 
+def test_no_batch_has_two_audios_of_an_asset(tmp_path: Path, connection: str) -> None:
+    folder = (tmp_path / "x").as_uri()
+    records = [
+        audio("a", f"{folder}/a.de-64abc7dc.mp3"),
+        audio("b", f"{folder}/b.mp3"),
+        audio("a", f"{folder}/a.en-1c0f2b3d.mp3"),
+        audio("b", "vod://vod_default/1"),
+        audio("a", f"{folder}/a.mp3"),
+    ]
+    assert planning.audio_batches(records, DictStore()) == [
+        {"destination": folder, "audio": [records[0], records[1]]},
+        {"destination": folder, "audio": [records[2]]},
+        {"destination": None, "audio": [records[3]]},
+        {"destination": folder, "audio": [records[4]]},
+    ]
+
+
 def test_audio_is_left_out_if_the_transcript_that_it_would_get_is_there(
     tmp_path: Path, connection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,23 @@ def test_what_a_person_cleared_counts_in_the_place_of_its_failure(run: Run) -> N
     ]
 
 
+def test_each_audio_of_an_asset_counts(run: Run) -> None:
+    """Its audio of two tracks, for example: a batch has one of them."""
+    batches = [{"audio": [{**AUDIO.to_json(), "uri": f"file:///a.{number}.mp3"}]} for number in range(3)]
+    planned = run.plan(batches)
+    failures = [[{**BAD.to_json(), "asset": "a", "message": f"No {number}."}] for number in range(3)]
+    run.returns("batch.transcribe", *failures)
+    not_done = parts.publish(run.task("failed"), batches)
+    run.returns("again.transcribe", None, [AUDIO.to_json()], None)
+    assert of_run(run, planned, not_done) == [
+        ("a", "no_audio_track", "No 0."),
+        ("a", "extracted", ""),
+        ("a", "no_audio_track", "No 2."),
+    ]
+    failed = [_Failed(["a"], ["why"], {"audio": [batch]}) for batch in batches]
+    assert len([*_together(failed, 2)]) == 3, "a task tells them apart by the asset"
+
+
 def test_a_report_holds_one_batch_and_a_hundred_rows_whatever_the_run(run: Run) -> None:
     """Twenty thousand assets: 7 MB of records."""
     planned = run.plan({"assets": [f"{batch}-{one}" for one in range(100)]} for batch in range(200))

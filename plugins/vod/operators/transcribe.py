@@ -190,16 +190,14 @@ class TranscribeAudioOperator(BatchOperator):
                             outcome = self._outcome(record, work, ledger, texts)
                         else:
                             outcome = record
-                        outcomes[record.asset] = outcome
+                        outcomes[_key(record)] = outcome
                         progress.add(outcome)
                         done = sum(isinstance(each, Transcript) for each in outcomes.values())
                         more = f", {len(outcomes) - done} without text" if done < len(outcomes) else ""
                         self.log.info("Transcribed %d of %d%s.", done, len(records), more)
                 finally:
                     ledger.save()
-            return self._result(
-                context, [outcomes[asset] for asset in dict.fromkeys(record.asset for record in records)]
-            )
+            return self._result(context, [outcomes[_key(record)] for record in records])
 
     def _wait_elsewhere(self, progress: BatchProgress, waiting: Waiting, texts: Texts | None) -> None:
         """:raises TaskDeferred: there is time left to wait."""
@@ -542,4 +540,4 @@ def _audio_records(audio: Any) -> list[ExtractedAudio | AssetFailure]:
                 remedy="Let the extraction wait, or put an AudioAssetSensor before the transcription.",
             )
         extracted.append(record)
-    return extracted
+    return [*{_key(record): record for record in extracted}.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -149,7 +150,7 @@ def plan_audio(
     )
     if found:
         check_speech(form, vod_conn_id)
-        durations = {record["asset"]: record["duration"] for batch in found for record in batch["audio"]}
+        durations = {record["uri"]: record["duration"] for batch in found for record in batch["audio"]}
         check_run([*durations], "ffmpeg", vod_conn_id, transcribed=True, durations=durations)
     return Plan([{**form, **batch} for batch in found], [*refused.values()])
 
@@ -454,21 +455,25 @@ def audio_batches(
     that the transcription would make: of the same audio, engine, model and options. Where that cannot be
     known here nothing is left out: the transcription itself does nothing twice.
 
-    :param records: :class:`vod.records.ExtractedAudio` as JSON; of an asset that comes twice the last counts.
+    A batch has no two audios of one asset, such as of its German and its English track: what becomes of them
+    is told by the asset.
+
+    :param records: :class:`vod.records.ExtractedAudio` as JSON; of a file that comes twice the last counts.
     :param store: ``context["task_state_store"]`` of the task that plans.
     :param force: Leave out nothing.
     :param model: Speech model of the transcription; as :meth:`SpeechSettings.read` finds it when omitted.
     :param language: Language that it is told, likewise.
     """
-    folders: dict[str | None, list[Mapping[str, Any]]] = {}
-    for record in {record["asset"]: record for record in records}.values():
-        uri = str(record["uri"])
+    groups: dict[tuple[str | None, int], list[Mapping[str, Any]]] = {}
+    audios_of: Counter[str] = Counter()
+    for uri, record in {str(record["uri"]): record for record in records}.items():
         folder = None if uri.startswith("vod://") else uri.rpartition("/")[0]
-        folders.setdefault(folder, []).append(record)
+        groups.setdefault((folder, audios_of[record["asset"]]), []).append(record)
+        audios_of[record["asset"]] += 1
     planned: list[dict[str, Any]] = []
     before = 0
-    wanted = _fingerprints(model, language, vod_conn_id) if folders and not force else None
-    for folder, members in folders.items():
+    wanted = _fingerprints(model, language, vod_conn_id) if groups and not force else None
+    for (folder, _), members in groups.items():
         # With several tracks the transcription itself finds what is done of each.
         audio = [parse_record(dict(record)) for record in members if wanted and not record.get("others")]
         heard = [record for record in audio if isinstance(record, ExtractedAudio)]

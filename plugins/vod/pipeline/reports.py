@@ -185,17 +185,19 @@ def results(ti: Any, planned: Any, source: str, not_done: Any = None, again: str
         why = summary_of(_lost("", reason)) if isinstance(reason, Mapping) else "Its log says why."
         raise AirflowFailException(f"Nothing was started because the task `plan` failed. {printable(why)}")
     yield from map(parse_record, _refused(ti))
-    later: dict[str, Record] = {}
+    later: dict[str, deque[Record | None]] = {}  # an asset may have several audios, in as many batches
     for number, reference in enumerate(not_done or ()):
         records, reason = _returned(ti, again, number)
-        if reason and not records:
-            records = {name: _lost(name, reason) for name, _ in _apart(parts.read(reference))}
-        later |= records
+        for name, _ in _apart(parts.read(reference)):
+            lost = _lost(name, reason) if reason and not records else None
+            later.setdefault(name, deque()).append(records.get(name, lost))
     for number, reference in enumerate(planned):
         records, reason = _returned(ti, source, number)
         for name, _ in _apart(parts.read(reference)):
             record = records.get(name) or _lost(name, reason)
-            yield later.get(name, record) if isinstance(record, AssetFailure) else record
+            if isinstance(record, AssetFailure) and later.get(name):
+                record = later[name].popleft() or record
+            yield record
 
 
 def _refused(ti: Any) -> list[dict[str, Any]]:
@@ -273,7 +275,8 @@ def _together(found: Sequence[_Failed], size: int) -> Iterator[_Failed]:
     group: _Failed | None = None
     for one in found:
         kind = "assets" if "assets" in one.arguments else "audio"
-        if group and len(group.names) < size and {**one.arguments, kind: 0} == {**group.arguments, kind: 0}:
+        alike = group and {**one.arguments, kind: 0} == {**group.arguments, kind: 0}
+        if group and alike and len(group.names) < size and not {*one.names} & {*group.names}:
             group.names += one.names
             group.reasons += one.reasons
             group.arguments[kind] += one.arguments[kind]
