@@ -447,6 +447,13 @@ def test_audio_is_left_out_if_the_transcript_that_it_would_get_is_there(
     assert not left_out()
     monkeypatch.delenv("AIRFLOW__VOD__SPEECH")
     assert left_out()
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH", '{"models": "obs://nobody@bucket/models"}')
+    assert not left_out(), "models cannot be fetched from there"
+    monkeypatch.setenv("AIRFLOW__VOD__SPEECH_QUEUE", "gpu")
+    assert left_out(), "nor are they, for a worker that recognises nothing and has the model"
+    assert not left_out(model="no-such-model")
+    monkeypatch.delenv("AIRFLOW__VOD__SPEECH_QUEUE")
+    monkeypatch.delenv("AIRFLOW__VOD__SPEECH")
     sound.write_bytes(b"of a changed video")
     assert not left_out()
 

@@ -489,12 +489,16 @@ def audio_batches(
 def _fingerprints(
     model: str | None, language: str | None, vod_conn_id: str
 ) -> Callable[[ExtractedAudio], str | None] | None:
-    """Says which fingerprint the transcript of an audio is to have; ``None`` where that cannot be known."""
+    """Says which fingerprint the transcript of an audio is to have; ``None`` where that cannot be known.
+
+    That takes the model's files. They are not fetched to a worker that does not recognise speech.
+    """
     from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
 
     settings = SpeechSettings.read({"model": model, "language": language}, VodHook(vod_conn_id))
     try:
-        with closing(engine_of(settings, settings.options)) as engine:
+        elsewhere = bool(conf.get("vod", "speech_queue", fallback=""))
+        with closing(engine_of(settings, settings.options, elsewhere=elsewhere)) as engine:
             revision = engine.revision(settings.options)
     except VodError as error:
         log.info("Which audio has its transcript is left to the transcription: %s", error)
