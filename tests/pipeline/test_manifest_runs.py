@@ -115,6 +115,36 @@ def test_a_line_without_a_date_belongs_to_no_range(tmp_path: Path, connection: s
         run_over(manifest, from_date="2026-01-01").plan(DictStore())
 
 
+def test_a_line_that_asks_for_other_audio_of_an_asset_is_not_lost(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.csv"
+    lines = ["a,de,", "b,,", "a,en,", "b,,AAC", "b,,MP3", "a,de,MP3", "c,,"]
+    manifest.write_text("\n".join(["asset,language,format", *lines]))
+    run = run_over(manifest)
+    plan = run.plan(DictStore())
+    assert plan.batches == [batch("MP3", "de", ["a"]), batch("MP3", None, ["b", "c"])]
+    assert [(failure.asset, failure.message) for failure in plan.refused] == [
+        (f"Line {at} of {manifest}", f"It asks for the asset of line {first} in another language or format.")
+        for at, first in ((4, 2), (5, 3))
+    ]
+    done = [*plan.refused, *map(parse_record, map(extracted, "ab"))]
+    assert run.write_results(done) == 1, "done before: c"
+    with (tmp_path / "list.results.csv").open(newline="") as file:
+        rows = [(row["asset"], row["language"], row["format"], row["status"]) for row in csv.DictReader(file)]
+    assert rows == [
+        ("a", "en", "", "invalid_manifest"),
+        ("b", "", "AAC", "invalid_manifest"),
+        ("a", "de", "", "extracted"),
+        ("b", "", "", "extracted"),
+    ]
+
+
+def test_of_an_asset_that_is_listed_twice_the_line_of_the_run_counts(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("asset,date,language\na,2026-01-01,de\na,2026-02-01,en\n")
+    plan = run_over(manifest, from_date="2026-02-01").plan(DictStore())
+    assert (plan.batches, plan.refused) == ([batch("MP3", "en", ["a"])], [])
+
+
 @pytest.mark.parametrize("long_list", [False, True], ids=["entry by entry", "by the index"])
 def test_a_second_run_does_only_what_is_missing(
     tmp_path: Path,

@@ -38,7 +38,7 @@ def put(folder: Path, name: str, content: str | bytes) -> str:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.txt", "a\n\n  b \nb\na\n"),
+        ("a.txt", "a\n\n  b \n"),
         ("a.TXT", "a\r\nb\r\n"),
         ("a.txt", "\ufeffa\nb"),
         ("a.csv", "asset\na\nb\n"),

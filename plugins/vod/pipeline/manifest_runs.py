@@ -100,14 +100,20 @@ class ManifestRun:
             register=register,
         )
 
-    @cached_property
+    @property
     def entries(self) -> list[Entry]:
-        """The lines to work on, those of higher priority first.
+        """The lines to work on, those of higher priority first; of an asset that comes twice the first line.
 
         :raises InvalidManifestError: the list cannot be read, or lacks a date that is needed.
         :raises TooManyAssetsError: there are more than one run takes.
         """
-        entries = []
+        return self._chosen[0]
+
+    @cached_property
+    def _chosen(self) -> tuple[list[Entry], list[tuple[Entry, Entry]]]:
+        """The entries, and lines that ask for other audio of an asset: each with the line before it."""
+        entries: dict[str, Entry] = {}
+        others = []
         for entry in manifests.read(self.manifest, self.allowed):
             if self._part and entry.date is None:
                 raise InvalidManifestError(
@@ -118,7 +124,9 @@ class ManifestRun:
                 continue
             if self.until and entry.date and entry.date > self.until:
                 continue
-            entries.append(entry)
+            first = entries.setdefault(entry.asset, entry)
+            if (first.language, self._format(first)) != (entry.language, self._format(entry)):
+                others.append((entry, first))
             if len(entries) > (most := planning.max_assets(self.batch_size)):
                 raise TooManyAssetsError(
                     f"The list has more than the {most} assets that one run takes in batches of "
@@ -130,7 +138,7 @@ class ManifestRun:
             raise InvalidManifestError(
                 f"{self._name} has no assets of {self._part}.", remedy="Check the dates of the run."
             )
-        return sorted(entries, key=lambda entry: -entry.priority)
+        return sorted(entries.values(), key=lambda entry: -entry.priority), others
 
     def plan(self, store: Any) -> Plan:
         """Batches of what is missing (:func:`vod.pipeline.planning.batches`).
@@ -160,28 +168,32 @@ class ManifestRun:
         waiting: dict[str, list[Entry]] = {}
         for entry in self.entries:
             waiting.setdefault(public_name(entry.asset), []).append(entry)
+        others = {self._line(entry): [entry] for entry, _ in self._chosen[1]}
         of_this_run = 0
 
         def rows() -> Iterator[dict[str, Any]]:
             nonlocal of_this_run
             for chunk in _chunks(records):
-                of_this_run += len(chunk)
                 known = {record.asset: record for record in chunk}
-                yield from self._rows(known, [entry for name in known for entry in waiting.pop(name, ())])
-            before = [entry for entries in waiting.values() for entry in entries]
-            done = self._done(before, check=False)
-            for rest in _chunks(before):
-                yield from self._rows(done, [entry for entry in rest if public_name(entry.asset) in done])
+                of_this_run += len(known.keys() - others.keys())
+                lines = {name: waiting.pop(name, others.get(name, ())) for name in known}
+                yield from self._rows(known, lines)
+            done = self._done([entry for entries in waiting.values() for entry in entries], check=False)
+            for rest in _chunks(waiting.items()):
+                yield from self._rows(done, {name: entries for name, entries in rest if name in done})
 
         manifests.write_results(self._results, self.allowed, rows())
         return len(self.entries) - of_this_run
 
-    def _rows(self, records: Mapping[str, Record], entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
+    def _rows(
+        self, records: Mapping[str, Record], lines: Mapping[str, Iterable[Entry]]
+    ) -> Iterator[dict[str, Any]]:
+        """:param lines: By the names that their records have."""
         audio = [record for record in records.values() if isinstance(record, ExtractedAudio)]
         transcripts = find_transcripts(self._transcripts, audio)
-        for entry in entries:
-            name = public_name(entry.asset)
-            yield _row(entry, records[name], transcripts.get(name))
+        for name, entries in lines.items():
+            for entry in entries:
+                yield _row(entry, records[name], transcripts.get(name))
 
     def _refused(self) -> Mapping[str, AssetFailure]:
         """Lines that cannot be worked on, by their assets, and why.
@@ -190,18 +202,29 @@ class ManifestRun:
         """
         assets = (entry.asset for entry in self.entries)
         bad = planning.bad_sources(assets, self.engine, self.vod_conn_id, self.allowed)
-        lines = {entry.asset: entry.line for entry in reversed(self.entries) if entry.asset in bad}
+        lines = {entry.asset: entry for entry in reversed(self.entries) if entry.asset in bad}
         failures = {}
         for asset, error in bad.items():
-            line = f"Line {lines[asset]} of {self._name}"
+            line = self._line(lines[asset])
             # What is not shown may be a line of another file than the list's author thinks.
             name = public_name(asset) if _may_be_shown(asset, self.allowed) else line
             place = "" if name == line else f"{line}: "
             failures[asset] = AssetFailure(
                 asset=name, outcome=error.outcome, message=f"{place}{error.message}", remedy=error.remedy
             )
-        planning.require_some_left(failures, len(self.entries))
+        for entry, first in self._chosen[1]:
+            line = self._line(entry)
+            failures[line] = AssetFailure(
+                asset=line,  # not by its asset: that of the first line may be done
+                outcome=InvalidManifestError.outcome,
+                message=f"It asks for the asset of line {first.line} in another language or format.",
+                remedy="Put one of the two into another list.",
+            )
+        planning.require_some_left(failures, len(self.entries) + len(self._chosen[1]))
         return failures
+
+    def _line(self, entry: Entry) -> str:
+        return f"Line {entry.line} of {self._name}"
 
     @property
     def _name(self) -> str:

@@ -78,7 +78,7 @@ class Entry:
 
 
 def read(location: str, allowed: AllowedLocations) -> Iterator[Entry]:
-    """Read a manifest, in its order; of an asset that comes twice the first line counts.
+    """Read a manifest, in its order.
 
     :param location: Absolute path, or a URL that Airflow's ``ObjectStoragePath`` knows, that ends in one of
         :data:`ENDINGS`.
@@ -97,14 +97,12 @@ def read(location: str, allowed: AllowedLocations) -> Iterator[Entry]:
         )
     rows = {".csv": _csv_rows, ".jsonl": _json_rows, ".txt": _plain_rows}[ending]
     name = public_name(location)
-    seen: set[str] = set()
+    empty = True
     with _opened(location, allowed) as file:
         for line, row in rows(name, _lines(name, file)):
-            entry = _entry(name, line, row)
-            if entry.asset not in seen:
-                seen.add(entry.asset)
-                yield entry
-    if not seen:
+            empty = False
+            yield _entry(name, line, row)
+    if empty:
         raise InvalidManifestError(
             f"The list {name} names no assets.", remedy="Put one asset on each line, or choose another."
         )
