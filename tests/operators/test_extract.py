@@ -610,6 +610,41 @@ def test_what_vod_refuses_is_extracted_here(
     assert extract(context, uploaded[1:2], fallback="ffmpeg") == records[:1], "and not twice"
 
 
+def test_what_was_extracted_here_is_not_submitted_by_another_run(
+    standin: Standin, connection: str, uploaded: list[str]
+) -> None:
+    register = DictStore()
+
+    def run(number: int, **options: Any) -> dict[str, Any]:
+        context = context_of(DictStore(), register, run_id=f"run {number}")
+        return extract(context, uploaded[:1], fallback="ffmpeg", **options)[0]
+
+    standin.behaviour.faults = [parse("refuse,call=extract_audio,code=VOD.10120")]
+    first = run(1)
+    standin.behaviour.faults = []
+    second = run(2)
+    assert (second["uri"], second["reused"]) == (first["uri"], True), "although VOD would take it by now"
+    assert run(3, audio_format="AAC")["engine"] == "vod", "of other audio nothing is known"
+    assert run(4, language="en")["engine"] == "vod"
+    assert run(5, force=True)["engine"] == "vod"
+
+
+def test_audio_that_was_extracted_here_and_is_gone_is_submitted(
+    standin: Standin, connection: str, uploaded: list[str]
+) -> None:
+    register = DictStore()
+
+    def run(run_id: str) -> dict[str, Any]:
+        return extract(context_of(DictStore(), register, run_id=run_id), uploaded[:1], fallback="ffmpeg")[0]
+
+    standin.behaviour.faults = [parse("refuse,call=extract_audio,code=VOD.10120")]
+    first = run("1")
+    standin.behaviour.faults = []
+    (local_path(first["uri"]) or Path()).unlink()
+    second = run("2")
+    assert (first["engine"], second["engine"]) == ("ffmpeg", "vod")
+
+
 def test_what_nobody_can_extract_says_why(
     standin: Standin, connection: str, context: Context, client: VodClient, silent_video: Path
 ) -> None:

@@ -83,6 +83,7 @@ class FfmpegEngine:
         self._register = register
         self._claims = EngineClaims(register) if register else None
         self._options = options = options or FfmpegOptions()
+        self._force = force
         self._stopping = threading.Event()
         self._extraction = AssetExtraction(
             hook,
@@ -130,6 +131,19 @@ class FfmpegEngine:
         """Let other tasks go on with assets that this one has given up."""
         if self._register:
             self._register.release({asset: failure.to_json() for asset, failure in failures.items()})
+
+    def has_made(self, asset: str, record: Record) -> bool:
+        """Whether a record of any run is of audio that this engine would make, and that is still there.
+
+        Where the destination does not say, it is: :meth:`start` tells the trouble.
+        """
+        if self._force or not isinstance(record, ExtractedAudio):
+            return False
+        try:
+            name = self._extraction.name(asset)
+            return record.uri == self._destination.uri(name) and self._is_whole(asset, record)
+        except VodError:
+            return True
 
     def cancel(self) -> None:
         """End the running ffmpeg processes; what they wrote is removed."""
@@ -265,12 +279,16 @@ class FfmpegEngine:
             return None
         record = parse_record(entry["record"])
         assert isinstance(record, ExtractedAudio)
+        return record if self._is_whole(asset, record) else None
+
+    def _is_whole(self, asset: str, record: ExtractedAudio) -> bool:
+        """Whether all files of a record are at the destination, under the names that they get here."""
         sizes = {self._extraction.name(asset): record.size}
         sizes |= {unquote(other["uri"].rpartition("/")[2]): other["size"] for other in record.others}
         whole = all(self._destination.size(name) == size for name, size in sizes.items())
         if record.speech_uri:
             whole = whole and bool(self._destination.size(self._extraction.speech_name(asset)))
-        return record if whole else None
+        return whole
 
 
 def _bytes(asset: str) -> float:

@@ -231,7 +231,7 @@ class ExtractAudioOperator(BatchOperator):
         progress = BatchProgress(context["task_state_store"], len(assets))
         fallback_ledger = None
         by_engine: Engine
-        fallback: Engine | None = None
+        fallback: FfmpegEngine | None = None
         if engine == "ffmpeg":
             by_engine = self._ffmpeg_engine(self._ledger(context, pages, engine), progress, register)
         else:

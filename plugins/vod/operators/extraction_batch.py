@@ -16,11 +16,13 @@ from vod.records import (
     PostponedExtraction,
     Record,
     SubmittedExtraction,
+    parse_record,
 )
 
 if TYPE_CHECKING:
     from vod.batch.ledger import Ledger
     from vod.batch.progress import BatchProgress
+    from vod.engines.ffmpeg import FfmpegEngine
     from vod.library.register import Register
 
 
@@ -42,7 +44,7 @@ class ExtractionBatch:
         progress: BatchProgress,
         *,
         deadline: float,
-        fallback: Engine | None = None,
+        fallback: FfmpegEngine | None = None,
         fallback_ledger: Ledger | None = None,
         register: Register | None = None,
         outcomes: Outcomes | None = None,
@@ -170,10 +172,15 @@ class ExtractionBatch:
                 self.register.finish(audio, {})
 
     def _done_by_fallback(self) -> list[str]:
-        """Assets that VOD refused at an earlier try and might take by now, but that the fallback has done."""
-        if self._fallback_ledger is None:
-            return []
-        return [asset for asset in self.assets if "record" in (self._fallback_ledger.get(asset) or {})]
+        """Assets that VOD refused, and that the fallback has done, at an earlier try or in another run."""
+        return [asset for asset in self.assets if self._fallback and self._has_done(self._fallback, asset)]
+
+    def _has_done(self, fallback: FfmpegEngine, asset: str) -> bool:
+        if self._fallback_ledger and "record" in (self._fallback_ledger.get(asset) or {}):
+            return True
+        entry = self.register.get(asset) if self.register else None
+        record = parse_record(dict(entry.record)) if entry and entry.record else None
+        return record is not None and fallback.has_made(asset, record)
 
 
 def _is_for_another_engine(outcome: Record) -> bool:
