@@ -177,7 +177,7 @@ def test_a_second_run_does_only_what_is_missing(
     dub = replace(spoken, language="de", track=1)
     (tmp_path / "audio" / "a.de.json").write_text(dub.to_json())
     assert run_over(manifest).write_results([parse_record(extracted("a")), failure, lost]) == 0
-    rows = results(tmp_path / "list.results.csv")
+    rows = results(tmp_path / "list.txt.results.csv")
     assert {asset: row["status"] for asset, row in rows.items()} == {
         "a": "transcribed",
         "b": "no_audio_track",
@@ -187,11 +187,11 @@ def test_a_second_run_does_only_what_is_missing(
     assert rows["a"]["transcript"] == (tmp_path / "audio" / "a.en.txt").as_uri()
     assert rows["b"]["reason"] == "There is none. Leave it."
 
-    for again in (manifest, tmp_path / "list.results.csv"):
+    for again in (manifest, tmp_path / "list.txt.results.csv"):
         assert run_over(again, register).plan(DictStore()).batches == [batch("MP3", None, ["b", "c"])]
     records = [parse_record(extracted(asset)) for asset in "bc"]
-    assert run_over(tmp_path / "list.results.csv", register).write_results(records) == 1
-    rows = results(tmp_path / "list.results.csv")
+    assert run_over(tmp_path / "list.txt.results.csv", register).write_results(records) == 1
+    rows = results(tmp_path / "list.txt.results.csv")
     assert {asset: row["status"] for asset, row in rows.items()} == {
         "a": "transcribed",
         "b": "extracted",
@@ -232,8 +232,8 @@ def test_a_url_with_a_query_is_done_once_and_shown_without_it(tmp_path: Path, co
     inputs = ffmpeg_inputs("MP3", Destination(str(tmp_path / "audio")).uri(""), {})
     Register(register, "task", inputs).finish({url: returned}, {})
     assert with_ffmpeg.write_results([parse_record(returned)]) == 0
-    assert results(tmp_path / "list.results.csv")[url]["status"] == "extracted"
-    for again in (manifest, tmp_path / "list.results.csv"):
+    assert results(tmp_path / "list.txt.results.csv")[url]["status"] == "extracted"
+    for again in (manifest, tmp_path / "list.txt.results.csv"):
         assert run_over(again, register, engine="ffmpeg").plan(DictStore()).batches == []
 
 

@@ -148,8 +148,10 @@ def test_a_million_lines_are_read_line_by_line(tmp_path: Path, monkeypatch: pyte
     ("manifest", "part", "expected"),
     [
         ("/lists/a.csv", None, "/lists/a.results.csv"),
-        ("/lists/a", None, "/lists/a.results.csv"),
-        ("s3://bucket/x.y/a.b.jsonl", "2026-01-31", "s3://bucket/x.y/a.b.2026-01-31.results.csv"),
+        ("/lists/a.txt", None, "/lists/a.txt.results.csv"),
+        ("/lists/a.CSV", None, "/lists/a.CSV.results.csv"),
+        ("s3://bucket/x.y/a.b.jsonl", "2026-01-31", "s3://bucket/x.y/a.b.jsonl.2026-01-31.results.csv"),
+        ("/lists/a.txt.results.csv", None, "/lists/a.txt.results.csv"),
         ("/lists/a.results.csv", None, "/lists/a.results.csv"),
         # A part of it must not replace the whole.
         ("/lists/a.results.csv", "2026-01-31", "/lists/a.2026-01-31.results.csv"),

@@ -168,7 +168,7 @@ def test_what_was_cleared_is_announced_as_well(airflow: Airflow, video: Path) ->
     clear_failed(airflow, dag, run)
     assert airflow.api.await_run(dag, run) == "success"
     assert announced(airflow, run) == sorted([[good], [str(late)]])
-    with manifest.with_suffix(".results.csv").open(newline="") as file:
+    with manifest.with_suffix(".txt.results.csv").open(newline="") as file:
         assert {row["status"] for row in csv.DictReader(file)} <= {"extracted", "transcribed"}
 
 

@@ -214,7 +214,7 @@ def test_an_extraction_starts_the_transcription_of_its_audio_once(
     ends(airflow, "extract_asset_list", again, "success")
     assert planned(airflow, "extract_asset_list", again) == []
     assert submissions(standin, [*words]) == {1}
-    written = rows(folder / "real.results.csv")
+    written = rows(folder / "real.txt.results.csv")
     assert {row["status"] for row in written.values()} == {"transcribed"}
     assert {asset: row["transcript"] for asset, row in written.items()} == {
         asset: (airflow.state / "audio" / f"{asset}.en.txt").as_uri() for asset in words
@@ -404,7 +404,7 @@ def test_a_form_a_list_and_a_night_at_once(airflow: Airflow, standin: Standin) -
         ends(airflow, dag, run, "success")
     standin.behaviour.running_seconds = 0
     assert submissions(standin, assets) == {1}
-    audio = {row["audio"] for row in rows(listed.with_suffix(".results.csv")).values()}
+    audio = {row["audio"] for row in rows(listed.with_suffix(".txt.results.csv")).values()}
     assert len(audio) == 30
 
 

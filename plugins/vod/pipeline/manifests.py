@@ -111,10 +111,12 @@ def read(location: str, allowed: AllowedLocations) -> Iterator[Entry]:
 def results_location(manifest: str, part: str | None = None) -> str:
     """Where the result manifest of a manifest is: beside it. That of a whole result manifest is itself.
 
+    ``list.txt`` has ``list.txt.results.csv``: beside it may be a ``list.csv``.
+
     :param part: Name of the part of the list that a run works on, such as its date.
     """
     folder, slash, name = manifest.rpartition("/")
-    stem = name.removesuffix(_RESULTS if name.endswith(_RESULTS) else PurePosixPath(name).suffix)
+    stem = name.removesuffix(_RESULTS if name.endswith(_RESULTS) else ".csv")
     if part:
         stem = f"{stem.removesuffix(f'.{part}')}.{part}"
     return f"{folder}{slash}{stem}{_RESULTS}"
