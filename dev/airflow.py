@@ -157,7 +157,6 @@ class Airflow:
             "AIRFLOW__API_AUTH__JWT_SECRET": stack.secret(self.state / "secrets" / "jwt"),
             "AIRFLOW__VOD__BACKFILL_POOL": BACKFILL_POOL,
             "AIRFLOW__VOD__SPEECH_POOL": SPEECH_POOL,
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
             # Seconds until a new file in the folder is noticed; Airflow's five minutes look like a failure.
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "PYTHONPATH": os.pathsep.join(filter(None, (str(stack.ROOT), os.environ.get("PYTHONPATH")))),
@@ -217,7 +216,10 @@ class Api:
     def await_run(self, dag: str, run: str, timeout: float = 300.0) -> str:
         """Wait until a run has ended; returns its state."""
         self.await_(
-            lambda: self.run(dag, run)["state"] in ("success", "failed"), f"the end of {dag} {run}", timeout
+            lambda: self.run(dag, run)["state"] in ("success", "failed"),
+            f"the end of {dag} {run}",
+            timeout,
+            pause=0.5,
         )
         return str(self.run(dag, run)["state"])
 
@@ -250,12 +252,13 @@ class Api:
         return "\n".join(json.dumps(line) for line in lines)
 
     @staticmethod
-    def await_(condition: Any, what: str, timeout: float) -> None:
+    def await_(condition: Any, what: str, timeout: float, *, pause: float = 0.3) -> None:
+        """:param pause: Seconds between two looks."""
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Waited {timeout:.0f} s for {what}.")
-            time.sleep(0.1)
+            time.sleep(pause)
 
 
 @contextmanager

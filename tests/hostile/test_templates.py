@@ -49,6 +49,23 @@ def evil_list(cluster: Cluster, name: str, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
+def await_ends(cluster: Cluster, timeout: float) -> None:
+    """Wait until all runs have ended."""
+
+    def unfinished() -> list[str]:
+        runs = [run for dag in DAGS for run in cluster.runs(dag)]
+        return [
+            f"{run['dag_id']} {run['dag_run_id']} {run['state']} {run['conf']}"
+            for run in runs
+            if run["state"] not in ("success", "failed")
+        ]
+
+    try:
+        cluster.airflow.api.await_(lambda: not unfinished(), "the ends of all runs", timeout, pause=2.0)
+    except TimeoutError:
+        pytest.fail("\n".join(["These have not ended:", *unfinished()]))
+
+
 @pytest.fixture(scope="module")
 def after_all_runs(cluster: Cluster) -> Cluster:
     """Runs every DAG with hostile text in every field that takes text, and waits for their ends."""
@@ -82,14 +99,10 @@ def after_all_runs(cluster: Cluster) -> Cluster:
     api.call("PATCH", "/dags/extract_new_assets", json={"is_paused": False})
     api.await_(lambda: len(cluster.runs("extract_new_assets")) >= 2, "the runs of two nights", 120)
 
-    def ended() -> bool:
-        runs = [run for dag in DAGS for run in cluster.runs(dag)]
-        return all(run["state"] in ("success", "failed") for run in runs)
-
-    api.await_(ended, "the ends of all runs", 600)
+    await_ends(cluster, 600)
     # What was extracted is announced, and starts runs of its own.
     api.await_(lambda: cluster.runs("transcribe_extracted_audio"), "runs by asset events", 120)
-    api.await_(ended, "the ends of all runs", 300)
+    await_ends(cluster, 300)
     return cluster
 
 
