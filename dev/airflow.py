@@ -70,6 +70,10 @@ class Airflow:
         ) | dict(settings or {})
 
     @property
+    def database(self) -> str:
+        return self.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+
+    @property
     def password(self) -> str:
         return stack.password(self.state / "secrets" / "password")
 

@@ -9,7 +9,8 @@ import signal
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -21,6 +22,7 @@ import httpx
 import hypothesis
 import psutil
 import pytest
+import sqlalchemy
 from rapidfuzz.distance import Levenshtein
 
 # Before anything imports Airflow: no test reads or writes the home of whoever runs it.
@@ -263,3 +265,33 @@ def service(
 ) -> ServiceSettings:
     """How a service is called; *options* are further fields of :class:`ServiceSettings`."""
     return ServiceSettings(endpoint=endpoint, project_id=project_id, credentials=credentials, **options)
+
+
+@contextmanager
+def held_at_xcom(database: str, run_id: str, task_id: str, key: str) -> Iterator[Callable[[], bool]]:
+    """Hold a task where it leaves an XCom, however fast it is; gives what says whether it has come there.
+
+    A transaction that does not end has written the same row: PostgreSQL lets the other one wait for it.
+
+    :param database: URL of Airflow's database.
+    """
+    engine = sqlalchemy.create_engine(database)
+    with (
+        engine.connect() as holder,
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as other,
+    ):
+        # The check of its foreign key would lock the task itself, and nothing would start it.
+        holder.execute(sqlalchemy.text("SET LOCAL session_replication_role = replica"))
+        holder.execute(
+            sqlalchemy.text(
+                "INSERT INTO xcom (dag_run_id, dag_id, run_id, task_id, key, timestamp)"
+                " SELECT id, dag_id, run_id, :task_id, :key, now() FROM dag_run WHERE run_id = :run_id"
+            ),
+            {"task_id": task_id, "key": key, "run_id": run_id},
+        )
+        waits = sqlalchemy.text(
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE :holder = ANY(pg_blocking_pids(pid))"
+        )
+        pid = holder.scalar(sqlalchemy.text("SELECT pg_backend_pid()"))
+        yield lambda: bool(other.scalar(waits, {"holder": pid}))
+    engine.dispose()
