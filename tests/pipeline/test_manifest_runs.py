@@ -117,25 +117,34 @@ def test_a_line_without_a_date_belongs_to_no_range(tmp_path: Path, connection: s
 
 def test_a_line_that_asks_for_other_audio_of_an_asset_is_not_lost(tmp_path: Path, connection: str) -> None:
     manifest = tmp_path / "list.csv"
-    lines = ["a,de,", "b,,", "a,en,", "b,,AAC", "b,,MP3", "a,de,MP3", "c,,"]
+    a, b, c = (f"/media/{name}.mp4" for name in "abc")
+    lines = [f"{a},de,", f"{b},,", f"{a},en,", f"{b},,AAC", f"{b},,MP3", f"{a},German,MP3", f"{c},,"]
     manifest.write_text("\n".join(["asset,language,format", *lines]))
-    run = run_over(manifest)
+    run = run_over(manifest, engine="ffmpeg")
     plan = run.plan(DictStore())
-    assert plan.batches == [batch("MP3", "de", ["a"]), batch("MP3", None, ["b", "c"])]
+    assert [(each["language"], each["assets"]) for each in plan.batches] == [("de", [a]), (None, [b, c])]
     assert [(failure.asset, failure.message) for failure in plan.refused] == [
         (f"Line {at} of {manifest}", f"It asks for the asset of line {first} in another language or format.")
         for at, first in ((4, 2), (5, 3))
     ]
-    done = [*plan.refused, *map(parse_record, map(extracted, "ab"))]
+    done = [*plan.refused, *map(parse_record, map(extracted, (a, b)))]
     assert run.write_results(done) == 1, "done before: c"
     with (tmp_path / "list.results.csv").open(newline="") as file:
         rows = [(row["asset"], row["language"], row["format"], row["status"]) for row in csv.DictReader(file)]
     assert rows == [
-        ("a", "en", "", "invalid_manifest"),
-        ("b", "", "AAC", "invalid_manifest"),
-        ("a", "de", "", "extracted"),
-        ("b", "", "", "extracted"),
+        (a, "en", "", "invalid_manifest"),
+        (b, "", "AAC", "invalid_manifest"),
+        (a, "de", "", "extracted"),
+        (b, "", "", "extracted"),
     ]
+
+
+def test_lines_of_an_asset_in_other_languages_are_one_for_vod(tmp_path: Path, connection: str) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("asset,language,format\na,de,\na,en,\na,de,AAC\n")
+    plan = run_over(manifest).plan(DictStore())
+    assert plan.batches == [batch("MP3", "de", ["a"])]
+    assert [failure.asset for failure in plan.refused] == [f"Line 4 of {manifest}"]
 
 
 def test_of_an_asset_that_is_listed_twice_the_line_of_the_run_counts(tmp_path: Path, connection: str) -> None:

@@ -125,7 +125,7 @@ class ManifestRun:
             if self.until and entry.date and entry.date > self.until:
                 continue
             first = entries.setdefault(entry.asset, entry)
-            if (first.language, self._format(first)) != (entry.language, self._format(entry)):
+            if first is not entry and self._wishes(first) != self._wishes(entry):
                 others.append((entry, first))
             if len(entries) > (most := planning.max_assets(self.batch_size)):
                 raise TooManyAssetsError(
@@ -251,7 +251,7 @@ class ManifestRun:
                 Wanted(
                     asset=entry.asset,
                     audio_format=self._format(entry),
-                    options=tuple(FfmpegOptions(language=entry.language or None).changed.items()),
+                    options=self._options(entry),
                 )
                 for entry in entries
             ],
@@ -262,6 +262,20 @@ class ManifestRun:
             check=check,
         )
         return {public_name(asset): record for asset, record in known.done.items()}
+
+    def _wishes(self, entry: Entry) -> tuple[Any, ...]:
+        """What tells audio of one asset apart. VOD chooses no track by its language."""
+        return self._format(entry), () if self._by_vod else self._options(entry)
+
+    @cached_property
+    def _by_vod(self) -> bool:
+        from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
+
+        return (self.engine or VodHook(self.vod_conn_id).settings.engine) == "vod"
+
+    @staticmethod
+    def _options(entry: Entry) -> tuple[tuple[str, Any], ...]:
+        return tuple(FfmpegOptions(language=entry.language or None).changed.items())
 
     def _format(self, entry: Entry) -> str:
         return entry.audio_format or self.audio_format
