@@ -194,14 +194,17 @@ def test_a_doubtful_transcript_says_why(
     assert (record["confidence"], record["language_probability"]) == (0.3, 0.4)
 
 
-def test_nothing_is_overwritten_unless_it_is_asked_for(
-    audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def one_passage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine seconds of English in any audio: it is about records and files, not about speech."""
     monkeypatch.setattr(WhisperEngine, "check", lambda *_: None)
     monkeypatch.setattr(
         WhisperEngine, "passages", lambda *_, **__: iter([Passage(start=0, end=9, language="en")])
     )
 
+
+@pytest.mark.usefixtures("one_passage")
+def test_nothing_is_overwritten_unless_it_is_asked_for(audio: list[dict[str, Any]], tmp_path: Path) -> None:
     def transcribe(**options: Any) -> dict[str, Any]:
         operator = TranscribeAudioOperator(
             task_id="t", audio=audio[0], model="tiny.en", destination=str(tmp_path / "text"), **options
@@ -219,13 +222,8 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(
     assert left == {*second["uris"].values(), first["uris"]["txt"], first["uris"]["json"]}
 
 
-def test_each_audio_of_an_asset_has_a_record_of_its_own(
-    audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(WhisperEngine, "check", lambda *_: None)
-    monkeypatch.setattr(
-        WhisperEngine, "passages", lambda *_, **__: iter([Passage(start=0, end=9, language="en")])
-    )
+@pytest.mark.usefixtures("one_passage")
+def test_each_audio_of_an_asset_has_a_record_of_its_own(audio: list[dict[str, Any]], tmp_path: Path) -> None:
     first, second = audio[0], audio[1] | {"asset": audio[0]["asset"]}
     failed = [
         {"asset": first["asset"], "outcome": "no_audio", "message": message, "remedy": "", "retryable": False}

@@ -323,7 +323,7 @@ def check_speech(form: Mapping[str, Any], vod_conn_id: str = DEFAULT_CONNECTION)
 
     given = {name: form.get(name) for name in ("model", "language")}
     settings = SpeechSettings.read(given, VodHook(vod_conn_id))
-    queue = conf.get("vod", "speech_queue", fallback="")
+    queue = _speech_queue()
     with hearings(settings, elsewhere=bool(queue)):
         if queue:
             log.info("The options of speech recognition are right. The workers of %r load the model.", queue)
@@ -497,8 +497,7 @@ def _fingerprints(
 
     settings = SpeechSettings.read({"model": model, "language": language}, VodHook(vod_conn_id))
     try:
-        elsewhere = bool(conf.get("vod", "speech_queue", fallback=""))
-        with closing(engine_of(settings, settings.options, elsewhere=elsewhere)) as engine:
+        with closing(engine_of(settings, settings.options, elsewhere=bool(_speech_queue()))) as engine:
             revision = engine.revision(settings.options)
     except VodError as error:
         log.info("Which audio has its transcript is left to the transcription: %s", error)
@@ -512,6 +511,11 @@ def _fingerprints(
             return None
 
     return wanted
+
+
+def _speech_queue() -> str:
+    """The queue whose workers recognise speech; empty where this worker does."""
+    return str(conf.get("vod", "speech_queue", fallback=""))
 
 
 def max_batches() -> int:
