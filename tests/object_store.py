@@ -72,6 +72,18 @@ class ObjectStore:
         finally:
             trouble.failing = trouble.seconds = 0.0
 
+    @contextmanager
+    def holding(self, query: str) -> Iterator[None]:
+        """Within the block answer no request that has this in its query; they are served at its end."""
+        trouble = self._server.trouble
+        trouble.held = query
+        trouble.released.clear()
+        try:
+            yield
+        finally:
+            trouble.held = ""
+            trouble.released.set()
+
     @property
     def refused(self) -> int:
         """Requests that were refused for now."""
@@ -101,6 +113,7 @@ class Trouble:
     :ivar failing: Share of the requests that are refused.
     :ivar seconds: Before each answer.
     :ivar refused: How many were refused.
+    :ivar held: Requests with this in their query wait until :attr:`released` is set.
     """
 
     def __init__(self, application: Any) -> None:
@@ -108,9 +121,12 @@ class Trouble:
         self._random = random.Random(1)
         self.failing = self.seconds = 0.0
         self.refused = 0
+        self.held, self.released = "", threading.Event()
 
     def __call__(self, environment: dict[str, Any], start: Any) -> Any:
         time.sleep(self.seconds)
+        if self.held and self.held in environment["QUERY_STRING"]:
+            self.released.wait()
         if self._random.random() >= self.failing:
             return self._application(environment, start)
         self.refused += 1
