@@ -82,6 +82,7 @@ def hear(audio: Path, part: Path, until: float = 1e9) -> dict[str, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_three_hours_killed_in_the_middle(tmp_path: Path, video: Path) -> None:
     short = hear(record(tmp_path / "short.flac", video, 10), tmp_path / "short.part")
     audio = record(tmp_path / "long.flac", video, HOURS * 60)
