@@ -59,7 +59,7 @@ check-media: $(READY) ## the local engine over all that lies in MEDIA="/path/to/
 	@$(BIN)/python -m dev.check_media "$$MEDIA"
 
 test-system: $(READY) ## whole Airflow with real processes, and its UI in headless Chromium
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'system or browser' tests/system
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -q -m 'system or browser' tests/system
 
 test-browser: $(READY) ## what a person does in the UI, in headless Chromium
 	@$(BIN)/python -m pytest -q -m browser tests/system tests/hostile

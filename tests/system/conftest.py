@@ -18,6 +18,8 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, StorageState, sync_playwright
 
+from tests.system.cluster import Cluster, running_cluster
+
 ROOT = Path(__file__).parent.parent.parent
 SCREENSHOTS = Path(os.environ.get("VOD_BUILD", ROOT / "build")) / "screenshots"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -89,6 +91,19 @@ def stack(state: Path) -> Iterator[Stack]:
     if running.process.poll() is None:
         os.killpg(running.process.pid, signal.SIGINT)
         running.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def module_cluster() -> Iterator[Cluster]:
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(module_cluster: Cluster) -> Cluster:
+    """All parts of Airflow as processes, which the tests of a module share; the stand-in is well."""
+    module_cluster.calm()
+    return module_cluster
 
 
 @pytest.fixture(scope="module")

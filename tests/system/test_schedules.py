@@ -25,7 +25,7 @@ from vod.locations import file_stem
 from vod.pipeline.pools import PRIORITY
 from vod.standin import Standin, StandinSettings, faults, running
 
-pytestmark = [pytest.mark.system, pytest.mark.browser]
+pytestmark = [pytest.mark.system, pytest.mark.browser, pytest.mark.long]
 
 TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 DAYS = 4

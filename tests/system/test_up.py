@@ -23,7 +23,7 @@ from playwright.sync_api import FrameLocator, Page, expect
 from dev.airflow import Api
 from tests.system.conftest import ROOT, Stack, api, shoot, start
 
-pytestmark = [pytest.mark.system, pytest.mark.browser]
+pytestmark = [pytest.mark.system, pytest.mark.browser, pytest.mark.long]
 
 
 def test_everything_listens_on_the_loopback_only(stack: Stack) -> None:
