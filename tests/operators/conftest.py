@@ -6,7 +6,6 @@ With Airflow around them: tests/test_dags.py, tests/system/.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +55,20 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def extract(context: Context, assets: Any, **options: Any) -> list[dict[str, Any]]:
     """Run the operator to its end, through its trigger as often as it defers."""
     operator = ExtractAudioOperator(task_id="extract", assets=assets, poll_interval=0.05, **options)
-    go_on = partial(operator.execute, context)
+    try:
+        return list(operator.execute(context))
+    except TaskDeferred as deferred:
+        return finish(operator, context, deferred)
+
+
+def finish(operator: ExtractAudioOperator, context: Context, deferred: TaskDeferred) -> list[dict[str, Any]]:
+    """Run a deferred operator to its end, through its trigger as often as it defers."""
     while True:
+        event = asyncio.run(first_event(deferred.trigger))
         try:
-            return go_on()
-        except TaskDeferred as deferred:
-            event = asyncio.run(first_event(deferred.trigger))
-            go_on = partial(getattr(operator, deferred.method_name), context, event=event)
+            return list(getattr(operator, deferred.method_name)(context, event=event))
+        except TaskDeferred as again:
+            deferred = again
 
 
 class Killed(BaseException):

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from tests.conftest import DictStore, auth_of, connection_json, context_of, first_event, stats
-from tests.operators.conftest import Context, extract
+from tests.operators.conftest import Context, extract, finish
 from vod import media
 from vod.batch.outcomes import AssetsFailedError
 from vod.batch.progress import PROGRESS_KEY
@@ -24,7 +26,9 @@ from vod.cloud import session
 from vod.cloud.client import VodClient
 from vod.cloud.errors import TransferError
 from vod.engines.copies import Copies
+from vod.engines.ffmpeg import FfmpegEngine
 from vod.engines.ffmpeg_options import FfmpegOptions
+from vod.engines.submission import Submitter
 from vod.errors import InvalidInputError
 from vod.locations import local_path
 from vod.operators import ExtractAudioOperator
@@ -627,6 +631,56 @@ def test_what_was_extracted_here_is_not_submitted_by_another_run(
     assert run(3, audio_format="AAC")["engine"] == "vod", "of other audio nothing is known"
     assert run(4, language="en")["engine"] == "vod"
     assert run(5, force=True)["engine"] == "vod"
+
+
+@pytest.mark.parametrize("code", ["VOD.10120", "VOD.10063"])  # VOD may take it later, or never
+@pytest.mark.parametrize("held_in", ["VOD", "ffmpeg"])
+def test_a_run_waits_for_what_another_one_extracts_here(
+    standin: Standin,
+    connection: str,
+    uploaded: list[str],
+    code: str,
+    held_in: str,
+) -> None:
+    place = (Submitter, "_submit_one") if held_in == "VOD" else (FfmpegEngine, "_extract")
+    inside, go_on, real = threading.Event(), threading.Event(), getattr(*place)
+
+    def held(*arguments: Any) -> Any:
+        inside.set()
+        assert go_on.wait(60)
+        return real(*arguments)
+
+    register = DictStore()
+    contexts = [context_of(DictStore(), register, run_id=f"run {number}") for number in range(2)]
+    standin.behaviour.faults = [parse(f"refuse,call=extract_audio,code={code}")]
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setattr(*place, held)
+        first = pool.submit(extract, contexts[0], uploaded[:1], fallback="ffmpeg")
+        assert inside.wait(60)
+        options = {"assets": uploaded[:1], "fallback": "ffmpeg", "poll_interval": 0.05}
+        second = ExtractAudioOperator(task_id="extract", **options)
+        with pytest.raises(TaskDeferred) as deferred:
+            second.execute(contexts[1])
+        go_on.set()
+        [made] = first.result()
+    standin.behaviour.faults = []
+    records = finish(second, contexts[1], deferred.value)
+    assert made["engine"] == "ffmpeg"
+    assert [(record["uri"], record["reused"]) for record in records] == [(made["uri"], True)]
+    assert stats(standin)["submissions"] == {}
+    [entry] = [value for key, value in register.values.items() if key.startswith("audio_")]
+    assert entry["record"]["uri"] == made["uri"]
+
+
+def test_who_waits_for_vod_is_told_what_vod_says_and_not_what_ffmpeg_does(
+    standin: Standin, connection: str, client: VodClient, silent_video: Path
+) -> None:
+    silent, register = client.upload(silent_video), DictStore()
+    standin.behaviour.faults = [parse("refuse,call=extract_audio,code=VOD.10063")]
+    context = context_of(DictStore(), register, run_id="1")
+    [record] = extract(context, [silent], fallback="ffmpeg", failed_assets="return")
+    [entry] = [value for key, value in register.values.items() if key.startswith("audio_")]
+    assert (record["outcome"], entry["failure"]["outcome"]) == ("no_audio_track", "VOD.10063")
 
 
 def test_audio_that_was_extracted_here_and_is_gone_is_submitted(

@@ -13,7 +13,7 @@ from vod.logs import get_logger
 from vod.records import AssetFailure, PostponedExtraction, SubmittedExtraction, parse_record
 
 if TYPE_CHECKING:
-    from vod.library.register import Claims, Entry, Register
+    from vod.library.register import Claims, Entry, Made, Register
 
 log = get_logger(__name__)
 
@@ -27,6 +27,7 @@ class EngineClaims:
     :param force: Extract again what is known.
     :param pause: Seconds until what another task works on is looked at again, unless the trigger sees a
         change before; doubled each time, up to 300.
+    :param made: Looks at what another engine has made; ``None`` if this task has no other.
     :param report: Gets messages about how far the batch is.
     """
 
@@ -35,11 +36,13 @@ class EngineClaims:
         register: Register,
         *,
         force: bool = False,
+        made: Made | None = None,
         pause: float = 15.0,
         report: Callable[[str], None] = log.info,
     ) -> None:
         self.register = register
         self.force = force
+        self._made = made
         self._pause = pause
         self._report = report
 
@@ -61,6 +64,7 @@ class EngineClaims:
             [asset for asset in assets if asset not in held],
             superseded=superseded,
             waited_for={asset: outcome.holder for asset, outcome in postponed.items() if outcome.holder},
+            made=self._made,
             force=self.force,
         )
         claims.granted |= dict.fromkeys(held)
@@ -71,11 +75,16 @@ class EngineClaims:
         by = entry.holder or entry.ended_by or "another task"
         return extraction if by == self.register.holder else replace(extraction, submitted_by=by)
 
+    def fail(self, asset: str, failure: AssetFailure) -> None:
+        """There can be no audio. Where another engine tries next, the claim stays until that has ended."""
+        if self._made is None or not failure.other_engine:
+            self.register.fail(asset, failure.to_json())
+
     def taken_by_others(self, claims: Claims, postponed: Mapping[str, PostponedExtraction]) -> Outcomes:
-        """What becomes of assets that another task works on, or has found to be impossible."""
+        """What becomes of assets that another task works on, or that are not for this engine any more."""
         outcomes: Outcomes = {
             asset: parse_record(entry.failure or {}) for asset, entry in claims.failed.items()
-        }
+        } | claims.made
         if claims.elsewhere:
             holders = sorted({entry.holder or "" for entry in claims.elsewhere.values()})
             self._report(f"{len(claims.elsewhere)} assets are being extracted by {', '.join(holders)}.")

@@ -7,7 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from vod import media
@@ -53,6 +54,7 @@ class FfmpegEngine:
     :param hook: For assets of VOD only.
     :param ledger: What an earlier try finished is not done again.
     :param register: What all tasks know together: what another task is extracting is waited for.
+    :param claimed: Whether the caller has claimed what it gives, and tells what has failed.
     :param options: What is asked of every asset, besides the format.
     :param force: Do again what an earlier run has left at the destination. What the ledger says is done, is
         done.
@@ -71,6 +73,7 @@ class FfmpegEngine:
         destination: Destination,
         *,
         register: Register | None = None,
+        claimed: bool = False,
         options: FfmpegOptions | None = None,
         force: bool = False,
         ffmpeg: str | None = None,
@@ -81,7 +84,7 @@ class FfmpegEngine:
         self._ledger = ledger
         self._destination = destination
         self._register = register
-        self._claims = EngineClaims(register) if register else None
+        self._claims = EngineClaims(register) if register and not claimed else None
         self._options = options = options or FfmpegOptions()
         self._force = force
         self._stopping = threading.Event()
@@ -132,18 +135,26 @@ class FfmpegEngine:
         if self._register:
             self._register.release({asset: failure.to_json() for asset, failure in failures.items()})
 
-    def has_made(self, asset: str, record: Record) -> bool:
-        """Whether a record of any run is of audio that this engine would make, and that is still there.
+    def made(self, asset: str, known: Mapping[str, Any]) -> Record | None:
+        """What a run has made, if it is what this engine would make and is still there.
 
-        Where the destination does not say, it is: :meth:`start` tells the trouble.
+        :param known: The run's :class:`ExtractedAudio` as JSON.
+        :returns: the failure of the asset where the destination does not say; ``None`` for other audio.
         """
+        record = parse_record(dict(known))
         if self._force or not isinstance(record, ExtractedAudio):
-            return False
+            return None
         try:
-            name = self._extraction.name(asset)
-            return record.uri == self._destination.uri(name) and self._is_whole(asset, record)
-        except VodError:
-            return True
+            if record.uri != self._destination.uri(self._extraction.name(asset)):
+                return None
+            if not self._is_whole(asset, record):
+                return None
+        except VodError as error:
+            return self._failed(asset, error)
+        record = replace(record, reused=True)
+        if self._on_record:
+            self._on_record(record)
+        return record
 
     def cancel(self) -> None:
         """End the running ffmpeg processes; what they wrote is removed."""
@@ -165,10 +176,10 @@ class FfmpegEngine:
                 continue
             if not outcome.retryable:
                 self._ledger.fail(asset, outcome.to_json())
-                if self._register:
-                    self._register.fail(asset, outcome.to_json())
-            elif self._register:
-                self._register.release({asset: outcome.to_json()})
+                if self._claims:
+                    self._claims.fail(asset, outcome)
+            elif self._claims:
+                self._claims.register.release({asset: outcome.to_json()})
         self._ledger.save()
         return outcomes
 

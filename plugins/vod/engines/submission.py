@@ -175,7 +175,7 @@ class Submitter:
         failure = AssetFailure.from_error(asset, error)
         self._ledger.fail(asset, failure.to_json())
         if self._claims:
-            self._claims.register.fail(asset, failure.to_json())
+            self._claims.fail(asset, failure)
         return failure
 
     def postponed(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vod.batch.ledger import Ledger
 from vod.cloud.assets import Asset, Readiness
@@ -47,6 +48,9 @@ from vod.records import (
 )
 from vod.storage.destination import Destination
 
+if TYPE_CHECKING:
+    from vod.library.register import Made
+
 log = get_logger(__name__)
 
 _ENDED_BY_OTHERS = ("CANCELLED", "DELETING", "DELETED", "DELETE_FAILED")
@@ -76,6 +80,7 @@ class VodEngine:
     :param cancel_on_kill: Whether :meth:`cancel` cancels what VOD has queued.
     :param recovery_window: Seconds over which VOD must have listed no audio of a submission whose answer was
         lost, before it is sent again.
+    :param made: Looks at what the fallback has made; ``None`` if there is no fallback.
     :param report: Gets messages about how far the batch is.
     """
 
@@ -93,6 +98,7 @@ class VodEngine:
         retry_delay: float = 15.0,
         cancel_on_kill: bool = True,
         recovery_window: float = RECOVERY_WINDOW,
+        made: Made | None = None,
         report: Callable[[str], None] = log.info,
     ) -> None:
         self._hook = hook
@@ -111,7 +117,9 @@ class VodEngine:
         # What is waited for. Another thread may take from it at any time.
         self._under_way: list[SubmittedExtraction] = []
         self._claims = (
-            EngineClaims(register, force=force, pause=retry_delay, report=report) if register else None
+            EngineClaims(register, force=force, pause=retry_delay, made=made, report=report)
+            if register
+            else None
         )
         self._submitter = Submitter(
             hook,
@@ -382,8 +390,8 @@ class VodEngine:
                 failure=outcome.to_json(),
             )
         self._ledger.fail(asset, outcome.to_json())
-        if self._register:
-            self._register.fail(asset, outcome.to_json())
+        if self._claims:
+            self._claims.fail(asset, outcome)
         return outcome
 
     def _save(self, outcomes: Mapping[str, Record]) -> None:

@@ -34,6 +34,11 @@ from vod.logs import get_logger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from vod.records import Record
+
+    Made = Callable[[str, Mapping[str, Any]], Record | None]
+    """What becomes of an asset of which a record is known that is not VOD's; ``None`` if it is of no use."""
+
 log = get_logger(__name__)
 
 REGISTER = Asset(name="vod_register", uri="vod://register")
@@ -155,12 +160,14 @@ class Claims:
     :param known: What VOD has accepted from somebody, or what is finished: nothing is to be submitted.
     :param elsewhere: What another task works on.
     :param failed: What the task that was waited for found to be impossible.
+    :param made: What another engine has made: the record, or the failure to look whether it is there.
     """
 
     granted: dict[str, Entry | None] = field(default_factory=dict)
     known: dict[str, Entry] = field(default_factory=dict)
     elsewhere: dict[str, Entry] = field(default_factory=dict)
     failed: dict[str, Entry] = field(default_factory=dict)
+    made: dict[str, Record] = field(default_factory=dict)
 
 
 class Register:
@@ -222,6 +229,7 @@ class Register:
         *,
         superseded: Mapping[str, str | None] | None = None,
         waited_for: Mapping[str, str] | None = None,
+        made: Made | None = None,
         force: bool = False,
     ) -> Claims:
         """Ask to work on assets: of any number of tasks that ask for the same, one is granted it.
@@ -231,6 +239,7 @@ class Register:
         :param superseded: Audio assets that are of no use any more, by asset: an entry that names one counts
             as if it named none.
         :param waited_for: Which task was waited for: what that one found impossible is not tried again.
+        :param made: Looks at what another engine has made.
         :param force: Extract again also what is known.
         """
         superseded, waited_for = superseded or {}, waited_for or {}
@@ -253,6 +262,9 @@ class Register:
                 continue
             if entry and entry.audio and not useless:
                 claims.known[asset] = entry
+                continue
+            if made and entry and entry.record and not entry.audio and (outcome := made(asset, entry.record)):
+                claims.made[asset] = outcome
                 continue
             if entry and entry.holder and not (force and entry.audio):
                 if entry.holder not in alive:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from vod.engines.vod import VodEngine
+    from vod.library.register import Made
 
 _COLLECT_AFTER = 300.0
 """Seconds of waiting after which what is ready is collected, so that the progress of a long batch shows."""
@@ -235,11 +236,12 @@ class ExtractAudioOperator(BatchOperator):
         if engine == "ffmpeg":
             by_engine = self._ffmpeg_engine(self._ledger(context, pages, engine), progress, register)
         else:
-            by_engine = self._vod_engine(self._ledger(context, pages, engine), progress, register, store)
             if self.fallback:  # what it cannot do is said before anything is submitted
                 fallback_ledger = self._ledger(context, pages, self.fallback)
                 # What VOD refuses has been claimed for VOD.
-                fallback = self._ffmpeg_engine(fallback_ledger, progress, None)
+                fallback = self._ffmpeg_engine(fallback_ledger, progress, register, claimed=True)
+            ledger, made = self._ledger(context, pages, engine), fallback.made if fallback else None
+            by_engine = self._vod_engine(ledger, progress, register, store, made)
         return ExtractionBatch(
             assets,
             by_engine,
@@ -261,7 +263,7 @@ class ExtractAudioOperator(BatchOperator):
         return Register(store, holder_of(context), inputs, lease=lease())
 
     def _ffmpeg_engine(
-        self, ledger: Ledger, progress: BatchProgress, register: Register | None
+        self, ledger: Ledger, progress: BatchProgress, register: Register | None, *, claimed: bool = False
     ) -> FfmpegEngine:
         return FfmpegEngine(
             self.hook,
@@ -269,6 +271,7 @@ class ExtractAudioOperator(BatchOperator):
             self.audio_format,
             self._destination(self.destination),
             register=register,
+            claimed=claimed,
             options=self._ffmpeg_options(),
             force=is_true("force", self.force),
             ffmpeg=self._ffmpeg_program(),
@@ -287,7 +290,12 @@ class ExtractAudioOperator(BatchOperator):
             return None
 
     def _vod_engine(
-        self, ledger: Ledger, progress: BatchProgress, register: Register | None, store: Store | None
+        self,
+        ledger: Ledger,
+        progress: BatchProgress,
+        register: Register | None,
+        store: Store | None,
+        made: Made | None,
     ) -> VodEngine:
         from vod.engines.lost_answers import RECOVERY_WINDOW
         from vod.engines.vod import VodEngine
@@ -306,6 +314,7 @@ class ExtractAudioOperator(BatchOperator):
             retry_delay=3 * self.poll_interval,
             cancel_on_kill=self.cancel_on_kill,
             recovery_window=conf.getfloat("vod", "lost_answer_window", fallback=RECOVERY_WINDOW),
+            made=made,
             report=progress.report,
         )
 

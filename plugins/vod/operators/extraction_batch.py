@@ -16,7 +16,6 @@ from vod.records import (
     PostponedExtraction,
     Record,
     SubmittedExtraction,
-    parse_record,
 )
 
 if TYPE_CHECKING:
@@ -165,22 +164,15 @@ class ExtractionBatch:
             self._progress.report(f"VOD does not extract {len(refused)} assets; ffmpeg extracts them here.")
             done = self._fallback.start(refused)
             self.outcomes |= done
-            audio = {
-                asset: each.to_json() for asset, each in done.items() if isinstance(each, ExtractedAudio)
-            }
-            if self.register and audio:
-                self.register.finish(audio, {})
+            if self.register:  # those who wait for VOD's audio are told what VOD has said
+                for asset, outcome in outcomes.items():
+                    if isinstance(outcome, AssetFailure) and isinstance(done.get(asset), AssetFailure):
+                        self.register.fail(asset, outcome.to_json())
 
     def _done_by_fallback(self) -> list[str]:
-        """Assets that VOD refused, and that the fallback has done, at an earlier try or in another run."""
-        return [asset for asset in self.assets if self._fallback and self._has_done(self._fallback, asset)]
-
-    def _has_done(self, fallback: FfmpegEngine, asset: str) -> bool:
-        if self._fallback_ledger and "record" in (self._fallback_ledger.get(asset) or {}):
-            return True
-        entry = self.register.get(asset) if self.register else None
-        record = parse_record(dict(entry.record)) if entry and entry.record else None
-        return record is not None and fallback.has_made(asset, record)
+        """Assets that VOD refused, and that the fallback has done, at an earlier try."""
+        ledger = self._fallback_ledger
+        return [asset for asset in self.assets if ledger and "record" in (ledger.get(asset) or {})]
 
 
 def _is_for_another_engine(outcome: Record) -> bool:
