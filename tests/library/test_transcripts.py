@@ -149,6 +149,9 @@ def test_what_is_overwritten_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "a.en.mp3").write_text("no caption")
     assert files.name(other, overwrite=True) == "a.en"
     assert files.name(replace(other, track=2), overwrite=True) == "a.en.track2"
+    kept = {files.put("a.en", SPOKEN, ())["json"]}
+    assert files.name(other, overwrite=True, kept=kept) == "a.en.large-v3"
+    assert files.name(SPOKEN, overwrite=True, kept=kept) == "a.en", "its own"
     uris = files.put("a.en", other, ("txt",))
     assert {*uris} == {"txt", "json"}
     assert {path.name for path in tmp_path.iterdir()} == {"a.en.txt", "a.en.json", "a.en.mp3"}

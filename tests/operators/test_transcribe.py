@@ -23,6 +23,7 @@ from vod.operators import TranscribeAudioOperator
 from vod.speech import Segment, SpeechOptions, Transcription, Word
 from vod.speech.engines.whisper import WhisperEngine
 from vod.speech.passages import Passage
+from vod.storage.sources import local_copy
 
 
 @pytest.mark.parametrize("engine", ["vod", "ffmpeg"])
@@ -220,6 +221,47 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(audio: list[dict[str, Any
     transcribe(options={"beam_size": 2}, captions="txt", overwrite=True)
     left = {path.as_uri() for path in tmp_path.glob("text/*")}
     assert left == {*second["uris"].values(), first["uris"]["txt"], first["uris"]["json"]}
+
+
+@pytest.mark.usefixtures("one_passage")
+def test_the_audios_of_an_asset_do_not_overwrite_each_other(
+    audio: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [each | {"asset": "vod-asset", "uri": f"vod://vod_default/{n}"} for n, each in enumerate(audio)]
+    sources = {each["uri"]: source["uri"] for each, source in zip(both, audio, strict=True)}
+    monkeypatch.setattr(
+        "vod.operators.transcribe.local_copy", lambda uri, hook: local_copy(sources[uri], hook)
+    )
+
+    def transcribe(store: DictStore, **options: Any) -> list[dict[str, Any]]:
+        operator = TranscribeAudioOperator(
+            task_id="t",
+            audio=both,
+            model="tiny.en",
+            destination=str(tmp_path / "text"),
+            overwrite=True,
+            failed_assets="return",
+            **options,
+        )
+        return operator.execute(context_of(store))
+
+    def names(records: list[dict[str, Any]]) -> list[str]:
+        return [record["uris"]["json"].rpartition("/")[2] for record in records]
+
+    made = transcribe(DictStore())
+    assert names(made)[0] == "vod-asset.en.json"
+    assert len({*names(made)}) == 2
+    again = transcribe(DictStore())
+    assert names(again) == names(made)
+    assert [record["reused"] for record in again] == [True, True]
+
+    store, refused = DictStore(), sources.pop(both[0]["uri"])
+    failed, plain = transcribe(store, options={"beam_size": 1})
+    assert (failed["outcome"], names([plain])) == ("transcription_failed", ["vod-asset.en.json"])
+    sources[both[0]["uri"]] = refused
+    late, kept = transcribe(store, options={"beam_size": 1})
+    assert kept == plain
+    assert names([late]) != names([plain]), "nor what an earlier try of the task has written"
 
 
 @pytest.mark.usefixtures("one_passage")

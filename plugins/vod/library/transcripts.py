@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,7 +54,14 @@ class TranscriptFiles:
         """The transcript that was made of the same audio in the same way, and its name."""
         return next((each for each in self.all().items() if each[1].fingerprint == fingerprint), None)
 
-    def name(self, transcription: Transcription, language: str = "", *, overwrite: bool) -> str:
+    def name(
+        self,
+        transcription: Transcription,
+        language: str = "",
+        *,
+        overwrite: bool,
+        kept: Collection[str] = (),
+    ) -> str:
         """What its files are called: the language, then what tells it from the transcripts that there are.
 
         In this order: another track, other channels, another model, folder of the model, engine, version of
@@ -64,6 +71,7 @@ class TranscriptFiles:
         :param language: That was asked for, such as ``zh-TW``.
         :param overwrite: What is another transcript of the same track and channels is no reason for another
             name.
+        :param kept: URIs of transcripts that are not overwritten all the same.
         """
         others, taken = self.all(), set(self._destination.names(f"{self._stem}."))
 
@@ -71,7 +79,7 @@ class TranscriptFiles:
             there = others.get(name)
             if there is None:  # somebody else's JSON is not ours to replace
                 return f"{name}.json" not in taken
-            if overwrite:
+            if overwrite and self._destination.uri(f"{name}.json") not in kept:
                 return (there.track, there.channels) == (transcription.track, transcription.channels)
             return _are_same(there, transcription)
 

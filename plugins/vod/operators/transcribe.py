@@ -6,7 +6,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -83,7 +83,8 @@ class TranscribeAudioOperator(BatchOperator):
     :param captions: Files to write: ``txt``, ``vtt``, ``srt``, ``ttml``, ``tsv``; a list, or a string with
         commas. ``json`` is written in any case. (templated)
     :param overwrite: Write under the plain name also where another transcript of the same track and channels
-        is: its files go, also those in formats that are not written now.
+        is: its files go, also those in formats that are not written now. What the task has for another of
+        its audios stays.
     :param vod_conn_id: Connection of type ``vod``, used for audio that lies in VOD. (templated)
     :param speech_conn_id: Connection of type ``http`` to the server of the speech engine ``http``: host (and
         port), and the key as password. (templated)
@@ -179,7 +180,9 @@ class TranscribeAudioOperator(BatchOperator):
                 texts = Texts(store) if store else None
                 watch = Watch(cancelled=self.is_cancelled, until=until)
                 orders = Orders(self.hook, watch, claims_of_orders(context, store))
-                work = _Work(self, engines, destination, captions, progress, watch, orders)
+                finished = [(ledger.get(_key(record)) or {}).get("record") for record in records]
+                kept = {uris["json"] for each in finished if each for uris in _all_uris(each)}
+                work = _Work(self, engines, destination, captions, progress, watch, orders, kept)
                 try:
                     waiting = work.order([each for each in records if _is_open(each, ledger)])
                     if may_defer and waiting:
@@ -294,7 +297,10 @@ class TranscribeAudioOperator(BatchOperator):
 
 @dataclass(frozen=True)
 class _Work:
-    """What all audio of a task have in common."""
+    """What all audio of a task have in common.
+
+    :param kept: URIs of the transcripts that it has: two audios of an asset may want the same name.
+    """
 
     operator: TranscribeAudioOperator
     engines: Sequence[Hearing]
@@ -303,6 +309,7 @@ class _Work:
     progress: BatchProgress
     watch: Watch
     orders: Orders
+    kept: set[str]
 
     @property
     def only_waits(self) -> bool:
@@ -389,9 +396,10 @@ class _Work:
         fingerprint, files = self._place(hearing, record)
         found = files.find(fingerprint)
         transcription = found[1] if found else self._recognise(hearing, record, fingerprint, files)
-        language = hearing.options.language
-        name = found[0] if found else files.name(transcription, language, overwrite=self.operator.overwrite)
+        language, overwrite = hearing.options.language, self.operator.overwrite
+        name = found[0] if found else files.name(transcription, language, overwrite=overwrite, kept=self.kept)
         uris = files.put(name, transcription, self.captions)
+        self.kept.add(uris["json"])
         warnings = doubts(transcription)
         if hearing.service and files.note(fingerprint).read().get("lost"):
             warnings.append("The answer to an order was lost: the service may bill this audio twice.")
@@ -498,8 +506,7 @@ class _Work:
 
     def is_whole(self, transcript: Mapping[str, Any]) -> bool:
         """Whether all files of a transcript, and of those of other tracks, are at the destination."""
-        others = (other["uris"] for other in transcript.get("others", ()) if "uris" in other)
-        return all(map(self._are_there, (transcript["uris"], *others)))
+        return all(map(self._are_there, _all_uris(transcript)))
 
     def _are_there(self, uris: Mapping[str, str]) -> bool:
         names = {kind: uri.rpartition("/")[2] for kind, uri in uris.items()}
@@ -508,6 +515,12 @@ class _Work:
             and self.destination.size(unquote(name)) is not None
             for kind, name in names.items()
         )
+
+
+def _all_uris(transcript: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:
+    """The files of a transcript, and of those of other tracks."""
+    yield transcript["uris"]
+    yield from (other["uris"] for other in transcript.get("others", ()) if "uris" in other)
 
 
 def _key(record: ExtractedAudio | AssetFailure) -> str:
