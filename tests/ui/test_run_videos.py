@@ -97,6 +97,35 @@ def test_failures_are_on_top_with_their_reasons(site: Site) -> None:
     assert [state for _, state in shown(page(site))] == ["doubtful", "done", "done"]
 
 
+def test_the_failure_of_one_audio_is_not_hidden_by_another_of_its_asset(site: Site) -> None:
+    site.run("failed")
+    asset = ASSETS[0]
+    for number in range(3):
+        site.push("plan", f"part_{number}", {"assets": [asset]})
+    site.push("batch.extract", "return_value", [failure(asset, "No German.")], 0)
+    site.push("batch.transcribe", "return_value", [failure(asset, "No German.")], 0)
+    site.push("batch.extract", FAILURE_KEY, {**failure("", "No disk."), "records": []}, 1)
+    site.push("batch.extract", "return_value", [audio(asset, title="Lake")], 2)
+    site.push("batch.transcribe", "return_value", [text(asset)], 2)
+    assert shown(page(site)) == [("Lake", "failed")]
+    assert "No disk." in page(site).partition('<td class="title">')[2]
+    site.push("batch.extract", "return_value", [audio(asset)], 1)
+    site.push("batch.transcribe", "return_value", [failure(asset, "No French.")], 1)
+    for number in range(2):
+        site.push("failed", f"part_{number}", {"assets": [asset]})
+
+    def redo(number: int) -> str:
+        site.push("again.extract", "return_value", [audio(asset)], number)
+        site.push("again.transcribe", "return_value", [text(asset)], number)
+        return page(site)
+
+    told = redo(1)
+    assert shown(told) == [("Lake", "failed")]
+    assert "No German." in told
+    assert "No French." not in told, "that audio was done again"
+    assert shown(redo(0)) == [("Lake", "done")]
+
+
 def test_a_failed_plan_says_why(site: Site) -> None:
     site.run("failed")
     site.push("plan", FAILURE_KEY, {**failure("/etc/x", "This is not allowed."), "records": []})

@@ -24,6 +24,9 @@ MOST_READ = 5_000
 """Assets of a run whose records are read: of more, the first."""
 MOST_SHOWN = 500
 
+Place = tuple[str, int]
+"""A step of a DAG, which is a group of tasks or a task without one, and the map index in it."""
+
 _RETURNED = "return_value"
 _PART = "part_"
 _ORDER = ("failed", "doubtful", "transcribing", "extracting", "waiting", "stopped", "ready", "done")
@@ -36,6 +39,8 @@ class Video:
     :param state: One of :data:`vod.ui.entries.STATES`.
     :param reason: Why it failed, in words.
     :param entry: Key of its audio in the register.
+    :param failures: By the place of the work: an asset may have several audios, in as many batches.
+    :param redone: Whose work a place of the group ``again`` does anew.
     """
 
     asset: str = field(repr=False)
@@ -46,14 +51,30 @@ class Video:
     entry: str = ""
     language: str = ""
     duration: float | None = None
+    failures: dict[Place, AssetFailure] = field(default_factory=dict, repr=False)
+    redone: dict[Place, Place] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
         """What people call it."""
         return self.title or name_of(self.asset)
 
-    def take(self, record: Record) -> None:
-        """Note what a task has returned of it."""
+    def redo(self, place: Place) -> None:
+        """Note that the next of its failures is done again there: both are in the order of the batches."""
+        left = self.failures.keys() - self.redone.values()
+        if left:
+            self.redone[place] = min(left)
+
+    def take(self, record: Record, place: Place) -> None:
+        """Note what a task has returned of it. What failed in other batches of the step has failed still."""
+        place = self.redone.get(place, place)
+        others = {at: why for at, why in self.failures.items() if at[0] == place[0] and at != place}
+        self.failures = others | ({place: record} if isinstance(record, AssetFailure) else {})
+        self._show(record)
+        if self.failures:
+            self._show([*self.failures.values()][-1])
+
+    def _show(self, record: Record) -> None:
         self.reason = self.outcome = ""
         if isinstance(record, AssetFailure):
             self.state, self.outcome = "failed", record.outcome
@@ -125,6 +146,7 @@ def videos_of(
         if task and not _concerns(task, task_id, map_index, key):
             continue
         value = _loaded(stored)
+        place = (task_id.rpartition(".")[0] or task_id, map_index)
         if len(found) >= MOST_READ and key != FAILURE_KEY:
             result.whole = False
             continue
@@ -132,7 +154,9 @@ def videos_of(
             names = list(_planned(value))
             parts[task_id == "failed", _number(key)] = names
             for name in names:
-                found.setdefault(name, Video(asset=name))
+                video = found.setdefault(name, Video(asset=name))
+                if task_id == "failed":
+                    video.redo((AGAIN, _number(key)))
         elif key == FAILURE_KEY:
             failure = _record(value)
             if isinstance(failure, AssetFailure):
@@ -141,10 +165,11 @@ def videos_of(
                 result.troubles.append(Trouble(task_id, map_index, reason))
                 lost = parts.get((task_id.startswith(f"{AGAIN}."), map_index), [])
                 for name in lost:
-                    found[name].take(AssetFailure(asset=name, outcome=failure.outcome, message=reason))
-                _take(found, value.get("records"))
+                    failed = AssetFailure(asset=name, outcome=failure.outcome, message=reason)
+                    found[name].take(failed, place)
+                _take(found, value.get("records"), place)
         else:
-            _take(found, value)
+            _take(found, value, place)
     _take_over(found, entries)
     result.videos = sorted(found.values(), key=lambda video: _ORDER.index(video.state))
     return result
@@ -157,14 +182,14 @@ def _concerns(task: tuple[str, int], writer: str, map_index: int, key: str) -> b
     return _number(key) == task[1] and (writer == "failed") == task[0].startswith(f"{AGAIN}.")
 
 
-def _take(found: dict[str, Video], value: Any) -> None:
+def _take(found: dict[str, Video], value: Any, place: Place) -> None:
     for element in value if isinstance(value, list) else [value]:
         record = _record(element)
         if record is not None and record.asset:
             video = found.setdefault(record.asset, Video(asset=record.asset))
             is_older = isinstance(record, ExtractedAudio) and video.state in ("done", "doubtful")
             if not is_older:
-                video.take(record)
+                video.take(record, place)
 
 
 def _take_over(found: Mapping[str, Video], entries: Iterable[Entry]) -> None:
