@@ -9,8 +9,10 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from configparser import ConfigParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -87,9 +89,17 @@ def test_the_parts_of_airflow_are_all_there() -> None:
 @pytest.mark.parametrize("name", AIRFLOW)
 def test_one_image_and_one_environment_for_all_of_airflow(name: str) -> None:
     service = SERVICES[name]
-    for setting in ("image", "build", "volumes"):
+    for setting in ("image", "volumes"):
         assert service[setting] == COMPOSE["x-airflow"][setting]
     assert ENVIRONMENT.items() <= service["environment"].items()
+
+
+def test_the_image_is_built_once() -> None:
+    """Compose builds all services at a time, and two builds of one name get in each other's way."""
+    built = [name for name in SERVICES if "build" in SERVICES[name]]
+    assert built == ["airflow-init"]
+    using = {name for name in SERVICES if SERVICES[name]["image"] == COMPOSE["x-airflow"]["image"]}
+    assert {*AIRFLOW, "standin", "store-bucket"} == using
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
@@ -132,8 +142,10 @@ def test_no_secret_is_in_the_file() -> None:
 
     assert {"POSTGRES_PASSWORD", "AIRFLOW__CORE__FERNET_KEY", "password"} <= secrets.keys()
     assert {"VOD_STANDIN_ADMIN_TOKEN", "VOD_STANDIN_SECRET_KEY"} <= secrets.keys()
-    arguments = [f"{SERVICES[name].get(part, [])}" for name in SERVICES for part in ("command", "entrypoint")]
-    assert not re.search(r"--[\w-]*(?:secret|token)", " ".join(arguments)), "all users of the host see these"
+    run = ("command", "entrypoint", "healthcheck")
+    arguments = " ".join(f"{service.get(part, [])}" for service in SERVICES.values() for part in run)
+    shown = re.findall(r"--[\w-]*(?:secret|token|password|header)\b", arguments, re.IGNORECASE)
+    assert shown == [], "all users of the host see these"
     for option, value in secrets.items():
         match = VARIABLE.fullmatch(value)
         assert match, f"{option} is written out"
@@ -261,6 +273,33 @@ def test_the_check_of_the_store_sees_whether_somebody_listens() -> None:
     assert subprocess.run(here, check=False, stderr=subprocess.DEVNULL).returncode != 0
 
 
+def test_the_check_of_a_worker_wants_its_logs_and_its_broker() -> None:
+    shell = SERVICES["airflow-worker"]["healthcheck"]["test"][1]
+
+    def check(logs: int, broker: int) -> int:
+        here = shell.replace(":8793/", f":{logs}/").replace(":18EB ", f":{broker:04X} ")
+        assert here.count(":8793") == here.count(":18EB") == 0
+        return subprocess.run(["sh", "-c", here], check=False, timeout=60).returncode
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        port = broker.getsockname()[1]
+        assert check(server.server_address[1], port) != 0, "nobody is connected to it"
+        with socket.create_connection(("127.0.0.1", port)):
+            assert check(server.server_address[1], port) == 0
+            server.shutdown()
+            server.server_close()
+            assert check(server.server_address[1], port) != 0, "its logs are not served"
+
+
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="needs Debian's package redis-server")
 def test_the_check_of_the_broker_wants_an_answer_and_the_password(tmp_path: Path) -> None:
     shell = SERVICES["redis"]["healthcheck"]["test"][1]
@@ -272,7 +311,8 @@ def test_the_check_of_the_broker_wants_an_answer_and_the_password(tmp_path: Path
         command = ["sh", "-c", here]
         return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
-    program, option, _ = SERVICES["redis"]["command"]
+    program, option, _, *log_of_writes = SERVICES["redis"]["command"]
+    assert log_of_writes == ["--appendonly", "yes"]
     with subprocess.Popen(
         [
             program,
@@ -286,6 +326,7 @@ def test_the_check_of_the_broker_wants_an_answer_and_the_password(tmp_path: Path
             "",
             "--dir",
             str(tmp_path),
+            *log_of_writes,
         ],
         stdout=subprocess.DEVNULL,
     ) as server:
@@ -323,9 +364,9 @@ def test_compose_itself_reads_it(tmp_path: Path, variables: dict[str, str]) -> N
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     read = yaml.safe_load(done.stdout)["services"]
-    assert read["redis"]["command"] == ["redis-server", "--requirepass", "filled-in"]
+    assert read["redis"]["command"][:3] == ["redis-server", "--requirepass", "filled-in"]
     # Compose leaves doubled what the shell of the container is to expand.
-    assert "Bearer $$VOD_STANDIN_ADMIN_TOKEN" in str(read["standin"]["healthcheck"]["test"])
+    assert '"$$VOD_STANDIN_ADMIN_TOKEN"' in read["standin"]["healthcheck"]["test"][1]
 
 
 def test_connection_leads_to_the_real_service_without_an_endpoint(variables: dict[str, str]) -> None:
