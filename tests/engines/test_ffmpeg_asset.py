@@ -55,6 +55,7 @@ def test_each_wish_has_a_file_of_its_own_and_finds_it_again(two_tracks: Path, tm
         {"start": 1.0, "duration": 2.0},
         {"bit_rate": 64_000},
         {"loudness": -30.0},
+        {"strict": True},
         {"audio_format": "OPUS"},
         {"audio_format": "OPUS", "language": "de"},
     ]
@@ -75,6 +76,13 @@ def test_another_spelling_finds_the_same_file(two_tracks: Path, tmp_path: Path) 
     again = run(str(two_tracks), tmp_path, start=1.0, language="German", processes=2, timeout=60.0)
     assert again.reused
     assert again.uri == first.uri
+
+
+def test_with_and_without_a_copy_for_recognition_the_audio_is_one(two_tracks: Path, tmp_path: Path) -> None:
+    wishes: list[dict[str, Any]] = [{"speech": True}, {}, {"speech": True}, {}]
+    records = [run(str(two_tracks), tmp_path / "out", **wish) for wish in wishes]
+    assert [record.reused for record in records] == [False, True, True, True]
+    assert len({record.uri for record in records}) == 1
 
 
 def test_what_lies_beside_the_audio_is_called_as_it_is(two_tracks: Path, tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ SHAPING: dict[str, list[Any]] = {
     "gaps": ["close"],
     "truncated": ["keep"],
     "keep_tags": [True],
+    "strict": [True],
 }
-SAME_SOUND = {"speech": True, "strict": True, "timeout": 5.0, "max_bytes": 1000, "processes": 2}
+SAME_SOUND = {"speech": True, "timeout": 5.0, "max_bytes": 1000, "processes": 2}
 
 
 def test_unlike_audio_never_shares_a_name() -> None:

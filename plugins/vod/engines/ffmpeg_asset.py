@@ -270,7 +270,7 @@ class AssetExtraction:
             return None
         options = self._options
         shape: list[object] = [asset, of_source, asdict(self._output), asdict(self._selection)]
-        shape += [options.speech, options.strict, options.keep_tags, options.gaps]
+        shape += [options.strict, options.keep_tags, options.gaps]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
     def _progress_of(self, asset: str) -> Callable[[media.Progress], None]:

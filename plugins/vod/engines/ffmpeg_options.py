@@ -16,8 +16,8 @@ GAPS = ("silence", "close")
 TRUNCATED = ("fail", "keep")
 """What can become of a source whose end is missing."""
 
-_SAME_SOUND = frozenset({"speech", "strict", "timeout", "max_bytes", "processes"})
-"""Options that decide whether there is audio, and what lies beside it, but not what it is."""
+_SAME_SOUND = frozenset({"speech", "timeout", "max_bytes", "processes"})
+"""Options that change nothing in the audio itself."""
 
 
 def _language(value: Any) -> str:
