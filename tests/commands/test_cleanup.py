@@ -179,6 +179,21 @@ def test_a_copy_goes_when_neither_vod_nor_the_destination_has_it(
     assert keys() == ({"audio_copy"} if has_vod or has_file else set())
 
 
+def test_a_copy_of_an_earlier_run_keeps_its_entry(
+    connection: str, register: int, standin: Standin, client: VodClient, video: Path, tmp_path: Path
+) -> None:
+    audio = extracted(client, video, deleted=True)
+    copies = [{"uri": (tmp_path / name).as_uri(), "audio_asset_id": audio} for name in ("b.mp3", "a.mp3")]
+    in_vod_only = {"uri": f"vod://vod_default/{audio}", "audio_asset_id": audio}
+    keep(register, ("audio_copied", in_vod(standin, audio, record=in_vod_only, copies=copies)))
+    (tmp_path / "a.mp3").write_bytes(b"audio")
+    assert main(["cleanup"]) == 0
+    assert keys() == {"audio_copied"}
+    (tmp_path / "a.mp3").rename(tmp_path / "another.mp3")
+    assert main(["cleanup"]) == 0
+    assert keys() == set()
+
+
 @pytest.mark.parametrize(
     "name", ["会议-1.mp3", "a b.mp3", "50%.mp3", "50%25.mp3", "[1]*?#.mp3", os.fsdecode(b"\xe9.mp3")]
 )

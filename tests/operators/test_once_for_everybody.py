@@ -11,10 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import DictStore, auth_of, context_of, stats
+from tests.conftest import AssetStores, DictStore, auth_of, context_of, stats
 from tests.operators.conftest import Context, CrashingStore, Killed, extract
+from vod.cloud.client import VodClient
 from vod.library import register as register_module
+from vod.library.known_audio import Wanted
 from vod.library.register import Register
+from vod.pipeline import planning
 from vod.standin import Standin
 from vod.standin.faults import parse
 
@@ -27,6 +30,12 @@ def register() -> DictStore:
 def run_of(register: DictStore, number: int, **of_instance: Any) -> Context:
     """The context of a run of its own, whose state nobody else sees."""
     return context_of(DictStore(), register, run_id=f"run {number}", **of_instance)
+
+
+def entry_of(register: DictStore) -> dict[str, Any]:
+    """What is stored of the only audio."""
+    [entry] = [value for key, value in register.values.items() if key.startswith("audio_")]
+    return dict(entry)
 
 
 def submissions(standin: Standin) -> dict[str, int]:
@@ -59,6 +68,49 @@ def test_what_another_run_has_copied_to_the_same_place_is_not_downloaded_again(
     extract(run_of(register, 4), uploaded, destination=str(tmp_path / "elsewhere"))
     assert downloads() == 7
     assert submissions(standin) == dict.fromkeys(uploaded, 1)
+
+
+@pytest.mark.parametrize("between", ["nowhere", "elsewhere"])
+def test_a_copy_is_remembered_when_another_run_wants_the_audio_elsewhere(
+    standin: Standin,
+    connection: str,
+    client: VodClient,
+    register: DictStore,
+    uploaded: list[str],
+    tmp_path: Path,
+    between: str,
+) -> None:
+    """*between*: where the second run wants it; nowhere leaves it in VOD."""
+    here, [video, *_] = str(tmp_path / "here"), uploaded
+    other = {"destination": str(tmp_path / between)} if between == "elsewhere" else {}
+    [first] = extract(run_of(register, 1), [video], destination=here)
+    [second] = extract(run_of(register, 2), [video], **other)
+    assert entry_of(register)["record"]["uri"] == second["uri"]
+    downloads = stats(standin)["calls"]["storage download"]["total"]
+    client.delete([first["audio_asset_id"]])
+    wanted = [Wanted(asset=video, audio_format="MP3")]
+    assert set(planning.known_audio(wanted, AssetStores(register), "vod", here).done) == {video}
+    assert extract(run_of(register, 3), [video], destination=here) == [first]
+    assert submissions(standin) == {video: 1}
+    assert stats(standin)["calls"]["storage download"]["total"] == downloads
+    assert entry_of(register)["record"]["uri"] == first["uri"], "the library shows what the last run got"
+    if other:
+        assert extract(run_of(register, 4), [video], **other) == [second]
+    else:  # the audio is gone where the fourth run wants it
+        [fourth] = extract(run_of(register, 4), [video])
+        assert fourth["audio_asset_id"] != first["audio_asset_id"]
+        assert "copies" not in entry_of(register), "they are of the audio before"
+    assert submissions(standin) == {video: 1 if other else 2}
+
+
+def test_no_more_than_a_few_copies_are_remembered() -> None:
+    register = Register(DictStore(), "task", {})
+    for number in range(9):
+        record = {"uri": f"s3://b/{number}/a.mp3", "audio_asset_id": "of a"}
+        register.finish({"a": record}, {"a": 1.0}, shared=["a"])
+    entry = register.get("a")
+    assert entry
+    assert [record["uri"][7] for record in entry.records] == ["8", "7", "6", "5", "4"]
 
 
 def test_the_same_ids_in_many_runs_at_once(

@@ -18,11 +18,13 @@ from tests.speech_server import Scripted, running
 from vod.batch.arguments import choices
 from vod.cloud.client import VodClient
 from vod.errors import InvalidInputError
-from vod.locations import local_path
+from vod.locations import asset_uri, local_path
 from vod.operators import TranscribeAudioOperator
+from vod.records import ExtractedAudio
 from vod.speech import Segment, SpeechOptions, Transcription, Word
 from vod.speech.engines.whisper import WhisperEngine
 from vod.speech.passages import Passage
+from vod.standin import Standin
 from vod.storage.sources import local_copy
 
 
@@ -72,6 +74,32 @@ def test_from_video_to_text(
 def test_what_is_no_audio_is_refused(connection: str, context: Context, audio: Any, sentence: str) -> None:
     with pytest.raises(AirflowFailException, match=sentence):
         TranscribeAudioOperator(task_id="transcribe", model="tiny.en", audio=audio).execute(context)
+
+
+@pytest.mark.parametrize("task", ["extract", "transcribe"])
+def test_audio_of_another_connection_costs_itself(
+    standin: Standin, connection: str, context: Context, client: VodClient, video: Path, task: str
+) -> None:
+    asset = client.upload(video)
+    uris = [asset_uri(conn_id, asset) for conn_id in ("vod_b", connection)]
+    if task == "extract":
+        outcomes = extract(context, uris, engine="ffmpeg", failed_assets="return")
+    else:
+        records = [
+            ExtractedAudio(
+                asset=uri, uri=uri, audio_format="MP4", codec=None, duration=None, size=0, engine=""
+            ).to_json()
+            for uri in uris
+        ]
+        operator = TranscribeAudioOperator(
+            task_id="transcribe", model="tiny.en", audio=records, failed_assets="return"
+        )
+        outcomes = operator.execute(context)
+    refused, done = outcomes
+    assert refused["outcome"] == "invalid_input"
+    assert "belongs to the connection vod_b, and this task uses vod_default" in refused["message"]
+    assert "vod_conn_id='vod_b'" in refused["remedy"]
+    assert done["outcome"] in ("extracted", "transcribed", "doubtful")
 
 
 def test_an_unknown_model_fails_before_any_audio_is_read(connection: str, context: Context) -> None:

@@ -132,11 +132,13 @@ def test_a_line_that_asks_for_other_audio_of_an_asset_is_not_lost(tmp_path: Path
     with (tmp_path / "list.results.csv").open(newline="") as file:
         rows = [(row["asset"], row["language"], row["format"], row["status"]) for row in csv.DictReader(file)]
     assert rows == [
-        (a, "en", "", "invalid_manifest"),
-        (b, "", "AAC", "invalid_manifest"),
         (a, "de", "", "extracted"),
         (b, "", "", "extracted"),
+        (a, "en", "", "invalid_manifest"),
+        (b, "", "AAC", "invalid_manifest"),
     ]
+    again = run_over(tmp_path / "list.results.csv", engine="ffmpeg").plan(DictStore())
+    assert [(each["language"], each["assets"]) for each in again.batches] == [("de", [a]), (None, [b])]
 
 
 def test_lines_of_an_asset_in_other_languages_are_one_for_vod(tmp_path: Path, connection: str) -> None:

@@ -48,6 +48,15 @@ def test_what_an_engine_cannot_take_is_refused_before_anything_is_submitted(conn
     assert "neither an asset id nor an absolute path" in error.message
 
 
+def test_a_form_cannot_choose_another_connection(connection: str) -> None:
+    ours, theirs = f"vod://{connection}/{ASSET}", f"vod://vod_b/{ASSET}"
+    [(asset, error)] = planning.bad_sources(
+        [ours, theirs], "ffmpeg", connection, AllowedLocations.from_locations([])
+    ).items()
+    assert asset == theirs
+    assert "belongs to the connection vod_b" in error.message
+
+
 def test_a_bad_line_of_a_form_costs_itself(connection: str, tmp_path: Path) -> None:
     good = str(tmp_path / "audio" / "a.mp4")
     form = {
@@ -85,13 +94,16 @@ def test_audio_that_a_form_names_is_transcribed(connection: str, tmp_path: Path)
     register = Register(store, "task", {"n": 1}, settling=0.0)
     register.finish({ASSET: record.to_json()}, {})
     key = register.key(ASSET)
-    lines = [str(here), f" {key} ", "", "/etc/passwd", "audio_" + 32 * "0", ASSET]
+    ours, theirs = (f"vod://{name}/{'c' * 32}" for name in (connection, "vod_b"))
+    lines = [str(here), f" {key} ", "", "/etc/passwd", "audio_" + 32 * "0", ASSET, ours, theirs]
     plan = planning.plan_audio({**params, "audio": lines}, dag, [], DictStore(), AssetStores(store))
-    assert [batch["audio"][0]["uri"] for batch in plan.batches] == [here.as_uri(), record.uri]
+    planned = [[one["uri"] for one in batch["audio"]] for batch in plan.batches]
+    assert planned == [[here.as_uri()], [record.uri, ours]]
     assert plan.batches[0]["destination"] == (tmp_path / "audio").as_uri()
     assert planning.plan_audio(params, dag, [], DictStore()).batches == []
     refused = {failure.asset: failure.message for failure in plan.refused}
-    assert refused.keys() == {"/etc/passwd", "audio_" + 32 * "0", ASSET}
+    assert refused.keys() == {"/etc/passwd", "audio_" + 32 * "0", ASSET, theirs}
+    assert "belongs to the connection vod_b" in refused[theirs]
     assert "has no such audio" in refused["audio_" + 32 * "0"]
     with pytest.raises(AirflowFailException, match=r"/etc/passwd.*allowed_locations"):
         planning.plan_audio({**params, "audio": ["/etc/passwd"]}, dag, [], DictStore())

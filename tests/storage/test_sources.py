@@ -13,6 +13,7 @@ from vod.hooks import VodHook
 from vod.locations import asset_uri, file_stem, is_asset_id, local_path
 from vod.standin import Standin
 from vod.storage.destination import Destination
+from vod.storage.outside import outside_url
 from vod.storage.sources import check_source, local_copy
 
 ASSET = "3e1cd21131a94525be55acf65888bf46"
@@ -99,3 +100,16 @@ def test_a_local_copy_of_everything(
     with local_copy(where, hook) as copy:
         assert copy.read_bytes() == video.read_bytes()
     assert copy.exists() is (scheme in ("path", "file")), "copies are removed, originals are not"
+
+
+@pytest.mark.parametrize("other", ["vod_b", "team b/50%"])
+def test_an_asset_of_another_connection_is_refused_before_anything_is_asked(other: str) -> None:
+    uri, mine = asset_uri(other, ASSET), VodHook("not_even_defined")
+    for read in (lambda: local_copy(uri, mine).__enter__(), lambda: outside_url(uri, mine)):
+        with pytest.raises(InvalidInputError, match="belongs to the connection") as caught:
+            read()
+        assert caught.value.asset == uri
+        assert caught.value.message.endswith(f"{other}, and this task uses not_even_defined.")
+        assert f"vod_conn_id={other!r}" in caught.value.remedy
+    assert check_source(uri, vod_conn_id=other).name == ASSET
+    assert check_source(uri).name == ASSET, "whoever follows the address itself may read any"

@@ -144,7 +144,7 @@ class Cleanup:
             audio = {key: entry.audio for key, entry in entries.items() if entry.audio}
             projects = {key: value.get("project") for key, value in rows if key in audio}
             gone = (entries.keys() - audio.keys()) | self._gone_in_vod(audio, projects)
-            gone = {key for key in gone if self._file_is_gone(entries[key])}
+            gone = {key for key in gone if self._files_are_gone(entries[key])}
             beside = {
                 key: [text_key(key), *([f"owner_{audio[key]}"] if key in audio else [])] for key in gone
             }
@@ -252,14 +252,16 @@ class Cleanup:
         self._leave(self._silent, len(audio))
         return set()
 
-    def _file_is_gone(self, entry: Entry) -> bool:
-        """Whether a file of audio is gone, for certain; also when there is none, because all was in VOD."""
+    def _files_are_gone(self, entry: Entry) -> bool:
+        """Whether all files of audio are gone, for certain; also when there is none: all was in VOD."""
+        uris = [str(record.get("uri", "")) for record in entry.records]
+        files = [uri for uri in uris if uri and not uri.startswith("vod://")]
+        return all(map(self._file_is_gone, files)) if files else bool(entry.audio)
+
+    def _file_is_gone(self, uri: str) -> bool:
         from vod.library.folders import is_another
         from vod.storage.destination import Destination
 
-        uri = str((entry.record or {}).get("uri", ""))
-        if not uri or uri.startswith("vod://"):
-            return bool(entry.audio)
         folder = ""
         try:
             folder, name = _folder_and_name(uri)

@@ -116,6 +116,8 @@ class VodEngine:
         )
         # What is waited for. Another thread may take from it at any time.
         self._under_way: list[SubmittedExtraction] = []
+        # Whose audio other tasks want as well.
+        self._with_others: set[str] = set()
         self._claims = (
             EngineClaims(register, force=force, pause=retry_delay, made=made, report=report)
             if register
@@ -221,9 +223,7 @@ class VodEngine:
         try:
             claims = self._ask(rest, postponed)
             if self._copies:
-                outcomes |= self._copies.whole(
-                    entry.record for entry in claims.known.values() if entry.record
-                )
+                outcomes |= self._copied_before(claims.known)
             accepted |= {
                 asset: self._shared(asset, entry)
                 for asset, entry in claims.known.items()
@@ -275,6 +275,18 @@ class VodEngine:
         self._save(outcomes)
         return {asset: outcomes[asset] for asset in assets}
 
+    def _copied_before(self, known: Mapping[str, Entry]) -> Outcomes:
+        """What any run has copied to this destination; a failure where that does not say."""
+        assert self._copies
+        outcomes = self._copies.whole(record for entry in known.values() for record in entry.records)
+        for asset, outcome in outcomes.items():
+            entry = known[asset]
+            if isinstance(outcome, ExtractedAudio) and outcome.to_json() != entry.record:
+                # It becomes the newest again: the library shows what the last run got.
+                self._submitter.accepted_at[asset] = entry.accepted or entry.changed
+                self._with_others.add(asset)
+        return outcomes
+
     def _ask(
         self,
         assets: Sequence[str],
@@ -290,6 +302,8 @@ class VodEngine:
         """The extraction that the register knows."""
         assert self._claims
         assert entry.audio
+        if entry.record:
+            self._with_others.add(asset)
         extraction = self._submitter.submitted(asset, entry.audio, entry.accepted or entry.changed)
         return self._claims.shared(extraction, entry)
 
@@ -342,6 +356,7 @@ class VodEngine:
     def _collect(self, submitted: list[SubmittedExtraction], *, time_is_up: bool) -> Outcomes:
         self._under_way = [extraction for extraction in submitted if not extraction.submitted_by]
         self._submitter.accepted_at |= {extraction.asset: extraction.accepted for extraction in submitted}
+        self._with_others |= {extraction.asset for extraction in submitted if extraction.submitted_by}
         collected = collect(self._hook.client, submitted, self._hook.vod_conn_id, time_is_up=time_is_up)
         outcomes: Outcomes = {one.asset: collected[one.audio_asset_id] for one in submitted}
         still_running = [outcome for outcome in outcomes.values() if isinstance(outcome, SubmittedExtraction)]
@@ -405,7 +420,9 @@ class VodEngine:
         new = set(ready)
         if self._register and ready:
             records = {asset: outcome.to_json() for asset, outcome in ready.items()}
-            new = self._register.finish(records, self._submitter.accepted_at)
+            # A read for each: beside a copy it costs little, and else few assets have others who want them.
+            shared = records if self._copies else self._with_others
+            new = self._register.finish(records, self._submitter.accepted_at, shared)
         for asset in new:
             count_extracted(ready[asset])
 

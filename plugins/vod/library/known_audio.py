@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from vod.cloud.assets import Readiness
 from vod.library.index import Index
 from vod.library.register import Register, Store, ffmpeg_inputs, vod_inputs
-from vod.locations import public_name
+from vod.locations import BY_FFMPEG, public_name, variant_in
 from vod.logs import get_logger
 from vod.records import ExtractedAudio, parse_record
 from vod.storage.destination import Destination
@@ -83,11 +83,12 @@ class KnownAudio:
             register = Register(self._store, "", self._inputs(audio_format, dict(options)))
             assets = [one.asset for one in members]
             if long_list:
-                known.done |= self._of_index(register, assets, audio_format)
+                found = self._of_index(register, assets, audio_format)
+                known.done |= {asset: one for asset, one in found.items() if self._is_at_destination(one)}
             else:
                 self._of_entries(register, assets, known)
-        here = {asset: record for asset, record in known.done.items() if self._is_at_destination(record)}
-        known.done = self._still_there(here) if check else here
+        if check:
+            known.done = self._still_there(known.done)
         return known
 
     def _inputs(self, audio_format: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,9 +100,9 @@ class KnownAudio:
     def _of_entries(self, register: Register, assets: Sequence[str], known: Known) -> None:
         for asset, entry in register.find(assets).items():
             if entry.record:
-                record = parse_record(entry.record)
-                if isinstance(record, ExtractedAudio):
-                    known.done[asset] = record
+                for record in map(parse_record, entry.records):
+                    if isinstance(record, ExtractedAudio) and self._is_at_destination(record):
+                        known.done[asset] = record
             elif register.is_held(entry):
                 known.running.add(asset)
 
@@ -126,7 +127,10 @@ class KnownAudio:
     def _is_at_destination(self, record: ExtractedAudio) -> bool:
         if self._destination is None:
             return record.uri.startswith("vod://")
-        return record.uri == self._destination.uri(_name(record))
+        name = _name(record)
+        # What a fallback was asked for, such as a part, is in the name; VOD's own audio is all of it.
+        is_other = self._engine == "vod" and variant_in(name) not in ("", BY_FFMPEG)
+        return not is_other and record.uri == self._destination.uri(name)
 
     def _still_there(self, records: Mapping[str, ExtractedAudio]) -> dict[str, ExtractedAudio]:
         """The records whose audio was not removed since: one call for ten in VOD, one look at each file.

@@ -18,7 +18,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -64,6 +64,8 @@ STATES = ("waiting", "extracting", "ready", "failed", "stopped")
 """Of an entry: claimed by a task, accepted by VOD, there, impossible, given back. With ffmpeg an entry waits
 until its audio is there."""
 
+_MOST_COPIES = 4
+"""Of one audio that are remembered beside the newest record: a destination may have the date in its name."""
 _MAX_FIND = 160
 _MAX_LANGUAGE = 20
 SECONDS_DIGITS = 7
@@ -95,6 +97,7 @@ class Entry:
     :param audio: VOD's audio asset, once VOD has accepted the extraction.
     :param accepted: When that was, seconds since the epoch.
     :param record: :class:`vod.records.ExtractedAudio` as JSON, once the audio is there.
+    :param copies: As ``record``, of earlier runs that copied the same audio asset to other destinations.
     :param failure: :class:`vod.records.AssetFailure` as JSON, if there can be no audio.
     :param reason: Why the last task got no audio, as ``failure``, if another try may: nobody is kept from it.
     :param changed: When this was written, seconds since the epoch.
@@ -107,6 +110,7 @@ class Entry:
     audio: str | None = None
     accepted: float | None = None
     record: dict[str, Any] | None = None
+    copies: list[dict[str, Any]] | None = None
     failure: dict[str, Any] | None = None
     reason: dict[str, Any] | None = None
     changed: float = 0.0
@@ -114,6 +118,11 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """The entry as it is stored: what is not known is left out."""
         return {name: value for name, value in self.__dict__.items() if value is not None}
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """``record`` and ``copies``: one for each place where the audio is known to be, the newest first."""
+        return [self.record, *(self.copies or ())] if self.record else []
 
     @property
     def state(self) -> str:
@@ -311,11 +320,17 @@ class Register:
         self._write(asset, Entry(asset=asset, holder=self.holder, audio=audio, accepted=round(at, 3)))
         self._store.set(_owner_key(audio), self.key(asset))
 
-    def finish(self, records: Mapping[str, dict[str, Any]], accepted: Mapping[str, float]) -> set[str]:
+    def finish(
+        self,
+        records: Mapping[str, dict[str, Any]],
+        accepted: Mapping[str, float],
+        shared: Collection[str] = (),
+    ) -> set[str]:
         """The audio of assets is there.
 
         :param records: :class:`vod.records.ExtractedAudio` as JSON, by asset.
         :param accepted: When VOD had accepted each, if it was VOD's.
+        :param shared: Assets whose audio other tasks may have copied to other places, which are remembered.
         :returns: the assets whose audio is new: no task has finished it before.
         """
         for asset, record in records.items():
@@ -327,10 +342,23 @@ class Register:
                     audio=record.get("audio_asset_id"),
                     accepted=accepted.get(asset),
                     record=record,
+                    copies=self._copies_beside(asset, record) if asset in shared else None,
                 ),
             )
         new = self._index.add({self.key(asset): record for asset, record in records.items()})
         return {asset for asset in records if self.key(asset) in new}
+
+    def _copies_beside(self, asset: str, record: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        """What earlier runs copied of the same audio asset of VOD to other places."""
+        entry = self.get(asset)
+        if entry is None or entry.audio != record.get("audio_asset_id"):
+            return None
+        others = [
+            each
+            for each in entry.records
+            if each["uri"] != record["uri"] and not each["uri"].startswith("vod://")
+        ]
+        return others[:_MOST_COPIES] or None
 
     def forget(self, asset: str) -> None:
         """Nothing was submitted, or it came to nothing; the claim stays."""

@@ -169,6 +169,7 @@ class ManifestRun:
         for entry in self.entries:
             waiting.setdefault(public_name(entry.asset), []).append(entry)
         others = {self._line(entry): [entry] for entry, _ in self._chosen[1]}
+        refused: dict[str, Record] = {}
         of_this_run = 0
 
         def rows() -> Iterator[dict[str, Any]]:
@@ -176,11 +177,14 @@ class ManifestRun:
             for chunk in _chunks(records):
                 known = {record.asset: record for record in chunk}
                 of_this_run += len(known.keys() - others.keys())
-                lines = {name: waiting.pop(name, others.get(name, ())) for name in known}
+                refused.update((name, record) for name, record in known.items() if name in others)
+                lines = {name: waiting.pop(name, []) for name in known if name not in others}
                 yield from self._rows(known, lines)
             done = self._done([entry for entries in waiting.values() for entry in entries], check=False)
             for rest in _chunks(waiting.items()):
                 yield from self._rows(done, {name: entries for name, entries in rest if name in done})
+            # At the end: given back as a list, the first line of an asset counts again.
+            yield from self._rows(refused, {name: others[name] for name in refused})
 
         manifests.write_results(self._results, self.allowed, rows())
         return len(self.entries) - of_this_run

@@ -133,7 +133,7 @@ def plan_audio(
     """
     form = forms.read(params, dag)
     allowed = form_locations(vod_conn_id)
-    named, refused = _named_audio(form.pop("audio", None) or (), register, allowed)
+    named, refused = _named_audio(form.pop("audio", None) or (), register, allowed, vod_conn_id)
     audio = [*_announced(events), *named]
     for record in audio:
         for location in filter(None, (record.uri, record.speech_uri)):
@@ -156,7 +156,7 @@ def plan_audio(
 
 
 def _named_audio(
-    lines: Iterable[str], register: Any, allowed: AllowedLocations
+    lines: Iterable[str], register: Any, allowed: AllowedLocations, vod_conn_id: str
 ) -> tuple[list[ExtractedAudio], Mapping[str, AssetFailure]]:
     """The audio that a form names: by its address, or by its key in the register, as the library does."""
     names = [*dict.fromkeys(line.strip() for line in lines if line.strip())]
@@ -165,7 +165,8 @@ def _named_audio(
     bad: dict[str, AssetFailure] = {}
     for name in names:
         try:
-            audio.append(_registered(name, store) if _KEY.fullmatch(name) else _addressed(name, allowed))
+            is_key = _KEY.fullmatch(name)
+            audio.append(_registered(name, store) if is_key else _addressed(name, allowed, vod_conn_id))
         except InvalidInputError as error:
             bad[name] = AssetFailure.from_error(error.asset or name, error)
     require_some_left(bad, len(names))
@@ -184,11 +185,11 @@ def _registered(key: str, store: Any) -> ExtractedAudio:
     return replace(record, entry=key)
 
 
-def _addressed(address: str, allowed: AllowedLocations) -> ExtractedAudio:
-    check_source(address, allowed)
+def _addressed(address: str, allowed: AllowedLocations, vod_conn_id: str) -> ExtractedAudio:
+    check_source(address, allowed, vod_conn_id=vod_conn_id)
     refuse_signed_url(address)
     location = parse_location(address)
-    if location.kind is Kind.ASSET:
+    if location.kind is Kind.ASSET and not location.connection:
         raise InvalidInputError(
             "An asset id is not the address of audio.",
             asset=location.shown,
@@ -242,20 +243,24 @@ def bad_sources(
     assets: Iterable[str], engine: str | None, vod_conn_id: str, allowed: AllowedLocations
 ) -> dict[str, InvalidInputError]:
     """Assets that the engine cannot take: a file or URL for VOD, a relative path, an unknown kind of URL, a
-    location that is not allowed, or a URL with a secret in it.
+    location that is not allowed, an asset of another connection, or a URL with a secret in it.
 
     :param engine: ``vod`` or ``ffmpeg``; the connection's default engine when empty.
     """
     from vod.hooks import VodHook  # loads an HTTP client: not to parse a DAG file
 
     in_vod = (engine or VodHook(vod_conn_id).settings.engine) == "vod"
-    return {asset: error for asset in assets if (error := _refusal(asset, allowed, in_vod=in_vod))}
+    return {
+        asset: error for asset in assets if (error := _refusal(asset, vod_conn_id, allowed, in_vod=in_vod))
+    }
 
 
-def _refusal(asset: str, allowed: AllowedLocations, *, in_vod: bool) -> InvalidInputError | None:
+def _refusal(
+    asset: str, vod_conn_id: str, allowed: AllowedLocations, *, in_vod: bool
+) -> InvalidInputError | None:
     try:
         if not in_vod:
-            check_source(asset, allowed)
+            check_source(asset, allowed, vod_conn_id=vod_conn_id)
             refuse_signed_url(asset)
     except InvalidInputError as error:
         return error

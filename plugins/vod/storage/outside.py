@@ -22,11 +22,12 @@ def outside_url(source: str, hook: VodHook) -> str:
     """A URL at which a service of the same region can fetch a file.
 
     :param hook: Used for VOD assets.
+    :raises InvalidInputError: it belongs to another connection, or is not allowed.
     :raises UnreachableAudioError: it lies where no service can fetch it.
     :raises vod.cloud.errors.CloudError: VOD does not give the URL of its asset.
     :raises vod.storage.errors.StorageError: the URL cannot be signed.
     """
-    location = check_source(source)
+    location = check_source(source, vod_conn_id=hook.vod_conn_id)
     if location.kind is Kind.ASSET:
         details = hook.client.asset_details(location.name)
         if url := details.signed_url or details.url:

@@ -48,11 +48,15 @@ def allowed_locations() -> AllowedLocations:
     return AllowedLocations.from_text(conf.get("vod", "allowed_locations", fallback=None))
 
 
-def check_source(asset: str, allowed: AllowedLocations | None = None) -> Location:
+def check_source(
+    asset: str, allowed: AllowedLocations | None = None, *, vod_conn_id: str | None = None
+) -> Location:
     """Refuse what can be no source, before anything is done.
 
     :param allowed: What may be read; Airflow's configuration says it when omitted.
-    :raises InvalidInputError: a relative path, a URL of an unknown kind, or a location that is not allowed.
+    :param vod_conn_id: Connection that reads assets of VOD: a ``vod://`` URI must not name another one.
+    :raises InvalidInputError: a relative path, a URL of an unknown kind, a location that is not allowed, or
+        an asset of another connection.
     """
     location = parse_location(asset)
     path = location.path
@@ -62,7 +66,15 @@ def check_source(asset: str, allowed: AllowedLocations | None = None) -> Locatio
             asset=location.shown,
             remedy="Give an absolute path: Airflow does not guarantee a task's working directory.",
         )
-    if location.kind is not Kind.ASSET:
+    if location.kind is Kind.ASSET:
+        theirs = location.connection
+        if theirs and vod_conn_id and theirs != vod_conn_id:
+            raise InvalidInputError(
+                f"The asset belongs to the connection {theirs}, and this task uses {vod_conn_id}.",
+                asset=location.shown,
+                remedy=f"Give the task vod_conn_id={theirs!r}, or the command --connection.",
+            )
+    else:
         (allowed_locations() if allowed is None else allowed).check(location)
     if location.kind is Kind.STORAGE:
         _require_file_system(location)
@@ -140,7 +152,7 @@ def local_copy(
     """
     if allowed is None:
         allowed = allowed_locations()
-    location = check_source(source, allowed)
+    location = check_source(source, allowed, vod_conn_id=hook.vod_conn_id if hook else None)
     if location.path is not None:
         require_regular_file(location.path)
         yield location.path
