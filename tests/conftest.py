@@ -59,8 +59,25 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(2 * (os.cpu_count() or 1), 16)
 
 
+@pytest.hookimpl(tryfirst=True)  # before what is not asked for is left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes on one core begins first: at the end it would keep that core alone."""
+    """Make slow what is beyond the marker ``quick``, and begin with what takes minutes on one core.
+
+    At the end it would keep that core alone.
+    """
+    members = defaultdict[tuple[Path, str], list[pytest.Item]](list)
+    for item in items:
+        if item.get_closest_marker("quick") and not item.get_closest_marker("slow"):
+            members[item.path, item.name.partition("[")[0]].append(item)
+    for each in members.values():
+        mark = each[0].get_closest_marker("quick")
+        assert mark
+        [count] = mark.args
+        last = len(each) - 1
+        chosen = {round(number * last / max(count - 1, 1)) for number in range(count)}
+        for number, item in enumerate(each):
+            if number not in chosen:
+                item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

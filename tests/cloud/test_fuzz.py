@@ -214,6 +214,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", CALLS)
 def test_answers_of_any_shape(name: str, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """700 wrong answers to each of the 15 calls: more than 10,000."""

@@ -107,6 +107,7 @@ def alike(found: list[Extraction]) -> list[Extraction]:
     return [replace(each, path=Path(each.path.name)) for each in found]
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", [*MAKE, "joined.ts", "damaged.ts"])
 def test_it_gives_what_the_whole_file_gives(name: str, growing: Any, videos: Path, tmp_path: Path) -> None:
     expected = media.extract_all(videos / name, **wishes(tmp_path / "whole"))

@@ -96,6 +96,7 @@ def test_a_piece_of_joined_recordings(codec: str, other: list[str], engine: str,
 CODECS = {"ac3": (STEREO, SURROUND), "eac3": (SURROUND, STEREO), "mp2": (STEREO, MONO)}
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("late", [0.0, 0.5])
 @pytest.mark.parametrize("audio_format", ["WAV", "AAC"])
 @pytest.mark.parametrize(

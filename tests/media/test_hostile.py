@@ -40,6 +40,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.quick(6)
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("name", NAMES)
 def test_names_are_names(name: str, media: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,7 @@ FRAGMENTS = ("-frag_duration", "1000000", "-movflags", "+empty_moov+default_base
 HALF = ("-chunk_duration", "500000")
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize(
     ("name", "options", "tracks"),
     [

@@ -113,6 +113,7 @@ def _cases() -> Iterator[object]:
                         )
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize(("container", "late", "gaps", "piece", "audio_format"), [*_cases()])
 @pytest.mark.usefixtures("engine")
 def test_time_in_the_file_and_offset_are_the_time_in_the_video(
@@ -225,6 +226,7 @@ def late_sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return make
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("container", ["mkv", "ts", "wmv", "avi"])
 @pytest.mark.parametrize("audio_format", ["MP3", "AAC"])
 @pytest.mark.parametrize("start", [0.0, 3.5])

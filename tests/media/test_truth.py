@@ -381,6 +381,7 @@ def test_recordings_that_ffmpeg_reads_on_are_all_there_or_told(
     assert extraction.duration == pytest.approx(count * SECONDS, abs=0.4)
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("audio_format", ["AAC", "MP3", "OPUS", "WAV"])
 @pytest.mark.parametrize("container", ["aac", "ts"])
 @pytest.mark.usefixtures("engine")

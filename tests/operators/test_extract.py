@@ -523,6 +523,7 @@ def test_a_refusal_of_the_account_stops_the_batch(
 # --- what VOD does not take yet --------------------------------------------------------------------
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("deferrable", [True, False])
 @pytest.mark.parametrize("fault", ["VOD.10060", "VOD.10061", "VOD.10083"])
 def test_a_source_that_is_not_ready_is_waited_for(

@@ -58,8 +58,9 @@ def killed_with_the_intent(asset: str) -> DictStore:
     return register
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("ahead", [-600, pytest.param(0, marks=pytest.mark.slow), 600])
+@pytest.mark.parametrize("ahead", [-600, 0, 600])
 def test_clocks_that_are_ten_minutes_apart(standin: Standin, ahead: int, killed: bool) -> None:
     standin.behaviour.clock_ahead = ahead
     assets, store = [video(standin, f"title {number}") for number in range(3)], CrashingStore(0, after=True)

@@ -47,6 +47,7 @@ def test_audio_that_was_deleted_meanwhile_is_extracted_again(
     assert second["audio_asset_id"] != first["audio_asset_id"]
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("after", [False, True], ids=["before the write", "after it"])
 @pytest.mark.parametrize("at", range(1, 7))
 def test_a_worker_killed_at_any_write_submits_each_source_once(

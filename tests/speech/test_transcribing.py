@@ -32,6 +32,7 @@ def silence(seconds: float) -> np.ndarray:
     return np.zeros(int(seconds * SAMPLE_RATE), dtype=np.float32)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", ["library.mp4", "train.mkv", "lake.mov"])
 def test_sample_word_for_word(hear: Transcribe, samples: dict[str, str], video: Path, name: str) -> None:
     audio = video.with_name(name)

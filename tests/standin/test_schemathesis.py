@@ -60,6 +60,7 @@ def description(shared, media):
     return loaded
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.parametrize("call", OPERATIONS)
 def test_no_request_breaks_it(description, token, call, mode):

@@ -108,6 +108,7 @@ def test_a_connection_that_does_not_exist_is_final() -> None:
     assert not caught.value.retryable
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize(
     ("status", "code", "retryable", "words"),
     [
