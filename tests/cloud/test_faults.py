@@ -288,6 +288,7 @@ def wait(world: World, *ids: str, seconds: float = 20.0) -> list[str]:
     return asyncio.run(waiting())
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("fault", ALWAYS)
 def test_waiting(world: World, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on after whatever may pass, also after a refusal of the account, which it waits out."""

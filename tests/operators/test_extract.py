@@ -592,6 +592,7 @@ def test_a_service_that_is_down_is_waited_for(
 # --- the other engine ------------------------------------------------------------------------------
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -634,6 +635,7 @@ def test_what_was_extracted_here_is_not_submitted_by_another_run(
     assert run(5, force=True)["engine"] == "vod"
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("code", ["VOD.10120", "VOD.10063"])  # VOD may take it later, or never
 @pytest.mark.parametrize("held_in", ["VOD", "ffmpeg"])
 def test_a_run_waits_for_what_another_one_extracts_here(

@@ -88,6 +88,7 @@ def test_the_audio_of_another_video_of_that_title_is_not_taken(
     assert stats(standin)["submissions"] == {mine: 1, other: 1}
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("duration", [60, 61.4])
 def test_a_video_of_the_same_title_and_length_makes_it_a_guess(
     standin: Standin, client: VodClient, duration: float
@@ -209,6 +210,7 @@ def test_a_list_that_lags(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> 
     assert stats(standin)["submissions"] == dict.fromkeys(sources, 1)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("title", "style"),
     [

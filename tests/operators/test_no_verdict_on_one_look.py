@@ -141,6 +141,7 @@ def test_a_task_whose_key_is_refused_when_it_resumes_waits_on(
     assert [record["outcome"] for record in records] == ["extracted"] * 3
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("code", ["APIGW.0301", "VOD.10054", "VOD.10111"])
 def test_what_is_refused_until_the_deadline_fails_with_that_reason_and_may_be_tried_again(
     standin: Standin, connection: str, context: Context, uploaded: list[str], code: str

@@ -47,7 +47,7 @@ def test_audio_that_was_deleted_meanwhile_is_extracted_again(
     assert second["audio_asset_id"] != first["audio_asset_id"]
 
 
-@pytest.mark.quick(4)
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("after", [False, True], ids=["before the write", "after it"])
 @pytest.mark.parametrize("at", range(1, 7))
 def test_a_worker_killed_at_any_write_submits_each_source_once(
@@ -76,6 +76,7 @@ def test_two_candidates_for_a_lost_answer_are_no_guess(
     assert stats(standin)["submissions"] == {uploaded[0]: 2}
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("fault", ["drop", "error,status=504", "page,status=502"])
 def test_an_extraction_whose_answer_was_lost_is_found_and_adopted(
     standin: Standin, connection: str, context: Context, uploaded: list[str], fault: str

@@ -173,9 +173,8 @@ def test_an_extraction_that_another_run_has_submitted_is_waited_for_and_not_canc
     assert len(submitted) == 3
 
 
-@pytest.mark.parametrize(
-    "at", [pytest.param(at, marks=() if at in (2, 5, 9, 12) else pytest.mark.slow) for at in range(1, 16)]
-)
+@pytest.mark.quick(3)
+@pytest.mark.parametrize("at", range(1, 16))
 def test_a_worker_killed_at_any_write_of_the_register(
     standin: Standin,
     connection: str,

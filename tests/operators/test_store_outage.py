@@ -33,6 +33,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
         yield store
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("engine", ["vod", "ffmpeg"])
 def test_nothing_is_begun_while_the_destination_is_out_of_reach(
     connection: str, uploaded: list[str], standin: Standin, store: ObjectStore, engine: str
@@ -73,6 +74,7 @@ def test_the_destination_is_checked_once_a_task(
     assert len(checked) == 1
 
 
+@pytest.mark.quick(1)
 def test_an_outage_while_ffmpeg_extracts_loses_nothing(
     video: Path, tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

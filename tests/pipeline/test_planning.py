@@ -177,6 +177,7 @@ def plan_with_speech(
         planning.plan_videos({**FORM, "model": None, "language": None, **fields}, SPEAKING, store)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("site", "fields", "sentence"),
     [

@@ -63,6 +63,7 @@ ACCESSES: dict[str, Callable[[str], object]] = {
 access = pytest.mark.parametrize("name", ACCESSES)
 
 
+@pytest.mark.quick(3)
 @access
 def test_a_store_that_is_not_there_is_a_reason_to_try_again(store: ObjectStore, name: str) -> None:
     with store.down(), pytest.raises(StorageError) as caught:
