@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
-from vod.commands.formats import add_formats
+from vod.commands.options import add_formats, path_here
 from vod.errors import InvalidInputError
 from vod.speech.captions import write
 from vod.speech.layout import PROFILES, Profile, broken_rules, cues, profile_for
@@ -17,14 +17,14 @@ from vod.text import printable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a (sub)command."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="transcripts in JSON")
+    parser.add_argument("files", nargs="+", type=path_here, metavar="FILE.json", help="transcripts in JSON")
     add_formats(parser, "vtt")
     parser.add_argument("--profile", choices=list(PROFILES), help="default: the usual one of the language")
     for rule in fields(Profile):
         parser.add_argument(
             f"--{rule.name}", type=int if rule.name in {"cells", "lines"} else float, help="of the profile"
         )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: beside each transcript")
+    parser.add_argument("--output", type=path_here, metavar="FOLDER", help="default: beside each transcript")
     parser.add_argument(
         "--check", action="store_true", help="say which rules the captions break; write nothing"
     )

@@ -15,7 +15,7 @@ from typing import get_args
 
 from vod import media
 from vod.commands.bar import Bar
-from vod.commands.formats import add_formats
+from vod.commands.options import add_formats, path_here
 from vod.errors import VodError
 from vod.library.transcripts import TranscriptFiles
 from vod.locations import ANYWHERE, file_stem
@@ -31,7 +31,7 @@ from vod.text import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a (sub)command."""
     usual = SpeechOptions()
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio or video")
+    parser.add_argument("files", nargs="+", type=path_here, metavar="FILE", help="audio or video")
     parser.add_argument("--model", default=usual.model, help="(%(default)s)")
     parser.add_argument("--language", default="", metavar="CODE", help="recognised when omitted")
     parser.add_argument("--task", default=usual.task, choices=("transcribe", "translate"))
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", metavar="DIR", help="folder or URL that holds models by name")
     parser.add_argument("--hotwords", default="", help="names and words to expect")
     add_formats(parser, "txt", "vtt", "srt")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder (that of each file)")
+    parser.add_argument("--output", type=path_here, metavar="DIR", help="folder (that of each file)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,11 +1,25 @@
-"""The option ``--format`` of what writes transcripts and captions."""
+"""Arguments that several commands take: files of this machine, and the formats to write."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from vod.locations import public_name
 from vod.speech.captions import WRITERS
+
+
+def path_here(text: str) -> Path:
+    """A file or folder of this machine, as ``type`` of an argument.
+
+    :raises argparse.ArgumentTypeError: it is an address, which as a path would lead into folders called so.
+    """
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{public_name(text)} is an address. This command works with files and folders of this machine."
+        )
+    return Path(text)
 
 
 def add_formats(parser: argparse.ArgumentParser, *usual: str) -> None:
