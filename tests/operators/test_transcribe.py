@@ -87,7 +87,7 @@ def test_audio_of_another_connection_costs_itself(
     else:
         records = [
             ExtractedAudio(
-                asset=uri, uri=uri, audio_format="MP4", codec=None, duration=None, size=0, engine=""
+                asset=uri, uri=uri, audio_format="", codec=None, duration=None, size=0, engine=""
             ).to_json()
             for uri in uris
         ]

@@ -87,6 +87,7 @@ def test_an_interrupted_upload_leaves_nothing_under_the_name(
             stderr=subprocess.PIPE,
         )
         wait_for(lambda: parts_of(store), child)
+        assert parts_of(store) < SIZE >> 24, "the test must have interrupted it at work"
         child.send_signal(interruption)
         complaint = child.communicate()[1].decode()
     assert ("AirflowTaskTimeout" in complaint) is (interruption == signal.SIGALRM)

@@ -135,6 +135,10 @@ class FfmpegEngine:
         if self._register:
             self._register.release({asset: failure.to_json() for asset, failure in failures.items()})
 
+    def has_finished(self, asset: str) -> bool:
+        """Whether an earlier try of this task has extracted it."""
+        return "record" in (self._ledger.get(asset) or {})
+
     def made(self, asset: str, known: Mapping[str, Any]) -> Record | None:
         """What a run has made, if it is what this engine would make and is still there.
 

@@ -230,17 +230,17 @@ class ExtractAudioOperator(BatchOperator):
             check_shared(self._destination(self.destination), store)
         register = self._register(context, store, engine) if store else None
         progress = BatchProgress(context["task_state_store"], len(assets))
-        fallback_ledger = None
         by_engine: Engine
         fallback: FfmpegEngine | None = None
         if engine == "ffmpeg":
             by_engine = self._ffmpeg_engine(self._ledger(context, pages, engine), progress, register)
         else:
             if self.fallback:  # what it cannot do is said before anything is submitted
-                fallback_ledger = self._ledger(context, pages, self.fallback)
+                ledger = self._ledger(context, pages, self.fallback)
                 # What VOD refuses has been claimed for VOD.
-                fallback = self._ffmpeg_engine(fallback_ledger, progress, register, claimed=True)
-            ledger, made = self._ledger(context, pages, engine), fallback.made if fallback else None
+                fallback = self._ffmpeg_engine(ledger, progress, register, claimed=True)
+            made = fallback.made if fallback else None
+            ledger = self._ledger(context, pages, engine)
             by_engine = self._vod_engine(ledger, progress, register, store, made)
         return ExtractionBatch(
             assets,
@@ -248,7 +248,6 @@ class ExtractAudioOperator(BatchOperator):
             progress,
             deadline=deadline,
             fallback=fallback,
-            fallback_ledger=fallback_ledger,
             register=register,
             outcomes=outcomes,
         )

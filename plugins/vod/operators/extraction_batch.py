@@ -19,7 +19,6 @@ from vod.records import (
 )
 
 if TYPE_CHECKING:
-    from vod.batch.ledger import Ledger
     from vod.batch.progress import BatchProgress
     from vod.engines.ffmpeg import FfmpegEngine
     from vod.library.register import Register
@@ -30,7 +29,6 @@ class ExtractionBatch:
 
     :param engine: Extracts all assets.
     :param fallback: Extracts what *engine* does not, if its failure says that another engine may.
-    :param fallback_ledger: Remembers what *fallback* has finished at an earlier try.
     :param deadline: Seconds since the epoch after which nothing is waited for.
     :param register: What all tasks know together, if there is one: the claims of this task are in it.
     :param outcomes: What has become of each asset so far, when the task was resumed.
@@ -44,7 +42,6 @@ class ExtractionBatch:
         *,
         deadline: float,
         fallback: FfmpegEngine | None = None,
-        fallback_ledger: Ledger | None = None,
         register: Register | None = None,
         outcomes: Outcomes | None = None,
     ) -> None:
@@ -55,16 +52,17 @@ class ExtractionBatch:
         self._engine = engine
         self._progress = progress
         self._fallback = fallback
-        self._fallback_ledger = fallback_ledger
         self.register = register
         self._progress.count(self.outcomes.values())
 
     def start(self) -> None:
         """Begin with every asset."""
-        done = self._done_by_fallback()
+        # What VOD refused, and the fallback has done, at an earlier try.
+        fallback = self._fallback
+        done = [asset for asset in self.assets if fallback and fallback.has_finished(asset)]
         self._settle(self._engine.start([asset for asset in self.assets if asset not in done]))
-        if self._fallback and done:
-            self._settle(self._fallback.start(done))
+        if fallback and done:
+            self._settle(fallback.start(done))
 
     def advance(self) -> None:
         """Take over what is ready and go on with what is not; past the deadline, give up on it."""
@@ -168,11 +166,6 @@ class ExtractionBatch:
                 for asset, outcome in outcomes.items():
                     if isinstance(outcome, AssetFailure) and isinstance(done.get(asset), AssetFailure):
                         self.register.fail(asset, outcome.to_json())
-
-    def _done_by_fallback(self) -> list[str]:
-        """Assets that VOD refused, and that the fallback has done, at an earlier try."""
-        ledger = self._fallback_ledger
-        return [asset for asset in self.assets if ledger and "record" in (ledger.get(asset) or {})]
 
 
 def _is_for_another_engine(outcome: Record) -> bool:
